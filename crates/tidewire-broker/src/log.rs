@@ -1,0 +1,152 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tidewire_model::{
+    Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
+};
+
+use crate::{Draft, Lineage};
+
+/// Orders the publications of each channel and keeps the newest of them.
+///
+/// Every method may be called from any task. Cancelling an `append` leaves open whether it
+/// happened; cancelling anything else has no effect.
+#[async_trait]
+pub trait Log: Send + Sync {
+    /// Gives each draft the next offset of `channel`, in order, and stores it: all of them or none.
+    ///
+    /// A draft whose [`DedupeKey`](crate::DedupeKey) was appended in the last two minutes is not
+    /// stored again; it gets the position of the first time, with `duplicate` set. A reply that
+    /// was lost is asked for again inside, without storing anything twice.
+    ///
+    /// The caller keeps at most one call in flight per channel: that is what makes the order of
+    /// calls the order of offsets even when one of them has to be repeated.
+    async fn append(
+        &self,
+        channel: &TenantChannel,
+        drafts: &[Draft],
+    ) -> Result<Vec<Appended>, LogError>;
+
+    /// Reads on from `since`, at most `limit` publications in offset order, and tells where that
+    /// position stands in the channel's life. Never returns publications from before a hole.
+    ///
+    /// A channel nobody has published to is read as empty, at offset 0 of a fresh epoch.
+    async fn read(
+        &self,
+        channel: &TenantChannel,
+        since: Since,
+        limit: usize,
+    ) -> Result<Read, LogError>;
+
+    /// Reads a page for a client, in either direction.
+    ///
+    /// Going backward, publications come newest first. A `from` that is unknown, or beyond what the
+    /// channel keeps, yields an empty page with no `next`.
+    async fn page(
+        &self,
+        channel: &TenantChannel,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, LogError>;
+
+    /// The newest position of each channel, in the order asked. Cheaper than reading.
+    async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError>;
+
+    /// Whether the log can be reached now, and if not, what is wrong.
+    async fn health(&self) -> Result<(), LogError>;
+}
+
+/// What became of one draft.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Appended {
+    pub position: Position,
+    /// Milliseconds since the Unix epoch, by the log's clock; of the first time for a duplicate
+    /// whose entry is still kept, else of now.
+    pub time_ms: u64,
+    pub duplicate: bool,
+}
+
+/// What [`Log::read`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    pub status: Status,
+    /// The publications come after this offset, which stands in the numbering of `lineage`.
+    pub base: u64,
+    /// Offsets `base + 1`, `base + 2` and so on without a hole, each under the epoch it was
+    /// written in.
+    pub publications: Vec<Publication>,
+    /// The newest epoch of the channel.
+    pub epoch: Epoch,
+    /// The newest offset of the channel.
+    pub top: u64,
+    pub lineage: Lineage,
+    /// Which life of the log answered.
+    pub incarnation: Incarnation,
+}
+
+impl Read {
+    /// Whether the last publication returned is the newest of the channel.
+    pub fn reaches_top(&self) -> bool {
+        self.base + self.publications.len() as u64 >= self.top
+    }
+
+    /// The position the publications come after.
+    pub fn base_position(&self) -> Position {
+        Position::new(self.lineage.epoch_of(self.base), self.base)
+    }
+
+    pub fn top_position(&self) -> Position {
+        Position::new(self.epoch, self.top)
+    }
+}
+
+/// How the position a read started from stands to the log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Status {
+    /// No position was given (`Since::Now`, `Since::Last`).
+    Fresh,
+    /// Nothing is missing.
+    Continues,
+    /// The position is from a tail that was lost; `base` is the last offset everybody agrees on.
+    Rewound,
+    /// The position's epoch is not known; `base` is `top`.
+    Reset,
+    /// What comes right after the position is no longer kept; `base` is before the oldest kept.
+    Trimmed,
+}
+
+/// The newest position of a channel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Head {
+    pub position: Position,
+    pub incarnation: Incarnation,
+}
+
+/// How much of each channel a log keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Retention {
+    /// Publications; the log may keep somewhat more.
+    pub size: usize,
+    /// Counted from a channel's newest publication.
+    pub ttl: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { size: 1_000, ttl: Duration::from_mins(5) }
+    }
+}
+
+/// Why the log could not do it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// It did not happen.
+    #[error("log at {address} is unavailable: {reason}")]
+    Unavailable { address: String, reason: String },
+    /// Whether it happened is unknown.
+    #[error("log at {address} did not answer in time")]
+    Timeout { address: String },
+    /// The log answered something that should not be there.
+    #[error("log entry cannot be read: {reason}")]
+    Corrupt { reason: String },
+}

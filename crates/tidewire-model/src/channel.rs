@@ -1,0 +1,166 @@
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Tenant;
+
+/// The name of a stream of publications inside one tenant, such as `room:42` or `sport/football`.
+///
+/// UTF-8, 1 to 255 bytes, at most 16 levels split by `/`, none of them empty. Control characters
+/// and the pattern characters `*`, `>`, `+` and `#` are refused, and names that start with `$` are
+/// reserved. `:` is an ordinary character. Names are compared byte for byte: no Unicode
+/// normalisation takes place.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Channel(Arc<str>);
+
+impl Channel {
+    /// The longest name, in bytes.
+    pub const MAX_BYTES: usize = 255;
+    /// The most levels a name may have.
+    pub const MAX_LEVELS: usize = 16;
+
+    /// Checks `name` once, so that holding a `Channel` is proof that it is valid.
+    pub fn parse(name: &str) -> Result<Self, InvalidChannel> {
+        if name.is_empty() {
+            return Err(InvalidChannel::Empty);
+        }
+        if name.len() > Self::MAX_BYTES {
+            return Err(InvalidChannel::TooLong { bytes: name.len() });
+        }
+        if name.starts_with('$') {
+            return Err(InvalidChannel::Reserved);
+        }
+        if let Some(character) = name.chars().find(|&c| is_forbidden(c)) {
+            return Err(InvalidChannel::Character { character });
+        }
+        check_levels(name.split('/'))?;
+        Ok(Self(name.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The parts of the name between its slashes.
+    pub fn levels(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
+    }
+}
+
+fn is_forbidden(character: char) -> bool {
+    character.is_control() || matches!(character, '*' | '>' | '+' | '#')
+}
+
+/// The rules a channel and a [`Filter`](crate::Filter) share for what stands between the slashes.
+pub(crate) fn check_levels<'a>(
+    levels: impl Iterator<Item = &'a str>,
+) -> Result<(), InvalidChannel> {
+    let mut count = 0;
+    for level in levels {
+        if level.is_empty() {
+            return Err(InvalidChannel::EmptyLevel);
+        }
+        count += 1;
+    }
+    if count > Channel::MAX_LEVELS {
+        return Err(InvalidChannel::TooManyLevels { levels: count });
+    }
+    Ok(())
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Channel {
+    type Error = InvalidChannel;
+
+    fn try_from(name: String) -> Result<Self, InvalidChannel> {
+        Self::parse(&name)
+    }
+}
+
+impl From<Channel> for String {
+    fn from(channel: Channel) -> Self {
+        channel.0.as_ref().into()
+    }
+}
+
+/// Why a name cannot be a channel's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidChannel {
+    #[error("channel name is empty")]
+    Empty,
+    #[error("channel name has {bytes} bytes, at most 255 are allowed")]
+    TooLong { bytes: usize },
+    #[error("channel names that start with `$` are reserved")]
+    Reserved,
+    #[error("channel name holds {character:?}, which is not allowed")]
+    Character { character: char },
+    #[error("channel name has an empty level; remove the leading, trailing or doubled `/`")]
+    EmptyLevel,
+    #[error("channel name has {levels} levels, at most 16 are allowed")]
+    TooManyLevels { levels: usize },
+}
+
+/// A channel together with the tenant it belongs to: the only name that is unique in a cluster.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct TenantChannel {
+    pub tenant: Tenant,
+    pub channel: Channel,
+}
+
+impl TenantChannel {
+    pub fn new(tenant: Tenant, channel: Channel) -> Self {
+        Self { tenant, channel }
+    }
+}
+
+impl fmt::Display for TenantChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.tenant, self.channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_names_are_channels() {
+        let longest = "x".repeat(255);
+        for name in ["a", "room:42", "sport/football/live", "größe", "a b", "a$", longest.as_str()]
+        {
+            assert_eq!(Channel::parse(name).map(String::from).as_deref(), Ok(name));
+        }
+    }
+
+    #[test]
+    fn each_bad_name_says_what_is_wrong_with_it() {
+        let cases = [
+            ("", InvalidChannel::Empty),
+            ("$sys", InvalidChannel::Reserved),
+            ("a//b", InvalidChannel::EmptyLevel),
+            ("/a", InvalidChannel::EmptyLevel),
+            ("a/", InvalidChannel::EmptyLevel),
+            ("a*", InvalidChannel::Character { character: '*' }),
+            ("a>", InvalidChannel::Character { character: '>' }),
+            ("a+", InvalidChannel::Character { character: '+' }),
+            ("a#", InvalidChannel::Character { character: '#' }),
+            ("a\0", InvalidChannel::Character { character: '\0' }),
+            ("a\u{85}", InvalidChannel::Character { character: '\u{85}' }),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(Channel::parse(name), Err(expected), "{name:?}");
+        }
+        assert_eq!(Channel::parse(&"x".repeat(256)), Err(InvalidChannel::TooLong { bytes: 256 }));
+        assert_eq!(
+            Channel::parse(&["x"; 17].join("/")),
+            Err(InvalidChannel::TooManyLevels { levels: 17 })
+        );
+    }
+}

@@ -1,0 +1,95 @@
+use crate::{Channel, Payload, Position, PublicationId, RequestId, SessionNonce};
+
+/// A command and what its client calls it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub id: RequestId,
+    pub command: Command,
+}
+
+/// What a client asks, in any protocol.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    Connect(Connect),
+    Subscribe {
+        channel: Channel,
+        since: Since,
+    },
+    Unsubscribe {
+        channel: Channel,
+    },
+    Publish(Publish),
+    History {
+        channel: Channel,
+        query: HistoryQuery,
+    },
+    Ping,
+    /// Replaces the credential of a live connection.
+    Refresh {
+        token: String,
+    },
+}
+
+/// The first command of every connection. One of the two credentials is needed.
+#[derive(Clone, Default, PartialEq)]
+pub struct Connect {
+    pub token: Option<String>,
+    pub resume: Option<Resume>,
+}
+
+impl std::fmt::Debug for Connect {
+    /// Tells which credentials there are, and none of them.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connect")
+            .field("token", &self.token.is_some())
+            .field("resume", &self.resume.is_some())
+            .finish()
+    }
+}
+
+/// A session to take up again where its client left off.
+#[derive(Clone, PartialEq)]
+pub struct Resume {
+    /// The sealed token of the last `Connected` or `Reconnect`.
+    pub token: String,
+    /// Makes a repeated attempt recognisable as the same.
+    pub nonce: SessionNonce,
+    /// How far the client has read, for each of its channels.
+    pub positions: Vec<(Channel, Position)>,
+}
+
+/// Where a subscription starts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Since {
+    /// With the next publication.
+    Now,
+    /// After this position: everything missed comes first.
+    Position(Position),
+    /// With up to this many of the newest publications first.
+    Last(u32),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publish {
+    pub channel: Channel,
+    pub id: Option<PublicationId>,
+    pub payload: Payload,
+}
+
+/// Asks for a page of what a channel keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HistoryQuery {
+    pub direction: Direction,
+    /// Exclusive. `None` starts at the oldest kept going forward, at the newest going backward.
+    pub from: Option<Position>,
+    /// At least 1; the log may return fewer than there are.
+    pub limit: u32,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Direction {
+    /// Towards newer publications.
+    Forward,
+    /// Towards older publications.
+    Backward,
+}

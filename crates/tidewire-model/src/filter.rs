@@ -1,0 +1,137 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::channel::check_levels;
+use crate::{Channel, InvalidChannel};
+
+/// A channel name or a pattern of names, such as `room:42`, `chat/*` or `orders/**`.
+///
+/// `*` stands for exactly one level, `**` for one or more levels and only at the end. Both stand
+/// alone in their level: `room-*` is refused, because half-level wildcards cannot be looked up in a
+/// trie. Matching takes time linear in the number of levels.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Filter(Box<str>);
+
+impl Filter {
+    /// Checks `pattern` once.
+    pub fn parse(pattern: &str) -> Result<Self, InvalidFilter> {
+        if pattern.is_empty() {
+            return Err(InvalidFilter::Level(InvalidChannel::Empty));
+        }
+        if pattern.len() > Channel::MAX_BYTES {
+            let too_long = InvalidChannel::TooLong { bytes: pattern.len() };
+            return Err(InvalidFilter::Level(too_long));
+        }
+        check_levels(pattern.split('/')).map_err(InvalidFilter::Level)?;
+        let mut levels = pattern.split('/').peekable();
+        while let Some(level) = levels.next() {
+            match level {
+                "*" => {}
+                "**" if levels.peek().is_none() => {}
+                "**" => return Err(InvalidFilter::RestNotLast),
+                literal => check_literal(literal)?,
+            }
+        }
+        Ok(Self(pattern.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether `channel` is one of the names this filter stands for.
+    pub fn matches(&self, channel: &Channel) -> bool {
+        let mut levels = channel.levels();
+        for wanted in self.0.split('/') {
+            let Some(level) = levels.next() else { return false };
+            match wanted {
+                "**" => return true,
+                "*" => {}
+                literal if literal == level => {}
+                _ => return false,
+            }
+        }
+        levels.next().is_none()
+    }
+}
+
+fn check_literal(level: &str) -> Result<(), InvalidFilter> {
+    if level.contains('*') {
+        return Err(InvalidFilter::PartialWildcard);
+    }
+    Channel::parse(level).map(drop).map_err(InvalidFilter::Level)
+}
+
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Filter {
+    type Error = InvalidFilter;
+
+    fn try_from(pattern: String) -> Result<Self, InvalidFilter> {
+        Self::parse(&pattern)
+    }
+}
+
+impl From<Filter> for String {
+    fn from(filter: Filter) -> Self {
+        filter.0.into()
+    }
+}
+
+/// Why a text cannot be a filter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidFilter {
+    #[error(transparent)]
+    Level(InvalidChannel),
+    #[error("`**` may stand only at the end of a pattern")]
+    RestNotLast,
+    #[error("`*` must be a whole level of a pattern")]
+    PartialWildcard,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(filter: &str, channel: &str) -> bool {
+        Filter::parse(filter).expect("filter").matches(&Channel::parse(channel).expect("channel"))
+    }
+
+    #[test]
+    fn a_literal_matches_only_itself() {
+        assert!(matches("chat/1", "chat/1"));
+        assert!(!matches("chat/1", "chat/2"));
+        assert!(!matches("chat", "chat/1"));
+        assert!(!matches("chat/1", "chat"));
+    }
+
+    #[test]
+    fn one_star_stands_for_exactly_one_level() {
+        assert!(matches("chat/*", "chat/1"));
+        assert!(matches("*/1", "chat/1"));
+        assert!(!matches("chat/*", "chat"));
+        assert!(!matches("chat/*", "chat/1/2"));
+    }
+
+    #[test]
+    fn two_stars_stand_for_the_rest() {
+        assert!(matches("**", "a/b/c"));
+        assert!(matches("a/**", "a/b/c"));
+        assert!(!matches("a/**", "a"));
+        assert!(!matches("a/**", "b/a"));
+    }
+
+    #[test]
+    fn patterns_a_trie_could_not_hold_are_refused() {
+        assert_eq!(Filter::parse("a/**/b"), Err(InvalidFilter::RestNotLast));
+        assert_eq!(Filter::parse("room-*"), Err(InvalidFilter::PartialWildcard));
+        assert_eq!(Filter::parse("a//b"), Err(InvalidFilter::Level(InvalidChannel::EmptyLevel)));
+        assert_eq!(Filter::parse("$sys"), Err(InvalidFilter::Level(InvalidChannel::Reserved)));
+    }
+}

@@ -1,0 +1,39 @@
+//! The nouns every other crate shares.
+//!
+//! Start from [`Publication`], what is delivered, and [`Position`], where it stands in its
+//! [`TenantChannel`]. What a client asks is a [`Command`], what it hears is an [`Event`], in
+//! whatever protocol it speaks.
+//!
+//! Holding a value of these types is proof that it was checked: a [`Channel`] has a valid name, a
+//! [`Payload`] that says it is JSON is JSON. Nothing here performs I/O, reads a clock or knows a
+//! wire format.
+
+mod channel;
+mod command;
+mod disconnect;
+mod envelope;
+mod error_code;
+mod event;
+mod filter;
+mod id;
+mod identity;
+mod payload;
+mod permissions;
+mod position;
+mod publication;
+mod tenant;
+
+pub use channel::{Channel, InvalidChannel, TenantChannel};
+pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
+pub use disconnect::Disconnect;
+pub use envelope::{Encoding, Envelope};
+pub use error_code::{ErrorCode, Failure};
+pub use event::{Connected, Event, Gap, GapReason, HistoryPage, Recovery, Subscribed};
+pub use filter::{Filter, InvalidFilter};
+pub use id::{ConnectionId, Generation, InvalidId, NodeId, RequestId, SessionId, SessionNonce};
+pub use identity::{Identity, InvalidUserId, UserId};
+pub use payload::{InvalidPayload, Payload};
+pub use permissions::{Action, Permissions};
+pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
+pub use publication::{InvalidPublicationId, Publication, PublicationId};
+pub use tenant::{InvalidTenant, Tenant};

@@ -1,0 +1,53 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Payload, Position, TenantChannel, UserId};
+
+/// A name a publisher gives a publication, so that sending it again stores it once.
+///
+/// 1 to 64 bytes without control characters. It is scoped by publisher and channel.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct PublicationId(Arc<str>);
+
+impl PublicationId {
+    /// The longest id, in bytes.
+    pub const MAX_BYTES: usize = 64;
+
+    pub fn parse(text: &str) -> Result<Self, InvalidPublicationId> {
+        let valid = (1..=Self::MAX_BYTES).contains(&text.len()) && !text.contains(char::is_control);
+        if valid { Ok(Self(text.into())) } else { Err(InvalidPublicationId) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text is not a publication's id.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a publication id is 1 to 64 bytes without control characters")]
+pub struct InvalidPublicationId;
+
+/// A payload with its channel and position.
+///
+/// The position names it for ever: no two subscribers see different content under the same channel,
+/// epoch and offset.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Publication {
+    pub channel: TenantChannel,
+    pub position: Position,
+    /// The id its publisher gave it, if any.
+    pub id: Option<PublicationId>,
+    /// When the log took it, in milliseconds since the Unix epoch by the log's clock. Not an
+    /// ordering key.
+    pub time_ms: u64,
+    /// The user who published it; `None` for a server's API key.
+    pub publisher: Option<UserId>,
+    pub payload: Payload,
+}

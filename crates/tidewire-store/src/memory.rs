@@ -1,0 +1,3 @@
+//! In-memory stores: written by the store helper.
+pub struct MemorySessionStore;
+pub struct MemoryMembership;
