@@ -1,1 +1,7 @@
-//! To be written.
+//! What tests of several crates need.
+//!
+//! [`services`] starts real `redis-server` and `nats-server` processes that live and die with a
+//! test. Nothing here is for production: what cannot be set up panics, so that a test fails and does
+//! not vanish.
+
+pub mod services;
