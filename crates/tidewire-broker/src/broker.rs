@@ -1,5 +1,7 @@
 use async_trait::async_trait;
-use tidewire_model::{Channel, Generation, NodeId, Publication, SessionId, Tenant, TenantChannel};
+use tidewire_model::{
+    Channel, Generation, NodeId, Position, Publication, SessionId, Tenant, TenantChannel,
+};
 use tokio::sync::mpsc;
 
 /// Carries publications and notices between nodes, at most once each.
@@ -13,6 +15,10 @@ pub trait Broker: Send + Sync {
     /// and the receivers repair the hole from the log. Publications handed over by one task for one
     /// channel are sent in that order.
     fn publish(&self, publication: &Publication);
+
+    /// Tells every other node that is interested how far a channel has got, so that one which missed
+    /// the newest publications notices. As unreliable as [`Broker::publish`], and as quick.
+    fn announce(&self, channel: &TenantChannel, position: Position);
 
     /// Sends a notice to one node, as unreliably as a publication.
     fn notify(&self, node: &NodeId, notice: &Notice);
@@ -49,6 +55,11 @@ pub trait Broker: Send + Sync {
 #[derive(Clone, Debug, PartialEq)]
 pub enum BrokerEvent {
     Publication(Publication),
+    /// The channel has got as far as this.
+    Announcement {
+        channel: TenantChannel,
+        position: Position,
+    },
     Notice(Notice),
     /// Publications may have been lost: a reconnect, a full queue. Compare positions with the log.
     Suspect,

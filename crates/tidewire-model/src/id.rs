@@ -97,6 +97,7 @@ pub struct InvalidId;
 pub struct Generation(pub u64);
 
 impl Generation {
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

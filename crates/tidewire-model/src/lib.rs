@@ -10,6 +10,7 @@
 
 mod channel;
 mod command;
+mod delivery;
 mod disconnect;
 mod envelope;
 mod error_code;
@@ -25,6 +26,7 @@ mod tenant;
 
 pub use channel::{Channel, InvalidChannel, TenantChannel};
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
+pub use delivery::{Delivery, JoinId, Joined};
 pub use disconnect::Disconnect;
 pub use envelope::{Encoding, Envelope};
 pub use error_code::{ErrorCode, Failure};
