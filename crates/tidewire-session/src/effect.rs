@@ -1,0 +1,41 @@
+use tidewire_model::{
+    Channel, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, Publish, RequestId, Since,
+};
+
+/// What a session wants done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Join a channel; answered by [`Session::joined`](crate::Session::joined).
+    Join { channel: Channel, since: Since, join: JoinId },
+    /// Leave a channel; not answered.
+    Leave { channel: Channel, join: JoinId },
+    /// Publish; the answer goes to the client as it is.
+    Publish { request: RequestId, publish: Publish },
+    /// Read a page; the answer goes to the client as it is.
+    History { request: RequestId, channel: Channel, query: HistoryQuery },
+    /// Verify a new credential; answered by [`Session::refreshed`](crate::Session::refreshed).
+    Refresh { request: RequestId, token: String },
+    /// Write the session's snapshot to the store, some time soon.
+    Save,
+    /// End the connection.
+    Disconnect(Disconnect),
+}
+
+/// What a session has decided, in order; the owner performs and sends it, and clears it.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    pub effects: Vec<Effect>,
+    pub events: Vec<Event>,
+}
+
+impl Outputs {
+    pub(crate) fn refuse(
+        &mut self,
+        request: RequestId,
+        code: ErrorCode,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) {
+        let failure = Failure::new(code, message);
+        self.events.push(Event::Failed { request: Some(request), failure });
+    }
+}

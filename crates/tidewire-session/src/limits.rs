@@ -1,0 +1,19 @@
+/// What one session may have and ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// Subscriptions at once.
+    pub subscriptions: usize,
+    /// Bytes of a payload.
+    pub payload_bytes: usize,
+    /// Publications of one history page; a larger wish is cut to this.
+    pub page: u32,
+    /// Joins awaiting an answer at once; further ones wait their turn, so that a session that
+    /// resumes with many channels catches up with a few at a time.
+    pub joins_in_flight: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { subscriptions: 512, payload_bytes: 64 * 1_024, page: 1_000, joins_in_flight: 4 }
+    }
+}
