@@ -1,0 +1,120 @@
+use std::fmt;
+
+use subtle::ConstantTimeEq as _;
+use tidewire_model::{Permissions, Tenant};
+
+use crate::MIN_SECRET_BYTES;
+use crate::key::sha256;
+
+/// The public half of an API key, before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_`
+/// and `-`. It may be logged.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ApiKeyId(Box<str>);
+
+impl ApiKeyId {
+    /// The longest id, in bytes.
+    pub const MAX_BYTES: usize = 64;
+
+    pub fn parse(text: &str) -> Result<Self, InvalidApiKey> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        let valid = (1..=Self::MAX_BYTES).contains(&text.len()) && text.bytes().all(allowed);
+        if valid { Ok(Self(text.into())) } else { Err(InvalidApiKey::Id) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ApiKeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A key with which a tenant's own servers publish: `id.secret`, of which only a hash is kept.
+///
+/// A plain SHA-256 is enough because the secret is long and random, not a password.
+#[derive(Clone)]
+pub struct ApiKey {
+    id: ApiKeyId,
+    hash: [u8; 32],
+    permissions: Permissions,
+}
+
+impl ApiKey {
+    /// Keeps the hash of `secret`, which has at least [`MIN_SECRET_BYTES`].
+    pub fn from_secret(
+        id: ApiKeyId,
+        secret: &str,
+        permissions: Permissions,
+    ) -> Result<Self, InvalidApiKey> {
+        if secret.len() < MIN_SECRET_BYTES {
+            return Err(InvalidApiKey::ShortSecret { bytes: secret.len() });
+        }
+        Ok(Self { id, hash: sha256(secret.as_bytes()), permissions })
+    }
+
+    /// Takes the SHA-256 of the secret as 64 hexadecimal digits.
+    pub fn from_sha256(
+        id: ApiKeyId,
+        hex: &str,
+        permissions: Permissions,
+    ) -> Result<Self, InvalidApiKey> {
+        let hash = parse_sha256(hex).ok_or(InvalidApiKey::Hash)?;
+        Ok(Self { id, hash, permissions })
+    }
+
+    pub fn id(&self) -> &ApiKeyId {
+        &self.id
+    }
+
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    pub(crate) fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Compares in a time that does not depend on where the two differ.
+pub(crate) fn is_hash_of(hash: &[u8; 32], secret: &str) -> bool {
+    sha256(secret.as_bytes()).ct_eq(hash).into()
+}
+
+fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
+    if hex.len() != 64 || !hex.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut hash = [0; 32];
+    for (byte, start) in hash.iter_mut().zip((0..64).step_by(2)) {
+        *byte = u8::from_str_radix(&hex[start..start + 2], 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// Whose server is calling, and what it may do. It never expires.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApiIdentity {
+    pub tenant: Tenant,
+    pub key: ApiKeyId,
+    pub permissions: Permissions,
+}
+
+/// Why an API key cannot be registered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum InvalidApiKey {
+    #[error("api key id must have 1 to 64 characters from a-z, A-Z, 0-9, `_` and `-`")]
+    Id,
+    #[error("api key secret has {bytes} bytes, at least {MIN_SECRET_BYTES} are needed")]
+    ShortSecret { bytes: usize },
+    #[error("api key hash is not 64 hexadecimal digits")]
+    Hash,
+}

@@ -1,0 +1,77 @@
+use serde::{Deserialize, Deserializer, Serialize};
+use tidewire_model::{Permissions, Tenant, UserId};
+
+/// What a token says about its bearer (RFC 7519 section 4), once a key has vouched for it.
+///
+/// Times are seconds since the Unix epoch.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct Claims {
+    pub tenant: Tenant,
+    #[serde(rename = "sub")]
+    pub user: UserId,
+    #[serde(rename = "aud", deserialize_with = "one_or_many")]
+    pub audience: Vec<String>,
+    #[serde(rename = "exp", deserialize_with = "seconds")]
+    pub expires_at: u64,
+    #[serde(
+        rename = "nbf",
+        default,
+        deserialize_with = "optional_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub not_before: Option<u64>,
+    #[serde(
+        rename = "iat",
+        default,
+        deserialize_with = "optional_seconds",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub issued_at: Option<u64>,
+    /// What the bearer may do; nothing unless said.
+    #[serde(rename = "channels", default)]
+    pub permissions: Permissions,
+}
+
+/// `aud` is one name or a list of names.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(name) => vec![name],
+        OneOrMany::Many(names) => names,
+    })
+}
+
+/// A `NumericDate` may have a fraction, which is dropped.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let number = serde_json::Number::deserialize(deserializer)?;
+    whole_seconds(&number).ok_or_else(|| serde::de::Error::custom("not a date"))
+}
+
+fn optional_seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    whole_seconds(&number).map(Some).ok_or_else(|| serde::de::Error::custom("not a date"))
+}
+
+fn whole_seconds(number: &serde_json::Number) -> Option<u64> {
+    /// Above it a double no longer counts seconds.
+    const MAX: f64 = 9_007_199_254_740_992.0;
+
+    if let Some(whole) = number.as_u64() {
+        return Some(whole);
+    }
+    let fraction = number.as_f64().filter(|seconds| (0.0..MAX).contains(seconds))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the range was checked, and dropping the fraction is the purpose"
+    )]
+    Some(fraction as u64)
+}
