@@ -2,12 +2,11 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tidewire_model::{
-    Action, Channel, Command, Disconnect, Envelope, ErrorCode, Event, Failure, Gap, GapReason,
-    HistoryQuery, Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, Since,
-    Subscribed,
+    Action, Channel, Command, Envelope, ErrorCode, Event, Failure, Gap, GapReason, HistoryQuery,
+    Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, Since, Subscribed,
 };
 
-use crate::subscription::{Asked, State, Subscription};
+use crate::subscription::{Asked, Joining, State, Subscription};
 use crate::{Effect, Limits, Outputs, SavedSubscription, Snapshot};
 
 /// One client's identity and subscriptions, as its connection's task sees them.
@@ -188,7 +187,7 @@ impl Session {
             self.joins.remove(&join);
             out.effects.push(Effect::Leave { channel: channel.clone(), join });
         }
-        if matches!(subscription.state, State::Joining { .. }) {
+        if matches!(subscription.state, State::Joining(_)) {
             self.joins_in_flight -= 1;
         }
         self.queue.retain(|queued| queued != channel);
@@ -204,7 +203,7 @@ impl Session {
             self.last_join.0 += 1;
             let join = self.last_join;
             let since = subscription.since(asked);
-            subscription.state = State::Joining { join, asked };
+            subscription.state = State::Joining(Joining { join, asked });
             self.joins.insert(join, channel.clone());
             self.joins_in_flight += 1;
             out.effects.push(Effect::Join { channel, since, join });
@@ -215,23 +214,17 @@ impl Session {
     pub fn joined(&mut self, join: JoinId, outcome: Result<Joined, Failure>, out: &mut Outputs) {
         let Some(channel) = self.joins.get(&join).cloned() else { return };
         let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
-        let State::Joining { asked, .. } = subscription.state else { return };
+        let State::Joining(joining) = subscription.state else { return };
         self.joins_in_flight -= 1;
         match outcome {
-            Ok(joined) => self.go_on(&channel, join, asked, joined, out),
-            Err(failure) => self.fail(&channel, join, asked, failure, out),
+            Ok(joined) => self.go_on(&channel, joining, joined, out),
+            Err(failure) => self.fail(&channel, joining, failure, out),
         }
         self.join_next(out);
     }
 
-    fn go_on(
-        &mut self,
-        channel: &Channel,
-        join: JoinId,
-        asked: Asked,
-        joined: Joined,
-        out: &mut Outputs,
-    ) {
+    fn go_on(&mut self, channel: &Channel, joining: Joining, joined: Joined, out: &mut Outputs) {
+        let Joining { join, asked } = joining;
         let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
         match asked {
             Asked::ByClient { request, .. } => {
@@ -261,14 +254,8 @@ impl Session {
 
     /// A first join that fails is the client's to repeat. Any other is ours: the subscription
     /// stays, and catches up when it can.
-    fn fail(
-        &mut self,
-        channel: &Channel,
-        join: JoinId,
-        asked: Asked,
-        failure: Failure,
-        out: &mut Outputs,
-    ) {
+    fn fail(&mut self, channel: &Channel, joining: Joining, failure: Failure, out: &mut Outputs) {
+        let Joining { join, asked } = joining;
         self.joins.remove(&join);
         if let Asked::ByClient { request: request @ Some(_), .. } = asked {
             self.subscriptions.remove(channel);
@@ -331,47 +318,6 @@ impl Session {
         out.effects.push(Effect::Leave { channel: channel.clone(), join });
         self.join_next(out);
     }
-
-    /// Takes the verdict on a new credential. It must be the same user's; subscriptions it does not
-    /// allow end.
-    pub fn refreshed(
-        &mut self,
-        request: RequestId,
-        verdict: Result<Identity, Failure>,
-        out: &mut Outputs,
-    ) {
-        let identity = match verdict {
-            Ok(identity) => identity,
-            Err(failure) => {
-                return out.events.push(Event::Failed { request: Some(request), failure });
-            }
-        };
-        if (&identity.tenant, &identity.user) != (&self.identity.tenant, &self.identity.user) {
-            return out.effects.push(Effect::Disconnect(Disconnect::BadToken));
-        }
-        let expires_at = identity.expires_at;
-        self.identity = identity;
-        out.events.push(Event::Refreshed { request, expires_at });
-        self.end_what_is_denied(out);
-        out.effects.push(Effect::Save);
-    }
-
-    fn end_what_is_denied(&mut self, out: &mut Outputs) {
-        let permissions = &self.identity.permissions;
-        let denied: Vec<Channel> = self
-            .subscriptions
-            .keys()
-            .filter(|channel| !permissions.allows(Action::Subscribe, channel))
-            .cloned()
-            .collect();
-        for channel in denied {
-            self.end(&channel, out);
-            let message = "the new token does not allow subscribing to this channel";
-            let failure = Some(Failure::new(ErrorCode::PermissionDenied, message));
-            out.events.push(Event::Unsubscribed { request: None, channel, failure });
-        }
-        self.join_next(out);
-    }
 }
 
 /// The subscription that takes deliveries of `join`, if it is live.
@@ -413,5 +359,6 @@ fn push_publications(channel: &Channel, mut missed: Vec<Arc<Envelope>>, out: &mu
     }
 }
 
+mod renewal;
 #[cfg(test)]
 mod tests;

@@ -16,9 +16,16 @@ pub(crate) enum State {
     /// A turn to be joined.
     Queued(Asked),
     /// The answer to a join.
-    Joining { join: JoinId, asked: Asked },
+    Joining(Joining),
     /// The next publication.
     Live { join: JoinId },
+}
+
+/// A join that has not been answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Joining {
+    pub(crate) join: JoinId,
+    pub(crate) asked: Asked,
 }
 
 /// On whose behalf a join is made.
@@ -39,7 +46,7 @@ impl Subscription {
     pub(crate) fn join(&self) -> Option<JoinId> {
         match self.state {
             State::Queued(_) => None,
-            State::Joining { join, .. } | State::Live { join } => Some(join),
+            State::Joining(Joining { join, .. }) | State::Live { join } => Some(join),
         }
     }
 

@@ -16,7 +16,7 @@ fn subscribing_joins_and_answers_with_the_position_it_begins_at() {
     client.joined(join, at(7, &[], true));
 
     assert!(matches!(
-        &client.events()[..],
+        client.events(),
         [Event::Subscribed(Subscribed { request: Some(RequestId(1)), position, .. })]
             if *position == position_of(7)
     ));
@@ -73,7 +73,7 @@ fn a_lagging_subscription_that_fell_out_of_the_window_hears_of_the_gap() {
 
     let gap = Gap { reason: GapReason::Window, position: position_of(19), missed: Some(12) };
     assert!(matches!(
-        &client.events()[..],
+        client.events(),
         [Event::Gap { gap: heard, .. }, Event::Publications { .. }] if *heard == gap
     ));
 }
@@ -93,7 +93,7 @@ fn deliveries_of_an_earlier_join_are_dropped() {
     );
     client.session.joined(old, Ok(at(7, &[8], true)), &mut client.out);
 
-    assert!(matches!(&client.events()[..], [Event::Unsubscribed { .. }]));
+    assert!(matches!(client.events(), [Event::Unsubscribed { .. }]));
 }
 
 #[test]
@@ -141,7 +141,10 @@ fn each_command_that_cannot_be_is_refused_with_its_code() {
     client.send(subscribe(1, "a", Since::Now));
     client.send(unsubscribe(2, "b"));
     client.send(publish(3, "a", 64 * 1_024 + 1));
-    client.send(Request { id: RequestId(4), command: Command::Connect(Default::default()) });
+    client.send(Request {
+        id: RequestId(4),
+        command: Command::Connect(tidewire_model::Connect::default()),
+    });
     client.session.limits.subscriptions = 1;
     client.send(subscribe(5, "b", Since::Now));
 
@@ -201,7 +204,7 @@ fn a_new_token_ends_the_subscriptions_it_does_not_allow() {
     client.session.refreshed(RequestId(1), Ok(narrower), &mut client.out);
 
     assert!(matches!(
-        &client.events()[..],
+        client.events(),
         [Event::Refreshed { .. }, Event::Unsubscribed { request: None, failure: Some(_), .. }]
     ));
     assert!(matches!(client.effects()[..], [Effect::Leave { .. }, Effect::Save]));

@@ -1,0 +1,47 @@
+use tidewire_model::{Action, Channel, Disconnect, ErrorCode, Event, Failure, Identity, RequestId};
+
+use super::Session;
+use crate::{Effect, Outputs};
+
+impl Session {
+    /// Takes the verdict on a new credential. It must be the same user's; subscriptions it does not
+    /// allow end.
+    pub fn refreshed(
+        &mut self,
+        request: RequestId,
+        verdict: Result<Identity, Failure>,
+        out: &mut Outputs,
+    ) {
+        let identity = match verdict {
+            Ok(identity) => identity,
+            Err(failure) => {
+                return out.events.push(Event::Failed { request: Some(request), failure });
+            }
+        };
+        if (&identity.tenant, &identity.user) != (&self.identity.tenant, &self.identity.user) {
+            return out.effects.push(Effect::Disconnect(Disconnect::BadToken));
+        }
+        let expires_at = identity.expires_at;
+        self.identity = identity;
+        out.events.push(Event::Refreshed { request, expires_at });
+        self.end_what_is_denied(out);
+        out.effects.push(Effect::Save);
+    }
+
+    fn end_what_is_denied(&mut self, out: &mut Outputs) {
+        let permissions = &self.identity.permissions;
+        let denied: Vec<Channel> = self
+            .subscriptions
+            .keys()
+            .filter(|channel| !permissions.allows(Action::Subscribe, channel))
+            .cloned()
+            .collect();
+        for channel in denied {
+            self.end(&channel, out);
+            let message = "the new token does not allow subscribing to this channel";
+            let failure = Some(Failure::new(ErrorCode::PermissionDenied, message));
+            out.events.push(Event::Unsubscribed { request: None, channel, failure });
+        }
+        self.join_next(out);
+    }
+}
