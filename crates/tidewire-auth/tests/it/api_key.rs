@@ -1,0 +1,90 @@
+use tidewire_auth::{
+    ApiKey, ApiKeyId, ApiKeyRefused, InvalidApiKey, KeyRing, TenantKeys, Verifier,
+};
+use tidewire_model::{Action, Filter, Permissions};
+
+use crate::keys::{tenant, tenant_keys};
+
+const SECRET: &str = "an-api-secret-of-thirty-two-byte";
+/// `printf %s "$SECRET" | sha256sum`
+const SECRET_SHA256: &str = "eb5044a737183e6c1fb576f291309a4974ef865bd38509cc084df84f655b2fdf";
+
+#[test]
+fn a_servers_key_says_whose_it_is_and_what_it_may_do() {
+    for header_value in [
+        format!("server.{SECRET}"),
+        format!("Bearer server.{SECRET}"),
+        format!("bearer  server.{SECRET}"),
+    ] {
+        let identity = verifier().verify_api_key(&header_value, &tenant("acme")).expect("valid");
+
+        assert_eq!(identity.tenant, tenant("acme"));
+        assert_eq!(identity.key.as_str(), "server");
+        assert_eq!(identity.permissions, permissions());
+    }
+}
+
+#[test]
+fn a_key_kept_as_a_hash_is_the_same_key() {
+    let key = ApiKey::from_sha256(id("server"), SECRET_SHA256, permissions()).expect("key");
+    let keys = TenantKeys { api_keys: vec![key], ..tenant_keys("acme", vec![]) };
+    let verifier = Verifier::new(KeyRing::new([keys]).expect("ring"));
+
+    assert!(verifier.verify_api_key(&format!("server.{SECRET}"), &tenant("acme")).is_ok());
+}
+
+#[test]
+fn whatever_is_wrong_with_a_key_looks_the_same() {
+    let long = format!("server.{}", "x".repeat(600));
+    let cases = [
+        ("", "acme"),
+        ("server", "acme"),
+        ("server.", "acme"),
+        (".", "acme"),
+        ("server.an-api-secret-of-thirty-two-bytE", "acme"),
+        ("other.an-api-secret-of-thirty-two-byte", "acme"),
+        ("Basic server.an-api-secret-of-thirty-two-byte", "acme"),
+        ("server.an-api-secret-of-thirty-two-byte", "rival"),
+        ("server.an-api-secret-of-thirty-two-byte", "nobody"),
+        (long.as_str(), "acme"),
+    ];
+    for (header_value, name) in cases {
+        let result = verifier().verify_api_key(header_value, &tenant(name));
+
+        assert_eq!(result, Err(ApiKeyRefused), "{header_value} for {name}");
+    }
+}
+
+#[test]
+fn keys_that_are_weak_or_malformed_are_refused() {
+    let short = ApiKey::from_secret(id("server"), &SECRET[1..], permissions());
+    let bad_hash = ApiKey::from_sha256(id("server"), "+f", permissions());
+
+    assert_eq!(short.map(drop), Err(InvalidApiKey::ShortSecret { bytes: 31 }));
+    assert_eq!(bad_hash.map(drop), Err(InvalidApiKey::Hash));
+    for text in ["", "a.b", "a b", "ä", &"x".repeat(65)] {
+        assert_eq!(ApiKeyId::parse(text), Err(InvalidApiKey::Id), "{text:?}");
+    }
+}
+
+#[test]
+fn debug_shows_no_hash() {
+    let key = ApiKey::from_sha256(id("server"), SECRET_SHA256, permissions()).expect("key");
+
+    assert_eq!(format!("{key:?}"), "ApiKey { id: ApiKeyId(\"server\"), .. }");
+}
+
+fn verifier() -> Verifier {
+    let key = ApiKey::from_secret(id("server"), SECRET, permissions()).expect("key");
+    let keys = TenantKeys { api_keys: vec![key], ..tenant_keys("acme", vec![]) };
+    Verifier::new(KeyRing::new([keys, tenant_keys("rival", vec![])]).expect("ring"))
+}
+
+fn id(text: &str) -> ApiKeyId {
+    ApiKeyId::parse(text).expect("id")
+}
+
+fn permissions() -> Permissions {
+    let filter = Filter::parse("orders/**").expect("filter");
+    Permissions::default().grant(filter, [Action::Publish])
+}
