@@ -8,6 +8,7 @@
 mod broker;
 pub mod conformance;
 mod draft;
+mod event_queue;
 mod lineage;
 mod log;
 mod memory_broker;
@@ -15,7 +16,8 @@ mod memory_log;
 
 pub use broker::{Broker, BrokerError, BrokerEvent, Notice, Partition};
 pub use draft::{DedupeKey, Draft};
+pub use event_queue::EventQueue;
 pub use lineage::{Lineage, Standing};
 pub use log::{Appended, Head, Log, LogError, Read, Retention, Status};
 pub use memory_broker::{MemoryBroker, MemoryNetwork};
-pub use memory_log::MemoryLog;
+pub use memory_log::{MemoryLog, Sources};
