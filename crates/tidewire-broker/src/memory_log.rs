@@ -1,1 +1,221 @@
-pub struct MemoryLog;
+//! The log of a single process: everything a log over a network promises, except survival of the
+//! process.
+
+mod kept;
+mod recent;
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tidewire_model::{
+    HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
+};
+use tokio::time::Instant;
+
+use self::kept::Kept;
+use self::recent::RecentIds;
+use crate::{Appended, Draft, Head, Log, LogError, Read, Retention};
+
+/// Orders publications and keeps the newest of each channel in memory.
+///
+/// Bounded: per channel by [`Retention`], in ids by 262,144 of the last two minutes (beyond that the
+/// oldest is forgotten early, and repeating it stores it again), in idle channels by forgetting them
+/// a day after their publications ran out.
+pub struct MemoryLog {
+    retention: Retention,
+    sources: Sources,
+    state: Mutex<State>,
+}
+
+/// What a [`MemoryLog`] takes from outside, so that a test can hold it still.
+///
+/// How long something has been kept is measured by tokio's clock, which a test can pause.
+pub struct Sources {
+    /// Milliseconds since the Unix epoch.
+    pub unix_ms: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Tells epochs and incarnations of one millisecond apart.
+    pub random: Box<dyn Fn() -> u32 + Send + Sync>,
+}
+
+impl Default for Sources {
+    /// The system's clock and random numbers.
+    fn default() -> Self {
+        Self { unix_ms: Box::new(system_unix_ms), random: Box::new(system_random) }
+    }
+}
+
+fn system_unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn system_random() -> u32 {
+    getrandom::u32().expect("the system has random numbers")
+}
+
+impl MemoryLog {
+    pub fn new(retention: Retention) -> Self {
+        Self::with_sources(retention, Sources::default())
+    }
+
+    pub fn with_sources(retention: Retention, sources: Sources) -> Self {
+        let started_ms = (sources.unix_ms)();
+        let state = State {
+            started_ms,
+            incarnation: Incarnation::new(started_ms, (sources.random)()),
+            channels: HashMap::new(),
+            recent: RecentIds::default(),
+            next_sweep: Instant::now() + SWEEP_INTERVAL,
+        };
+        Self { retention, sources, state: Mutex::new(state) }
+    }
+
+    /// Begins a new incarnation, as if the log had crashed and come back without the newest `lost`
+    /// publications of each channel. For tests of what a failover does.
+    pub fn restart(&self, lost: u64) {
+        let mut state = self.state.lock();
+        state.started_ms = (self.sources.unix_ms)().max(state.started_ms + 1);
+        state.incarnation = Incarnation::new(state.started_ms, (self.sources.random)());
+        let State { channels, recent, .. } = &mut *state;
+        for kept in channels.values_mut() {
+            kept.lose(lost);
+        }
+        recent.retain(|channel, position| {
+            channels.get(channel).is_some_and(|kept| position.offset <= kept.top())
+        });
+    }
+
+    /// What is kept of `channel`, which has begun its life in this incarnation then.
+    fn open<'a>(&self, state: &'a mut State, channel: &TenantChannel) -> Open<'a> {
+        let now = Instant::now();
+        state.sweep(now, self.retention);
+        let State { channels, recent, incarnation, .. } = state;
+        if !channels.contains_key(channel) {
+            channels.insert(channel.clone(), Kept::new(now));
+        }
+        let kept = channels.get_mut(channel).expect("inserted above if it was missing");
+        kept.touch(now, self.retention.ttl);
+        kept.live_in(*incarnation, || (self.sources.random)());
+        Open { now, kept, recent, incarnation: *incarnation }
+    }
+
+    fn append_one(&self, open: &mut Open<'_>, channel: &TenantChannel, draft: &Draft) -> Appended {
+        let Open { now, kept, recent, .. } = open;
+        let now_ms = (self.sources.unix_ms)();
+        let key = draft.dedupe_key(&channel.channel);
+        if let Some(position) = key.and_then(|key| recent.find(channel, key, *now)) {
+            let time_ms = kept.find(position.offset).map_or(now_ms, |first| first.time_ms);
+            return Appended { position, time_ms, duplicate: true };
+        }
+        let position = kept.next_position();
+        kept.push(publication(channel, position, now_ms, draft), self.retention.size);
+        if let Some(key) = key {
+            recent.insert(channel, key, position, *now);
+        }
+        Appended { position, time_ms: now_ms, duplicate: false }
+    }
+}
+
+fn publication(
+    channel: &TenantChannel,
+    position: Position,
+    time_ms: u64,
+    draft: &Draft,
+) -> Publication {
+    Publication {
+        channel: channel.clone(),
+        position,
+        id: draft.id.clone(),
+        time_ms,
+        publisher: draft.publisher.clone(),
+        payload: draft.payload.clone(),
+    }
+}
+
+#[async_trait]
+impl Log for MemoryLog {
+    async fn append(
+        &self,
+        channel: &TenantChannel,
+        drafts: &[Draft],
+    ) -> Result<Vec<Appended>, LogError> {
+        let mut state = self.state.lock();
+        let mut open = self.open(&mut state, channel);
+        Ok(drafts.iter().map(|draft| self.append_one(&mut open, channel, draft)).collect())
+    }
+
+    async fn read(
+        &self,
+        channel: &TenantChannel,
+        since: Since,
+        limit: usize,
+    ) -> Result<Read, LogError> {
+        let mut state = self.state.lock();
+        let open = self.open(&mut state, channel);
+        Ok(open.kept.read(since, limit, open.incarnation))
+    }
+
+    async fn page(
+        &self,
+        channel: &TenantChannel,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, LogError> {
+        let mut state = self.state.lock();
+        Ok(self.open(&mut state, channel).kept.page(query))
+    }
+
+    async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError> {
+        let mut state = self.state.lock();
+        let head = |channel| {
+            let open = self.open(&mut state, channel);
+            Head { position: open.kept.top_position(), incarnation: open.incarnation }
+        };
+        Ok(channels.iter().map(head).collect())
+    }
+
+    async fn health(&self) -> Result<(), LogError> {
+        Ok(())
+    }
+}
+
+/// One channel, and what appending to it takes.
+struct Open<'a> {
+    now: Instant,
+    kept: &'a mut Kept,
+    recent: &'a mut RecentIds,
+    incarnation: Incarnation,
+}
+
+struct State {
+    /// Which `unix_ms` the incarnation was made of.
+    started_ms: u64,
+    incarnation: Incarnation,
+    channels: HashMap<TenantChannel, Kept>,
+    recent: RecentIds,
+    next_sweep: Instant,
+}
+
+impl State {
+    /// Forgets channels that have been idle long enough, at most once a minute.
+    fn sweep(&mut self, now: Instant, retention: Retention) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_INTERVAL;
+        self.channels.retain(|_, kept| {
+            kept.expire(now, retention.ttl);
+            now < kept.touched() + retention.ttl + NUMBERING_TTL
+        });
+    }
+}
+
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+/// How much longer than its publications a channel's numbering is kept, so that it goes on where it
+/// left off.
+const NUMBERING_TTL: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests;

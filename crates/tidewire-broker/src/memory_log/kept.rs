@@ -1,0 +1,170 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tidewire_model::{
+    Direction, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
+};
+use tokio::time::Instant;
+
+use crate::{Lineage, Read, Standing, Status};
+
+/// What the log keeps of one channel: its numbering, and its newest publications without a hole.
+pub(super) struct Kept {
+    lineage: Lineage,
+    top: u64,
+    publications: VecDeque<Publication>,
+    /// When the newest publication was stored.
+    appended: Instant,
+    /// When anybody last asked for the channel.
+    touched: Instant,
+}
+
+impl Kept {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            lineage: Lineage::default(),
+            top: 0,
+            publications: VecDeque::new(),
+            appended: now,
+            touched: now,
+        }
+    }
+
+    /// Drops publications that have run out, and notes that the channel is in use.
+    pub(super) fn touch(&mut self, now: Instant, ttl: Duration) {
+        self.expire(now, ttl);
+        self.touched = now;
+    }
+
+    pub(super) fn expire(&mut self, now: Instant, ttl: Duration) {
+        if now >= self.appended + ttl {
+            self.publications = VecDeque::new();
+        }
+    }
+
+    pub(super) fn touched(&self) -> Instant {
+        self.touched
+    }
+
+    pub(super) fn top(&self) -> u64 {
+        self.top
+    }
+
+    pub(super) fn top_position(&self) -> Position {
+        Position::new(self.lineage.current(), self.top)
+    }
+
+    pub(super) fn next_position(&self) -> Position {
+        Position::new(self.lineage.current(), self.top + 1)
+    }
+
+    /// Begins an epoch if the channel has none of this incarnation yet.
+    pub(super) fn live_in(&mut self, incarnation: Incarnation, random: impl Fn() -> u32) {
+        let newest = self.lineage.entries().last();
+        if newest.is_none_or(|(epoch, _)| epoch.incarnation() != incarnation) {
+            self.lineage.begin(incarnation.epoch(random()), self.top);
+        }
+    }
+
+    /// Stores the publication at [`Kept::next_position`].
+    pub(super) fn push(&mut self, publication: Publication, size: usize) {
+        self.top = publication.position.offset;
+        self.appended = self.touched;
+        self.publications.push_back(publication);
+        while self.publications.len() > size {
+            self.publications.pop_front();
+        }
+    }
+
+    /// Loses the newest publications, kept or not.
+    pub(super) fn lose(&mut self, count: u64) {
+        self.top = self.top.saturating_sub(count);
+        while self.publications.back().is_some_and(|newest| newest.position.offset > self.top) {
+            self.publications.pop_back();
+        }
+    }
+
+    pub(super) fn find(&self, offset: u64) -> Option<&Publication> {
+        self.after(offset.checked_sub(1)?).next().filter(|first| first.position.offset == offset)
+    }
+
+    pub(super) fn read(&self, since: Since, limit: usize, incarnation: Incarnation) -> Read {
+        let (status, base) = self.start(since);
+        Read {
+            status,
+            base,
+            publications: self.after(base).take(limit).cloned().collect(),
+            epoch: self.lineage.current(),
+            top: self.top,
+            lineage: self.lineage.clone(),
+            incarnation,
+        }
+    }
+
+    fn start(&self, since: Since) -> (Status, u64) {
+        let before_oldest = self.oldest() - 1;
+        let (status, base) = match since {
+            Since::Now => return (Status::Fresh, self.top),
+            Since::Last(count) => {
+                let base = self.top.saturating_sub(count.into());
+                return (Status::Fresh, base.max(before_oldest));
+            }
+            Since::Position(position) => match self.lineage.locate(position, self.top) {
+                Standing::Known => (Status::Continues, position.offset),
+                Standing::Beyond { end } => (Status::Rewound, end),
+                Standing::Unknown => return (Status::Reset, self.top),
+            },
+        };
+        if base < before_oldest { (Status::Trimmed, before_oldest) } else { (status, base) }
+    }
+
+    pub(super) fn page(&self, query: HistoryQuery) -> HistoryPage {
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+        let all: Box<dyn Iterator<Item = &Publication>> = match self.page_start(query) {
+            None => Box::new(std::iter::empty()),
+            Some(from) => match query.direction {
+                Direction::Forward => Box::new(self.after(from)),
+                Direction::Backward => Box::new(self.before(from)),
+            },
+        };
+        let mut all = all.peekable();
+        let publications: Vec<_> = all.by_ref().take(limit).cloned().collect();
+        let next = all.peek().and(publications.last()).map(|last: &Publication| last.position);
+        HistoryPage { publications, top: self.top_position(), next }
+    }
+
+    /// The offset a page starts next to; `None` when it cannot hold anything.
+    fn page_start(&self, query: HistoryQuery) -> Option<u64> {
+        let Some(from) = query.from else {
+            return Some(match query.direction {
+                Direction::Forward => self.oldest() - 1,
+                Direction::Backward => self.top + 1,
+            });
+        };
+        if self.lineage.locate(from, self.top) != Standing::Known {
+            return None;
+        }
+        let misses_some = query.direction == Direction::Forward && from.offset + 1 < self.oldest();
+        (!misses_some).then_some(from.offset)
+    }
+
+    /// The offset of the oldest kept publication, or of the next one when none is kept.
+    fn oldest(&self) -> u64 {
+        self.publications.front().map_or(self.top + 1, |oldest| oldest.position.offset)
+    }
+
+    /// The kept publications after `offset`, oldest first.
+    fn after(&self, offset: u64) -> impl Iterator<Item = &Publication> {
+        self.publications.range(self.count_up_to(offset)..)
+    }
+
+    /// The kept publications before `offset`, newest first.
+    fn before(&self, offset: u64) -> impl Iterator<Item = &Publication> {
+        self.publications.range(..self.count_up_to(offset.saturating_sub(1))).rev()
+    }
+
+    fn count_up_to(&self, offset: u64) -> usize {
+        let count = (offset + 1).saturating_sub(self.oldest());
+        usize::try_from(count).unwrap_or(usize::MAX).min(self.publications.len())
+    }
+}

@@ -1,0 +1,87 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tidewire_model::{Channel, Payload, PublicationId, Tenant};
+
+use super::*;
+use crate::Status;
+use crate::conformance::log::LogFactory;
+
+struct InMemory;
+
+#[async_trait]
+impl LogFactory for InMemory {
+    type Log = MemoryLog;
+
+    async fn open(&self, retention: Retention) -> MemoryLog {
+        MemoryLog::new(retention)
+    }
+}
+
+crate::log_conformance!(InMemory);
+
+#[tokio::test]
+async fn a_restart_that_loses_nothing_lets_every_position_go_on_under_a_new_epoch() {
+    let log = MemoryLog::new(Retention::default());
+    let before = append(&log, ["1", "2"]).await;
+
+    log.restart(0);
+    let read = log.read(&channel(), Since::Position(before[0]), 10).await.expect("read");
+
+    assert_eq!((read.status, read.base, read.top), (Status::Continues, 1, 2));
+    assert_eq!(read.publications[0].position, before[1]);
+    assert!(read.epoch.incarnation() > before[0].epoch.incarnation());
+    assert_eq!(read.incarnation, read.epoch.incarnation());
+}
+
+#[tokio::test]
+async fn who_saw_a_lost_tail_is_set_back_to_where_all_agree() {
+    let log = MemoryLog::new(Retention::default());
+    let before = append(&log, ["1", "2", "3"]).await;
+
+    log.restart(2);
+    let after = append(&log, ["2"]).await;
+    let read = log.read(&channel(), Since::Position(before[2]), 10).await.expect("read");
+
+    assert_eq!((after[0].offset, after[0].epoch), (2, read.epoch));
+    assert_eq!((read.status, read.base, read.top), (Status::Rewound, 1, 2));
+    assert_eq!(read.base_position(), before[0]);
+}
+
+#[tokio::test]
+async fn time_is_what_the_given_clock_says() {
+    let unix_ms = Arc::new(AtomicU64::new(1_790_000_000_000));
+    let clock = unix_ms.clone();
+    let sources = Sources {
+        unix_ms: Box::new(move || clock.load(Ordering::Relaxed)),
+        random: Box::new(|| 7),
+    };
+    let log = MemoryLog::with_sources(Retention::default(), sources);
+
+    unix_ms.fetch_add(5, Ordering::Relaxed);
+    let appended = log.append(&channel(), &[draft("1")]).await.expect("append")[0];
+
+    assert_eq!(appended.time_ms, 1_790_000_000_005);
+    assert_eq!(appended.position.epoch, Incarnation::new(1_790_000_000_000, 7).epoch(7));
+}
+
+async fn append<const N: usize>(log: &MemoryLog, ids: [&str; N]) -> Vec<Position> {
+    let appended = log.append(&channel(), &ids.map(draft)).await.expect("append");
+    appended.into_iter().map(|one| one.position).collect()
+}
+
+fn draft(id: &str) -> Draft {
+    Draft {
+        id: Some(PublicationId::parse(id).expect("valid")),
+        publisher: None,
+        payload: Payload::binary(Bytes::copy_from_slice(id.as_bytes())),
+    }
+}
+
+fn channel() -> TenantChannel {
+    TenantChannel::new(
+        Tenant::parse("acme").expect("valid"),
+        Channel::parse("room:42").expect("valid"),
+    )
+}
