@@ -1,1 +1,49 @@
-//! Suites.
+//! The suites that every [`SessionStore`](crate::SessionStore) and every
+//! [`Membership`](crate::Membership) passes: one function per behaviour, each against a store of its
+//! own.
+//!
+//! [`session_store_conformance!`](crate::session_store_conformance) and
+//! [`membership_conformance!`](crate::membership_conformance) make a test of every one of them.
+
+pub mod membership;
+pub mod session_store;
+
+use std::time::Duration;
+
+pub use membership::MembershipFactory;
+pub use session_store::SessionStoreFactory;
+
+/// Long enough that nothing runs out during a test.
+const LONG: Duration = Duration::from_mins(1);
+
+/// Asks every 5 ms until it is so; fails after 10 s.
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it becomes so in 10 s");
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_behaviour_is_left_out_of_the_lists() {
+        for source in [
+            include_str!("conformance/membership.rs"),
+            include_str!("conformance/session_store.rs"),
+        ] {
+            let behaviours: Vec<_> = source
+                .lines()
+                .filter_map(|line| line.strip_prefix("pub async fn ")?.split('(').next())
+                .collect();
+
+            let is_listed = |name: &&str| source.lines().any(|line| line.trim() == *name);
+
+            assert!(behaviours.len() > 5);
+            let unlisted: Vec<_> = behaviours.iter().filter(|name| !is_listed(name)).collect();
+            assert_eq!(unlisted, [&""; 0]);
+        }
+    }
+}

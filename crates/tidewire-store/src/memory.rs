@@ -1,3 +1,178 @@
-//! In-memory stores: written by the store helper.
-pub struct MemorySessionStore;
-pub struct MemoryMembership;
+mod expiring;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tidewire_model::{Generation, NodeId, SessionNonce};
+use tidewire_session::Snapshot;
+
+use self::expiring::Expiring;
+use crate::{
+    Claim, ClaimRequest, Membership, NodeLease, Saved, SessionKey, SessionStore, StoreError,
+};
+
+/// Keeps sessions in memory. What has run out is gone, and its memory comes back within a minute of
+/// the next create. Time is tokio's, which a test can pause.
+#[derive(Default)]
+pub struct MemorySessionStore {
+    sessions: Mutex<Expiring<SessionKey, Record>>,
+}
+
+struct Record {
+    generation: Generation,
+    owner: NodeId,
+    snapshot: Snapshot,
+    /// The claim that led to `generation`, until a write under it shows that its reply arrived.
+    unconfirmed: Option<UnconfirmedClaim>,
+}
+
+struct UnconfirmedClaim {
+    nonce: SessionNonce,
+    previous: NodeId,
+}
+
+impl Record {
+    fn claim(&mut self, request: &ClaimRequest) -> Claim {
+        if self.generation == request.generation {
+            let previous = std::mem::replace(&mut self.owner, request.owner.clone());
+            self.generation = self.generation.next();
+            self.unconfirmed = Some(UnconfirmedClaim { nonce: request.nonce, previous });
+        }
+        match &self.unconfirmed {
+            Some(claim)
+                if claim.nonce == request.nonce && self.generation == request.generation.next() =>
+            {
+                Claim::Granted {
+                    generation: self.generation,
+                    snapshot: self.snapshot.clone(),
+                    previous: claim.previous.clone(),
+                }
+            }
+            _ => Claim::Fenced,
+        }
+    }
+}
+
+#[async_trait]
+impl SessionStore for MemorySessionStore {
+    async fn create(
+        &self,
+        key: &SessionKey,
+        owner: &NodeId,
+        snapshot: &Snapshot,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        let record = Record {
+            generation: Generation(1),
+            owner: owner.clone(),
+            snapshot: snapshot.clone(),
+            unconfirmed: None,
+        };
+        self.sessions.lock().insert(key.clone(), record, ttl);
+        Ok(())
+    }
+
+    async fn claim(&self, request: &ClaimRequest, ttl: Duration) -> Result<Claim, StoreError> {
+        let mut sessions = self.sessions.lock();
+        let Some(kept) = sessions.find(&request.key) else {
+            return Ok(Claim::Missing);
+        };
+        let claim = kept.value.claim(request);
+        if claim != Claim::Fenced {
+            kept.keep_for(ttl);
+        }
+        Ok(claim)
+    }
+
+    async fn save(
+        &self,
+        key: &SessionKey,
+        generation: Generation,
+        snapshot: &Snapshot,
+        ttl: Duration,
+    ) -> Result<Saved, StoreError> {
+        let mut sessions = self.sessions.lock();
+        let Some(kept) = sessions.find(key).filter(|kept| kept.value.generation == generation)
+        else {
+            return Ok(Saved::Fenced);
+        };
+        kept.value.snapshot = snapshot.clone();
+        kept.value.unconfirmed = None;
+        kept.keep_for(ttl);
+        Ok(Saved::Done)
+    }
+
+    async fn touch(
+        &self,
+        key: &SessionKey,
+        generation: Generation,
+        ttl: Duration,
+    ) -> Result<Saved, StoreError> {
+        let mut sessions = self.sessions.lock();
+        let Some(kept) = sessions.find(key).filter(|kept| kept.value.generation == generation)
+        else {
+            return Ok(Saved::Fenced);
+        };
+        kept.keep_for(ttl);
+        Ok(Saved::Done)
+    }
+
+    async fn health(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Keeps the leases of live nodes in memory. Time is tokio's, which a test can pause.
+#[derive(Default)]
+pub struct MemoryMembership {
+    leases: Mutex<Expiring<NodeId, NodeLease>>,
+}
+
+#[async_trait]
+impl Membership for MemoryMembership {
+    async fn renew(&self, lease: &NodeLease, ttl: Duration) -> Result<(), StoreError> {
+        self.leases.lock().insert(lease.node.clone(), lease.clone(), ttl);
+        Ok(())
+    }
+
+    async fn members(&self) -> Result<Vec<NodeLease>, StoreError> {
+        let mut members: Vec<_> = self.leases.lock().live().cloned().collect();
+        members.sort_by(|left, right| left.node.cmp(&right.node));
+        Ok(members)
+    }
+
+    async fn withdraw(&self, node: &NodeId) -> Result<(), StoreError> {
+        self.leases.lock().remove(node);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::{MembershipFactory, SessionStoreFactory};
+
+    struct InMemory;
+
+    #[async_trait]
+    impl SessionStoreFactory for InMemory {
+        type Store = MemorySessionStore;
+
+        async fn open(&self) -> MemorySessionStore {
+            MemorySessionStore::default()
+        }
+    }
+
+    #[async_trait]
+    impl MembershipFactory for InMemory {
+        type Membership = MemoryMembership;
+
+        async fn open(&self) -> MemoryMembership {
+            MemoryMembership::default()
+        }
+    }
+
+    crate::session_store_conformance!(InMemory);
+    crate::membership_conformance!(InMemory);
+}

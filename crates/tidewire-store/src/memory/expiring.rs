@@ -1,0 +1,62 @@
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Values that are gone after a time of their own.
+pub(super) struct Expiring<K, V> {
+    entries: HashMap<K, Kept<V>>,
+    next_sweep: Instant,
+}
+
+pub(super) struct Kept<V> {
+    pub(super) value: V,
+    until: Instant,
+}
+
+impl<V> Kept<V> {
+    pub(super) fn keep_for(&mut self, ttl: Duration) {
+        self.until = Instant::now() + ttl;
+    }
+}
+
+impl<K, V> Default for Expiring<K, V> {
+    fn default() -> Self {
+        Self { entries: HashMap::new(), next_sweep: Instant::now() + SWEEP_INTERVAL }
+    }
+}
+
+impl<K: Eq + Hash, V> Expiring<K, V> {
+    pub(super) fn insert(&mut self, key: K, value: V, ttl: Duration) {
+        let now = Instant::now();
+        self.sweep(now);
+        self.entries.insert(key, Kept { value, until: now + ttl });
+    }
+
+    pub(super) fn find(&mut self, key: &K) -> Option<&mut Kept<V>> {
+        let now = Instant::now();
+        self.entries.get_mut(key).filter(|kept| now < kept.until)
+    }
+
+    pub(super) fn remove(&mut self, key: &K) {
+        self.entries.remove(key);
+    }
+
+    pub(super) fn live(&self) -> impl Iterator<Item = &V> {
+        let now = Instant::now();
+        self.entries.values().filter(move |kept| now < kept.until).map(|kept| &kept.value)
+    }
+
+    /// At most once a minute, so that its cost, which grows with the number of entries, is shared
+    /// by many calls.
+    fn sweep(&mut self, now: Instant) {
+        if now < self.next_sweep {
+            return;
+        }
+        self.next_sweep = now + SWEEP_INTERVAL;
+        self.entries.retain(|_, kept| now < kept.until);
+    }
+}
+
+const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
