@@ -1,0 +1,70 @@
+//! The repository's automation, run as `cargo xtask <command>`.
+//!
+//! [`test`] is the test command of README.md and what CI runs. Everything a command checks is a
+//! step with a name and a duration, and the first step that fails ends the command.
+
+#![expect(clippy::print_stdout, reason = "printing is what this program is for")]
+
+mod check;
+mod deny;
+mod dependencies;
+mod graph;
+mod process;
+mod programs;
+mod proto;
+mod steps;
+mod tally;
+mod test;
+mod tidy;
+mod tree;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+usage: cargo xtask <command>
+
+  check            formatting, clippy, docs, dependency policy, generated code, tidy
+  test             every test, on real services it finds or installs; what CI runs
+  test --fast      the part of `test` that needs no services and no adapters
+  tidy             what clippy cannot see: words, layers, file length, spawn sites
+  proto            generate the protobuf code again
+  proto --check    fail when the committed protobuf code is stale
+  deny             cargo-deny on .deny.toml: bans, licences, sources
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(arguments: &[String]) -> Result<()> {
+    let root = tree::root();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["check"] => check::run(&root),
+        ["test"] => test::everything(&root),
+        ["test", "--fast"] => test::fast(&root),
+        ["tidy"] => tidy::run(&root),
+        ["proto"] => proto::generate(&root),
+        ["proto", "--check"] => proto::check(&root),
+        ["deny"] => deny::run(&root),
+        ["help" | "--help" | "-h"] => show_usage(&root),
+        [] => bail!("no command\n\n{USAGE}"),
+        unknown => bail!("unknown command `{}`\n\n{USAGE}", unknown.join(" ")),
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "every command has the same shape")]
+fn show_usage(_root: &Path) -> Result<()> {
+    println!("{USAGE}");
+    Ok(())
+}
