@@ -90,6 +90,11 @@ fn deploy_steps(root: &Path, steps: &mut Steps) -> Result<()> {
         pip.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
         succeed(pip.arg(root.join("deploy/checks/requirements.txt")))
     })?;
+    steps.run("workflow schema", |_| {
+        let mut schema = Command::new(environment.join("bin/check-jsonschema"));
+        schema.args(["--builtin-schema", "vendor.github-workflows"]);
+        succeed(schema.arg(root.join(".github/workflows/ci.yml")))
+    })?;
     steps.run("deployment", |tally| {
         let mut pytest = Command::new(environment.join("bin/pytest"));
         count(on_built_program(pytest.arg("deploy/checks"), root), tally)
