@@ -115,7 +115,9 @@ pub async fn the_publications_of_a_channel_keep_their_order(factory: &impl Broke
     }
 
     for offset in 1..=EACH {
-        rooms.iter().for_each(|room| a.broker.publish(&publication(room, offset)));
+        for room in &rooms {
+            a.broker.publish(&publication(room, offset));
+        }
     }
 
     let mut heard = rooms.clone().map(|room| (room, 0));
@@ -400,7 +402,7 @@ fn channel(tenant: &str, name: &str) -> TenantChannel {
 
 /// A channel of the same tenant in another partition.
 fn channel_elsewhere(than: &TenantChannel) -> TenantChannel {
-    (0..)
+    (0..1_000)
         .map(|number| channel(than.tenant.as_str(), &format!("other-{number}")))
         .find(|candidate| Partition::of(candidate) != Partition::of(than))
         .expect("there are 256 partitions")

@@ -78,19 +78,22 @@ fn offsets(broker: &MemoryBroker) -> Vec<u64> {
     let mut events = broker.events();
     let heard = std::iter::from_fn(|| events.try_recv().ok());
     heard
-        .map(|event| match event {
-            BrokerEvent::Publication(publication) => publication.position.offset,
-            other => panic!("unexpected {other:?}"),
+        .filter_map(|event| match event {
+            BrokerEvent::Publication(publication) => Some(publication.position.offset),
+            _ => None,
         })
         .collect()
 }
 
 fn node(name: &str) -> NodeId {
-    NodeId::parse(name).unwrap()
+    NodeId::parse(name).expect("valid")
 }
 
 fn room() -> TenantChannel {
-    TenantChannel::new(Tenant::parse("acme").unwrap(), Channel::parse("room").unwrap())
+    TenantChannel::new(
+        Tenant::parse("acme").expect("valid"),
+        Channel::parse("room").expect("valid"),
+    )
 }
 
 fn publication(offset: u64) -> Publication {
