@@ -1,13 +1,19 @@
 """The chart, rendered by Helm's own engine and validated against Kubernetes' schemas."""
 
+import base64
+import http.server
+import json
 import re
+import threading
 import tomllib
 
 import chart_readme
 import kubernetes_validate
 import pytest
+import yaml
 from conftest import CHART, CI_VALUES, only, render, values_of
 from helm_python.chart import Chart, lint
+from helm_python.config import Config
 from helm_python.errors import HelmError
 
 WORKLOADS = ("Deployment", "StatefulSet", "Pod")
@@ -222,11 +228,68 @@ def test_secrets_that_nobody_gave_are_generated_long_and_different():
     assert len({*first.values(), *second.values()}) == 6
 
 
-def test_a_generated_secret_is_looked_up_before_it_is_generated():
-    # The engine renders without a cluster, so `lookup` finds nothing here: the order is read.
-    source = (CHART / "templates" / "_secrets.tpl").read_text()
+class FakeCluster(http.server.ThreadingHTTPServer):
+    """As much of a Kubernetes API as a chart's `lookup` of a Secret asks for."""
 
-    assert source.index('lookup "v1" "Secret"') < source.index("b64dec") < source.index("randAlphaNum")
+    daemon_threads = True
+
+    def __init__(self, secret):
+        encoded = {name: base64.b64encode(text.encode()).decode() for name, text in secret.items()}
+        resource = {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get"]}
+        self.answers = {
+            "/api/v1": {"kind": "APIResourceList", "groupVersion": "v1", "resources": [resource]},
+            "/api/v1/namespaces/edge/secrets/demo-tidewire": {
+                "apiVersion": "v1",
+                "kind": "Secret",
+                "metadata": {"name": "demo-tidewire", "namespace": "edge"},
+                "data": encoded,
+            },
+        }
+        super().__init__(("127.0.0.1", 0), FakeClusterRequest)
+        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def kubeconfig(self):
+        cluster = {"server": f"http://127.0.0.1:{self.server_address[1]}"}
+        return json.dumps(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [{"name": "fake", "cluster": cluster}],
+                "contexts": [{"name": "fake", "context": {"cluster": "fake", "user": ""}}],
+                "current-context": "fake",
+            }
+        )
+
+
+class FakeClusterRequest(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        answer = self.server.answers.get(self.path.split("?")[0])
+        self.send_response(200 if answer else 404)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(json.dumps(answer or {"kind": "Status", "code": 404}).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_generated_secret_survives_an_upgrade_and_a_new_one_joins_it():
+    installed = {"resume-keys": "r" * 48, "tenant.demo.key.main": "k" * 48, "left-over": "x"}
+    cluster = FakeCluster(installed)
+
+    with (
+        Chart.load(CHART) as chart,
+        Config(kubeconfig_content=cluster.kubeconfig(), namespace="edge") as config,
+    ):
+        templates = config.render(chart, {}, name="demo", namespace="edge", is_upgrade=True)
+    cluster.shutdown()
+    cluster.server_close()
+
+    entries = yaml.safe_load(templates["tidewire/templates/secret.yaml"])["stringData"]
+    assert entries["resume-keys"] == "r" * 48
+    assert entries["tenant.demo.key.main"] == "k" * 48
+    assert len(entries["tenant.demo.api-key.backend"]) == 48
+    assert "left-over" not in entries
 
 
 def test_secrets_that_values_give_are_used():
