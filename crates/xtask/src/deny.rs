@@ -15,10 +15,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     )?;
     process::succeed(process::cargo(root).args([
         "deny",
-        "--workspace",
-        "check",
         "--config",
         ".deny.toml",
+        "--workspace",
+        "check",
         "bans",
         "licenses",
         "sources",
