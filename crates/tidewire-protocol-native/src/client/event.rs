@@ -1,0 +1,142 @@
+use std::time::Duration;
+
+use tidewire_model::{
+    Channel, Connected, Disconnect, ErrorCode, Gap, GapReason, Payload, Position, PublicationId,
+    Recovery, RequestId, Subscribed, UserId,
+};
+
+/// What a node tells a client.
+///
+/// Compared with [`tidewire_model::Event`], publications stand by themselves, since a client does
+/// not know its tenant, and codes are kept as numbers, since a newer node may have more of them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ServerEvent {
+    Connected(Connected),
+    Subscribed(Subscribed),
+    Published {
+        request: RequestId,
+        position: Position,
+        /// The id was known: this is the position of the first time.
+        duplicate: bool,
+    },
+    History {
+        request: RequestId,
+        page: ReceivedPage,
+    },
+    Pong {
+        request: RequestId,
+    },
+    Refreshed {
+        request: RequestId,
+        /// Seconds since the Unix epoch; `None` never expires.
+        expires_at: Option<u64>,
+    },
+    Unsubscribed {
+        /// `None` when the server ended the subscription.
+        request: Option<RequestId>,
+        channel: Channel,
+        refusal: Option<Refusal>,
+    },
+    /// Publications of one channel and epoch, in order.
+    Publications {
+        channel: Channel,
+        publications: Vec<Received>,
+    },
+    Gap {
+        channel: Channel,
+        gap: Gap,
+    },
+    /// The node is about to leave: open a connection elsewhere, resume, then close this one.
+    Reconnect {
+        after: Duration,
+        window: Duration,
+        token: String,
+    },
+    /// Seconds since the Unix epoch at which the credential expires.
+    Expiring {
+        at: u64,
+    },
+    /// A command was refused. `request` is `None` if the command had no id.
+    Failed {
+        request: Option<RequestId>,
+        refusal: Refusal,
+    },
+    /// The last event of a connection.
+    Closing(Closing),
+}
+
+/// A publication as a client receives it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Received {
+    pub position: Position,
+    /// Milliseconds since the Unix epoch, by the log's clock.
+    pub time_ms: u64,
+    pub id: Option<PublicationId>,
+    /// `None` when a server published it.
+    pub publisher: Option<UserId>,
+    pub payload: Payload,
+}
+
+/// A page of what a channel keeps, in the order of the query's direction.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReceivedPage {
+    pub publications: Vec<Received>,
+    /// The newest position of the channel.
+    pub top: Position,
+    /// Where the next page of the same direction starts; `None` when there is no more.
+    pub next: Option<Position>,
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{name} ({code}): {message}")]
+pub struct Refusal {
+    pub code: u16,
+    pub name: String,
+    pub message: String,
+    /// Whether the same command may succeed later.
+    pub retryable: bool,
+    pub retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// The code, if this version knows it.
+    pub fn error_code(&self) -> Option<ErrorCode> {
+        ErrorCode::ALL.into_iter().find(|code| code.number() == self.code)
+    }
+}
+
+/// Why a connection ends.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Closing {
+    /// Also the WebSocket close code.
+    pub code: u16,
+    pub name: String,
+    /// Whether to come back, with the resume token.
+    pub reconnect: bool,
+}
+
+impl Closing {
+    /// The reason, if this version knows it.
+    pub fn disconnect(&self) -> Option<Disconnect> {
+        Disconnect::ALL.into_iter().find(|reason| reason.code() == self.code)
+    }
+}
+
+pub(super) fn optional(id: u32) -> Option<RequestId> {
+    (id != 0).then_some(RequestId(id))
+}
+
+/// A reason that this version does not know asks for the same as a reset: load the state afresh.
+pub(super) fn recovery(
+    recovered: Option<bool>,
+    rewound: bool,
+    reason: Option<GapReason>,
+) -> Recovery {
+    match recovered {
+        None => Recovery::NotAsked,
+        Some(true) if rewound => Recovery::Rewound,
+        Some(true) => Recovery::Recovered,
+        Some(false) => Recovery::Failed(reason.unwrap_or(GapReason::Reset)),
+    }
+}

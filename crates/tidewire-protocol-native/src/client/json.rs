@@ -1,0 +1,280 @@
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tidewire_model::{
+    Channel, Command, Connected, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId, Payload,
+    Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed, UserId,
+};
+use tidewire_protocol::{Frame, ProtocolError};
+
+use super::checked;
+use super::event::{Closing, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery};
+use crate::json::command_object::{
+    ChannelPositionBody, CommandBody, ConnectBody, HistoryBody, PingBody, PositionBody,
+    PublishBody, RefreshBody, ResumeBody, SubscribeBody, UnsubscribeBody,
+};
+use crate::json::event_object::{
+    ClosingBody, ConnectedBody, ErrorBody, EventBody, EventObject, GapBody, HistoryPageBody,
+    PointBody, PublicationBody, PublicationsBody, SubscribedBody,
+};
+use crate::json::object::{Object, Offset};
+use crate::json::{binary_payload, check_syntax, is_zero, payload, push_value, text_of};
+use crate::parse;
+
+#[derive(Serialize)]
+struct OutgoingCommand<'a> {
+    #[serde(skip_serializing_if = "is_zero")]
+    id: u32,
+    #[serde(flatten)]
+    body: CommandBody<'a>,
+}
+
+pub(super) fn push_request(out: &mut Vec<u8>, request: &Request) {
+    let Request { id: RequestId(id), command } = request;
+    let encoded = match command {
+        Command::Publish(Publish { payload: Payload::Binary(bytes), .. }) => STANDARD.encode(bytes),
+        _ => String::new(),
+    };
+    push_value(out, &OutgoingCommand { id: *id, body: command_body(command, &encoded) });
+}
+
+/// `encoded` is the payload of a `publish` that is not JSON.
+fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
+    match command {
+        Command::Connect(connect) => CommandBody::Connect(ConnectBody {
+            token: connect.token.as_deref().map(Into::into),
+            resume: connect.resume.as_ref().map(|resume| Object(resume_body(resume))),
+        }),
+        Command::Subscribe { channel, since } => {
+            CommandBody::Subscribe(subscribe_body(channel, since))
+        }
+        Command::Unsubscribe { channel } => {
+            CommandBody::Unsubscribe(UnsubscribeBody { channel: channel.as_str().into() })
+        }
+        Command::Publish(publish) => CommandBody::Publish(publish_body(publish, encoded)),
+        Command::History { channel, query } => CommandBody::History(history_body(channel, query)),
+        Command::Ping => CommandBody::Ping(PingBody {}),
+        Command::Refresh { token } => {
+            CommandBody::Refresh(RefreshBody { token: token.as_str().into() })
+        }
+    }
+}
+
+fn resume_body(resume: &Resume) -> ResumeBody<'_> {
+    let positions = resume.positions.iter().map(|(channel, position)| {
+        Object(ChannelPositionBody {
+            channel: channel.as_str().into(),
+            epoch: position.epoch.as_str().into(),
+            offset: Offset(Some(position.offset)),
+        })
+    });
+    ResumeBody {
+        token: resume.token.as_str().into(),
+        nonce: resume.nonce.to_string().into(),
+        positions: positions.collect(),
+    }
+}
+
+fn subscribe_body<'a>(channel: &'a Channel, since: &'a Since) -> SubscribeBody<'a> {
+    let (since, last) = match since {
+        Since::Now => (None, None),
+        Since::Position(position) => (Some(position_body(position)), None),
+        Since::Last(last) => (None, Some(*last)),
+    };
+    SubscribeBody { channel: channel.as_str().into(), since, last }
+}
+
+fn publish_body<'a>(publish: &'a Publish, encoded: &'a str) -> PublishBody<'a> {
+    let (data, binary) = match &publish.payload {
+        Payload::Json(text) => (Some(raw_value(text.as_bytes())), None),
+        Payload::Binary(_) => (None, Some(encoded.into())),
+    };
+    PublishBody {
+        channel: publish.channel.as_str().into(),
+        id: publish.id.as_ref().map(|id| id.as_str().into()),
+        data,
+        binary,
+    }
+}
+
+fn raw_value(text: &[u8]) -> &RawValue {
+    serde_json::from_slice(text).expect("a JSON payload holds one JSON value")
+}
+
+fn history_body<'a>(channel: &'a Channel, query: &'a HistoryQuery) -> HistoryBody<'a> {
+    let direction = match query.direction {
+        Direction::Forward => "forward",
+        Direction::Backward => "backward",
+    };
+    HistoryBody {
+        channel: channel.as_str().into(),
+        direction: Some(direction.into()),
+        from: query.from.as_ref().map(position_body),
+        limit: Some(query.limit),
+    }
+}
+
+fn position_body(position: &Position) -> Object<PositionBody<'_>> {
+    let epoch = position.epoch.as_str().into();
+    Object(PositionBody { epoch, offset: Offset(Some(position.offset)) })
+}
+
+pub(super) fn decode(frame: &Frame) -> Result<Vec<ServerEvent>, ProtocolError> {
+    let frame = text_of(frame)?;
+    let is_array = frame.text.trim_ascii_start().starts_with('[');
+    let events: Vec<EventObject<'_>> =
+        if is_array { parse_events(frame.text)? } else { vec![parse_events(frame.text)?] };
+    let known = events.into_iter().filter_map(|EventObject { id, body }| Some((id, body?)));
+    known.map(|(id, body)| event(id, body, frame.bytes)).collect()
+}
+
+fn parse_events<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, ProtocolError> {
+    serde_json::from_str(text).map_err(|error| {
+        // The error's own text may quote a token or a payload.
+        let (line, column) = (error.line(), error.column());
+        check_syntax(text).err().unwrap_or_else(|| {
+            parse::malformed(format!("an event is misshapen near line {line} column {column}"))
+        })
+    })
+}
+
+fn event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
+    let request = RequestId(id);
+    Ok(match body {
+        EventBody::Connected(body) => ServerEvent::Connected(connected(request, body)?),
+        EventBody::Subscribed(body) => ServerEvent::Subscribed(subscribed(id, &body)?),
+        EventBody::Unsubscribed(body) => ServerEvent::Unsubscribed {
+            request: optional(id),
+            channel: channel(&body.channel)?,
+            refusal: body.error.map(refusal),
+        },
+        EventBody::Published(body) => {
+            let position = position(&body.epoch, body.offset)?;
+            ServerEvent::Published { request, position, duplicate: body.duplicate }
+        }
+        EventBody::History(body) => {
+            ServerEvent::History { request, page: history_page(&body, frame)? }
+        }
+        EventBody::Pong(_) => ServerEvent::Pong { request },
+        EventBody::Refreshed(body) => {
+            ServerEvent::Refreshed { request, expires_at: body.expires_at }
+        }
+        EventBody::Publications(body) => publications(&body, frame)?,
+        EventBody::Gap(body) => gap(&body)?,
+        EventBody::Reconnect(body) => ServerEvent::Reconnect {
+            after: Duration::from_millis(body.after_ms),
+            window: Duration::from_millis(body.window_ms),
+            token: body.token.0.into_owned(),
+        },
+        EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
+        EventBody::Error(body) => {
+            ServerEvent::Failed { request: optional(id), refusal: refusal(body) }
+        }
+        EventBody::Closing(body) => ServerEvent::Closing(closing(body)),
+    })
+}
+
+fn connected(request: RequestId, body: ConnectedBody<'_>) -> Result<Connected, ProtocolError> {
+    Ok(Connected {
+        request,
+        session: checked(body.session.parse::<SessionId>())?,
+        resume_token: body.resume_token.0.into_owned(),
+        resume_window: Duration::from_millis(body.resume_window_ms),
+        resumed: body.resumed,
+        node: checked(NodeId::parse(&body.node))?,
+        ping_interval: Duration::from_millis(body.ping_interval_ms),
+        expires_at: body.expires_at,
+    })
+}
+
+fn subscribed(id: u32, body: &SubscribedBody<'_>) -> Result<Subscribed, ProtocolError> {
+    let reason = body.reason.as_deref().map(reason);
+    Ok(Subscribed {
+        request: optional(id),
+        channel: channel(&body.channel)?,
+        recovery: recovery(body.recovered, body.rewound, reason),
+        position: position(&body.epoch, body.offset)?,
+    })
+}
+
+fn publications(body: &PublicationsBody<'_>, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
+    let epoch = checked(Epoch::parse(&body.epoch))?;
+    let items = body.items.iter().map(|item| received(epoch, item, frame));
+    Ok(ServerEvent::Publications {
+        channel: channel(&body.channel)?,
+        publications: items.collect::<Result<_, _>>()?,
+    })
+}
+
+fn history_page(body: &HistoryPageBody<'_>, frame: &Bytes) -> Result<ReceivedPage, ProtocolError> {
+    let publications = body.publications.iter().map(|item| {
+        let epoch = item.epoch.as_deref().unwrap_or_default();
+        received(checked(Epoch::parse(epoch))?, item, frame)
+    });
+    let point = |point: &PointBody<'_>| position(&point.epoch, point.offset);
+    Ok(ReceivedPage {
+        publications: publications.collect::<Result<_, _>>()?,
+        top: point(&body.top)?,
+        next: body.next.as_ref().map(point).transpose()?,
+    })
+}
+
+fn received(
+    epoch: Epoch,
+    item: &PublicationBody<'_>,
+    frame: &Bytes,
+) -> Result<Received, ProtocolError> {
+    let payload = match (item.data, &item.binary) {
+        (Some(data), _) => payload(data, frame),
+        (None, Some(text)) => checked(binary_payload(text))?,
+        (None, None) => return Err(parse::malformed("a publication has no payload")),
+    };
+    Ok(Received {
+        position: Position::new(epoch, item.offset),
+        time_ms: item.time,
+        id: checked(item.id.as_deref().map(parse::publication_id).transpose())?,
+        publisher: checked(item.user.as_deref().map(UserId::parse).transpose())?,
+        payload,
+    })
+}
+
+fn gap(body: &GapBody<'_>) -> Result<ServerEvent, ProtocolError> {
+    let position = position(&body.epoch, body.offset)?;
+    let gap = Gap { reason: reason(&body.reason), position, missed: body.missed };
+    Ok(ServerEvent::Gap { channel: channel(&body.channel)?, gap })
+}
+
+/// A reason that this version does not know asks for the same as a reset.
+fn reason(name: &str) -> GapReason {
+    match name {
+        "window" => GapReason::Window,
+        "rewind" => GapReason::Rewind,
+        _ => GapReason::Reset,
+    }
+}
+
+fn refusal(body: ErrorBody<'_>) -> Refusal {
+    Refusal {
+        code: body.code,
+        name: body.name.0.into_owned(),
+        message: body.message.0.into_owned(),
+        retryable: body.retryable,
+        retry_after: body.retry_after_ms.map(Duration::from_millis),
+    }
+}
+
+fn closing(body: ClosingBody<'_>) -> Closing {
+    Closing { code: body.code, name: body.name.0.into_owned(), reconnect: body.reconnect }
+}
+
+fn channel(name: &str) -> Result<Channel, ProtocolError> {
+    checked(parse::channel(name))
+}
+
+fn position(epoch: &str, offset: u64) -> Result<Position, ProtocolError> {
+    checked(parse::position(epoch, offset))
+}

@@ -1,0 +1,224 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tidewire_model::{
+    Channel, Command, Connect, Connected, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId,
+    Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed, UserId,
+};
+use tidewire_protocol::{Frame, ProtocolError};
+
+use super::checked;
+use super::event::{Closing, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery};
+use crate::parse;
+use crate::protobuf::wire::command::Command as CommandBody;
+use crate::protobuf::wire::event::Event as EventBody;
+use crate::protobuf::{binary_of, payload, push_frame, wire, wire_payload, wire_position};
+
+pub(super) fn push_request(out: &mut Vec<u8>, request: &Request) {
+    let Request { id: RequestId(id), command } = request;
+    let commands = vec![wire::Command { id: *id, command: Some(command_body(command)) }];
+    push_frame(out, &wire::ClientFrame { commands });
+}
+
+fn command_body(command: &Command) -> CommandBody {
+    match command {
+        Command::Connect(connect) => CommandBody::Connect(connect_body(connect)),
+        Command::Subscribe { channel, since } => {
+            CommandBody::Subscribe(subscribe_body(channel, since))
+        }
+        Command::Unsubscribe { channel } => {
+            CommandBody::Unsubscribe(wire::Unsubscribe { channel: channel.to_string() })
+        }
+        Command::Publish(Publish { channel, id, payload }) => CommandBody::Publish(wire::Publish {
+            channel: channel.to_string(),
+            id: id.as_ref().map(ToString::to_string),
+            payload: Some(wire_payload(payload)),
+        }),
+        Command::History { channel, query } => CommandBody::History(history_body(channel, query)),
+        Command::Ping => CommandBody::Ping(wire::Ping {}),
+        Command::Refresh { token } => CommandBody::Refresh(wire::Refresh { token: token.clone() }),
+    }
+}
+
+fn connect_body(connect: &Connect) -> wire::Connect {
+    let resume = connect.resume.as_ref().map(|Resume { token, nonce, positions }| {
+        let positions = positions.iter().map(|(channel, position)| wire::ChannelPosition {
+            channel: channel.to_string(),
+            position: Some(wire_position(position)),
+        });
+        wire::Resume {
+            token: token.clone(),
+            nonce: nonce.to_string(),
+            positions: positions.collect(),
+        }
+    });
+    wire::Connect { token: connect.token.clone(), resume }
+}
+
+fn subscribe_body(channel: &Channel, since: &Since) -> wire::Subscribe {
+    use wire::subscribe::Start;
+    let start = match since {
+        Since::Now => None,
+        Since::Position(position) => Some(Start::Since(wire_position(position))),
+        Since::Last(last) => Some(Start::Last(*last)),
+    };
+    wire::Subscribe { channel: channel.to_string(), start }
+}
+
+fn history_body(channel: &Channel, query: &HistoryQuery) -> wire::History {
+    let direction = match query.direction {
+        Direction::Forward => wire::Direction::Forward,
+        Direction::Backward => wire::Direction::Backward,
+    };
+    wire::History {
+        channel: channel.to_string(),
+        direction: direction.into(),
+        from: query.from.as_ref().map(wire_position),
+        limit: Some(query.limit),
+    }
+}
+
+pub(super) fn decode(frame: &Frame) -> Result<Vec<ServerEvent>, ProtocolError> {
+    let frame = binary_of(frame)?;
+    let wire::ServerFrame { events } = wire::ServerFrame::decode(frame.clone())
+        .map_err(|_| parse::malformed("it is not a ServerFrame message"))?;
+    let known = events.into_iter().filter_map(|event| Some((event.id, event.event?)));
+    known.map(|(id, body)| event(id, body, &frame)).collect()
+}
+
+fn event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
+    let request = RequestId(id);
+    Ok(match body {
+        EventBody::Connected(body) => ServerEvent::Connected(connected(request, body)?),
+        EventBody::Subscribed(body) => ServerEvent::Subscribed(subscribed(id, &body)?),
+        EventBody::Unsubscribed(body) => ServerEvent::Unsubscribed {
+            request: optional(id),
+            channel: channel(&body.channel)?,
+            refusal: body.error.map(refusal).transpose()?,
+        },
+        EventBody::Published(body) => {
+            let position = position(body.position.as_ref())?;
+            ServerEvent::Published { request, position, duplicate: body.duplicate }
+        }
+        EventBody::History(body) => {
+            ServerEvent::History { request, page: history_page(body, frame)? }
+        }
+        EventBody::Pong(_) => ServerEvent::Pong { request },
+        EventBody::Refreshed(body) => {
+            ServerEvent::Refreshed { request, expires_at: body.expires_at }
+        }
+        EventBody::Publications(body) => publications(body, frame)?,
+        EventBody::Gap(body) => gap(&body)?,
+        EventBody::Reconnect(body) => ServerEvent::Reconnect {
+            after: Duration::from_millis(body.after_ms),
+            window: Duration::from_millis(body.window_ms),
+            token: body.token,
+        },
+        EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
+        EventBody::Error(body) => {
+            ServerEvent::Failed { request: optional(id), refusal: refusal(body)? }
+        }
+        EventBody::Closing(body) => ServerEvent::Closing(closing(body)?),
+    })
+}
+
+fn connected(request: RequestId, body: wire::Connected) -> Result<Connected, ProtocolError> {
+    Ok(Connected {
+        request,
+        session: checked(body.session.parse::<SessionId>())?,
+        resume_token: body.resume_token,
+        resume_window: Duration::from_millis(body.resume_window_ms),
+        resumed: body.resumed,
+        node: checked(NodeId::parse(&body.node))?,
+        ping_interval: Duration::from_millis(body.ping_interval_ms),
+        expires_at: body.expires_at,
+    })
+}
+
+fn subscribed(id: u32, body: &wire::Subscribed) -> Result<Subscribed, ProtocolError> {
+    Ok(Subscribed {
+        request: optional(id),
+        channel: channel(&body.channel)?,
+        recovery: recovery(body.recovered, body.rewound, Some(reason(body.reason))),
+        position: position(body.position.as_ref())?,
+    })
+}
+
+fn publications(body: wire::Publications, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
+    let epoch = checked(Epoch::parse(&body.epoch))?;
+    let items = body.items.into_iter().map(|item| received(epoch, item, frame));
+    Ok(ServerEvent::Publications {
+        channel: channel(&body.channel)?,
+        publications: items.collect::<Result<_, _>>()?,
+    })
+}
+
+fn history_page(body: wire::HistoryPage, frame: &Bytes) -> Result<ReceivedPage, ProtocolError> {
+    let publications = body
+        .publications
+        .into_iter()
+        .map(|item| received(checked(Epoch::parse(&item.epoch))?, item, frame));
+    Ok(ReceivedPage {
+        publications: publications.collect::<Result<_, _>>()?,
+        top: position(body.top.as_ref())?,
+        next: body.next.as_ref().map(|next| position(Some(next))).transpose()?,
+    })
+}
+
+fn received(
+    epoch: Epoch,
+    item: wire::Publication,
+    frame: &Bytes,
+) -> Result<Received, ProtocolError> {
+    let present = item.payload.ok_or_else(|| parse::malformed("a publication has no payload"))?;
+    Ok(Received {
+        position: Position::new(epoch, item.offset),
+        time_ms: item.time,
+        id: checked(item.id.as_deref().map(parse::publication_id).transpose())?,
+        publisher: checked(item.user.as_deref().map(UserId::parse).transpose())?,
+        payload: checked(payload(present, frame.len()))?,
+    })
+}
+
+fn gap(body: &wire::Gap) -> Result<ServerEvent, ProtocolError> {
+    let position = position(body.position.as_ref())?;
+    let gap = Gap { reason: reason(body.reason), position, missed: body.missed };
+    Ok(ServerEvent::Gap { channel: channel(&body.channel)?, gap })
+}
+
+/// A reason that this version does not know asks for the same as a reset.
+fn reason(number: i32) -> GapReason {
+    match wire::GapReason::try_from(number) {
+        Ok(wire::GapReason::Window) => GapReason::Window,
+        Ok(wire::GapReason::Rewind) => GapReason::Rewind,
+        Ok(wire::GapReason::Reset | wire::GapReason::Unspecified) | Err(_) => GapReason::Reset,
+    }
+}
+
+fn refusal(body: wire::Error) -> Result<Refusal, ProtocolError> {
+    Ok(Refusal {
+        code: code(body.code)?,
+        name: body.name,
+        message: body.message,
+        retryable: body.retryable,
+        retry_after: body.retry_after_ms.map(Duration::from_millis),
+    })
+}
+
+fn closing(body: wire::Closing) -> Result<Closing, ProtocolError> {
+    Ok(Closing { code: code(body.code)?, name: body.name, reconnect: body.reconnect })
+}
+
+fn code(number: u32) -> Result<u16, ProtocolError> {
+    number.try_into().map_err(|_| parse::malformed("a code has at most 16 bits"))
+}
+
+fn channel(name: &str) -> Result<Channel, ProtocolError> {
+    checked(parse::channel(name))
+}
+
+fn position(position: Option<&wire::Position>) -> Result<Position, ProtocolError> {
+    let position = position.ok_or_else(|| parse::malformed("a position is missing"))?;
+    checked(parse::position(&position.epoch, position.offset))
+}

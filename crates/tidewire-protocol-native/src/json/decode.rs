@@ -1,0 +1,163 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use tidewire_model::{
+    Channel, Command, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
+    Request, RequestId, Resume, Since,
+};
+use tidewire_protocol::{Decoded, ProtocolError};
+
+use super::command_object::{
+    CommandBody, CommandName, CommandObject, ConnectBody, HistoryBody, PositionBody, PublishBody,
+    ResumeBody, SubscribeBody,
+};
+use super::object::{Object, Offset};
+use super::{Text, check_syntax};
+use crate::parse;
+
+/// Takes a frame apart into the commands it holds.
+pub(crate) fn decode(frame: &Text<'_>) -> Result<Vec<Decoded>, ProtocolError> {
+    match frame.text.trim_ascii_start().as_bytes().first() {
+        Some(b'{') => Ok(vec![decode_lone(frame)?]),
+        Some(b'[') => decode_array(frame),
+        _ => Err(parse::malformed("it is neither a JSON object nor an array of objects")),
+    }
+}
+
+fn decode_lone(frame: &Text<'_>) -> Result<Decoded, ProtocolError> {
+    match serde_json::from_str::<CommandObject<'_>>(frame.text) {
+        Ok(command) => Ok(request(command, frame.bytes)),
+        Err(error) => {
+            check_syntax(frame.text)?;
+            Ok(misshapen(frame.text, &error))
+        }
+    }
+}
+
+/// The elements are found first and read one by one, so that a bad one does not spoil the others.
+fn decode_array(frame: &Text<'_>) -> Result<Vec<Decoded>, ProtocolError> {
+    let elements: Vec<&RawValue> =
+        serde_json::from_str(frame.text).map_err(|error| parse::malformed(error.to_string()))?;
+    parse::check_count(elements.len())?;
+    let decoded = elements.iter().map(|element| match serde_json::from_str(element.get()) {
+        Ok(command) => request(command, frame.bytes),
+        Err(error) => misshapen(element.get(), &error),
+    });
+    Ok(decoded.collect())
+}
+
+/// Refuses a command that is JSON, but not of the shape a command has.
+fn misshapen(text: &str, error: &serde_json::Error) -> Decoded {
+    let id = serde_json::from_str(text).map_or(0, |Object(CommandName { id })| id);
+    // The error's own text may quote a token or a payload.
+    let (line, column) = (error.line(), error.column());
+    let message = format!(
+        "the command is no object, or a member is repeated or of the wrong type, \
+         near line {line} column {column} of it"
+    );
+    parse::refused(id, parse::bad_request(message))
+}
+
+fn request(object: CommandObject<'_>, frame: &Bytes) -> Decoded {
+    let CommandObject { id, body, commands } = object;
+    let command = match body {
+        None => Err(parse::no_command()),
+        Some(_) if commands > 1 => Err(parse::bad_request("an object holds one command only")),
+        Some(body) => command(body, frame),
+    };
+    match command {
+        Ok(command) => Decoded::Request(Request { id: RequestId(id), command }),
+        Err(failure) => parse::refused(id, failure),
+    }
+}
+
+fn command(body: CommandBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
+    match body {
+        CommandBody::Connect(body) => connect(body),
+        CommandBody::Subscribe(body) => subscribe(&body),
+        CommandBody::Unsubscribe(body) => {
+            Ok(Command::Unsubscribe { channel: parse::channel(&body.channel)? })
+        }
+        CommandBody::Publish(body) => publish(&body, frame),
+        CommandBody::History(body) => history(&body),
+        CommandBody::Ping(_) => Ok(Command::Ping),
+        CommandBody::Refresh(body) => parse::refresh(body.token.0.into_owned()),
+    }
+}
+
+fn connect(body: ConnectBody<'_>) -> Result<Command, Failure> {
+    let resume = body.resume.map(|Object(body)| resume(body)).transpose()?;
+    parse::connect(body.token.map(|token| token.0.into_owned()), resume)
+}
+
+fn resume(body: ResumeBody<'_>) -> Result<Resume, Failure> {
+    let positions = body.positions.iter().map(|Object(body)| {
+        let position = position(&body.epoch, body.offset)?;
+        Ok((parse::channel(&body.channel)?, position))
+    });
+    let positions: Vec<(Channel, Position)> = positions.collect::<Result<_, Failure>>()?;
+    parse::resume(body.token.0.into_owned(), &body.nonce, positions)
+}
+
+fn subscribe(body: &SubscribeBody<'_>) -> Result<Command, Failure> {
+    let since = match (&body.since, body.last) {
+        (None, None) => Since::Now,
+        (Some(since), None) => Since::Position(position_of(since)?),
+        (None, Some(last)) => Since::Last(last),
+        (Some(_), Some(_)) => {
+            return Err(parse::bad_request("`subscribe` takes `since` or `last`, not both"));
+        }
+    };
+    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since })
+}
+
+fn publish(body: &PublishBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
+    let payload = match (body.data, &body.binary) {
+        (Some(data), None) => payload(data, frame),
+        (None, Some(text)) => binary_payload(text)?,
+        (None, None) => return Err(parse::no_payload()),
+        (Some(_), Some(_)) => {
+            return Err(parse::bad_request("`publish` takes `data` or `binary`, not both"));
+        }
+    };
+    Ok(Command::Publish(Publish {
+        channel: parse::channel(&body.channel)?,
+        id: body.id.as_deref().map(parse::publication_id).transpose()?,
+        payload,
+    }))
+}
+
+/// `data` lies in `frame`, and having been parsed out of it as one value is the check it needs.
+pub(crate) fn payload(data: &RawValue, frame: &Bytes) -> Payload {
+    let text = frame.slice_ref(data.get().as_bytes());
+    Payload::checked_json(parse::unpinned(text, frame.len()))
+}
+
+pub(crate) fn binary_payload(text: &str) -> Result<Payload, Failure> {
+    let bytes = STANDARD.decode(text).map_err(|_| {
+        Failure::new(ErrorCode::BadPayload, "`binary` is base64 with padding (RFC 4648 section 4)")
+    })?;
+    Ok(Payload::binary(bytes.into()))
+}
+
+fn history(body: &HistoryBody<'_>) -> Result<Command, Failure> {
+    let direction = match body.direction.as_deref() {
+        None | Some("backward") => Direction::Backward,
+        Some("forward") => Direction::Forward,
+        Some(_) => {
+            return Err(parse::bad_request("`direction` is `forward` or `backward`"));
+        }
+    };
+    let from = body.from.as_ref().map(position_of).transpose()?;
+    let query = HistoryQuery { direction, from, limit: parse::history_limit(body.limit)? };
+    Ok(Command::History { channel: parse::channel(&body.channel)?, query })
+}
+
+fn position_of(Object(body): &Object<PositionBody<'_>>) -> Result<Position, Failure> {
+    position(&body.epoch, body.offset)
+}
+
+pub(crate) fn position(epoch: &str, Offset(offset): Offset) -> Result<Position, Failure> {
+    parse::position(epoch, offset.ok_or_else(parse::bad_offset)?)
+}

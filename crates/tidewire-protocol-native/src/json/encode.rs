@@ -1,0 +1,239 @@
+use std::io::Write as _;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Serialize;
+use tidewire_model::{
+    Channel, Connected, Disconnect, Encoding, Epoch, Event, Failure, Gap, HistoryPage, Payload,
+    Position, Publication, Recovery, RequestId, Subscribed,
+};
+
+use super::event_object::{
+    ClosingBody, ConnectedBody, ErrorBody, EventBody, ExpiringBody, GapBody, PointBody, PongBody,
+    PublishedBody, ReconnectBody, RefreshedBody, SubscribedBody, UnsubscribedBody,
+};
+use super::push_value;
+use crate::assembly::{Assembly, Framing};
+use crate::millis;
+use crate::publications::{EventWriter, push_publications};
+
+pub(crate) struct JsonWriter;
+
+impl EventWriter for JsonWriter {
+    const FRAMING: Framing = Framing::Json;
+    const ENCODING: Encoding = Encoding::NativeJson;
+
+    fn head(channel: &Channel, epoch: Epoch) -> Vec<u8> {
+        let mut head = Vec::with_capacity(channel.as_str().len() + 64);
+        head.extend_from_slice(br#"{"publications":{"channel":"#);
+        push_value(&mut head, &channel.as_str());
+        head.extend_from_slice(br#","epoch":""#);
+        head.extend_from_slice(epoch.as_str().as_bytes());
+        head.extend_from_slice(br#"","items":["#);
+        head
+    }
+
+    fn item(publication: &Publication) -> Vec<u8> {
+        let mut item = Vec::with_capacity(publication.payload.len() + 256);
+        item.push(b'{');
+        push_publication(&mut item, publication);
+        item
+    }
+
+    fn push_batch(out: &mut Vec<u8>, head: &[u8], items: &[&[u8]]) {
+        out.reserve(
+            head.len() + items.iter().map(|item| item.len() + 1).sum::<usize>() + TAIL.len(),
+        );
+        out.extend_from_slice(head);
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(item);
+        }
+        out.extend_from_slice(TAIL);
+    }
+
+    fn only_item<'a>(batch: &'a [u8], head: &[u8]) -> &'a [u8] {
+        &batch[head.len()..batch.len() - TAIL.len()]
+    }
+
+    fn push_event(assembly: &mut Assembly<'_>, event: &Event) {
+        let (id, body) = match event {
+            Event::Publications { publications, .. } => {
+                return push_publications::<Self>(assembly, publications);
+            }
+            Event::History { request, page } => {
+                return push_history(assembly.part(), *request, page);
+            }
+            Event::Connected(connected) => (connected.request.0, connected_body(connected)),
+            Event::Subscribed(subscribed) => {
+                (optional(subscribed.request), subscribed_body(subscribed))
+            }
+            Event::Published { request, position, duplicate } => {
+                (request.0, published_body(position, *duplicate))
+            }
+            Event::Pong { request } => (request.0, EventBody::Pong(PongBody {})),
+            Event::Refreshed { request, expires_at } => {
+                (request.0, EventBody::Refreshed(RefreshedBody { expires_at: *expires_at }))
+            }
+            Event::Unsubscribed { request, channel, failure } => {
+                (optional(*request), unsubscribed_body(channel, failure.as_ref()))
+            }
+            Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
+            Event::Reconnect { after, window, token } => {
+                (0, reconnect_body(*after, *window, token))
+            }
+            Event::Expiring { at } => (0, EventBody::Expiring(ExpiringBody { at: *at })),
+            Event::Failed { request, failure } => {
+                (optional(*request), EventBody::Error(error_body(failure)))
+            }
+            Event::Closing(disconnect) => (0, closing_body(*disconnect)),
+        };
+        push_value(assembly.part(), &OutgoingEvent { id, body: &body });
+    }
+}
+
+/// Ends a batch.
+const TAIL: &[u8] = b"]}}";
+
+#[derive(Serialize)]
+struct OutgoingEvent<'a> {
+    #[serde(skip_serializing_if = "is_zero")]
+    id: u32,
+    #[serde(flatten)]
+    body: &'a EventBody<'a>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+pub(crate) fn is_zero(id: &u32) -> bool {
+    *id == 0
+}
+
+fn optional(request: Option<RequestId>) -> u32 {
+    request.map_or(0, |RequestId(id)| id)
+}
+
+/// Appends the members of a publication and the bracket that ends it. The payload is copied as it
+/// is: parsing it into a value and back would change numbers and the order of members.
+fn push_publication(out: &mut Vec<u8>, publication: &Publication) {
+    let Publication { position, id, time_ms, publisher, payload, .. } = publication;
+    write!(out, r#""offset":{},"time":{time_ms}"#, position.offset)
+        .expect("writing to memory does not fail");
+    if let Some(id) = id {
+        out.extend_from_slice(br#","id":"#);
+        push_value(out, &id.as_str());
+    }
+    if let Some(user) = publisher {
+        out.extend_from_slice(br#","user":"#);
+        push_value(out, &user.as_str());
+    }
+    match payload {
+        Payload::Json(text) => {
+            out.extend_from_slice(br#","data":"#);
+            out.extend_from_slice(text.as_bytes());
+        }
+        Payload::Binary(bytes) => {
+            out.extend_from_slice(br#","binary":"#);
+            push_value(out, &STANDARD.encode(bytes));
+        }
+    }
+    out.push(b'}');
+}
+
+fn push_history(out: &mut Vec<u8>, RequestId(id): RequestId, page: &HistoryPage) {
+    out.push(b'{');
+    if id != 0 {
+        write!(out, r#""id":{id},"#).expect("writing to memory does not fail");
+    }
+    out.extend_from_slice(br#""history":{"publications":["#);
+    for (index, publication) in page.publications.iter().enumerate() {
+        let separator = if index == 0 { "" } else { "," };
+        let epoch = publication.position.epoch;
+        write!(out, r#"{separator}{{"epoch":"{epoch}","#).expect("writing to memory does not fail");
+        push_publication(out, publication);
+    }
+    out.extend_from_slice(br#"],"top":"#);
+    push_value(out, &point(&page.top));
+    if let Some(next) = &page.next {
+        out.extend_from_slice(br#","next":"#);
+        push_value(out, &point(next));
+    }
+    out.extend_from_slice(b"}}");
+}
+
+fn point(position: &Position) -> PointBody<'_> {
+    PointBody { epoch: position.epoch.as_str().into(), offset: position.offset }
+}
+
+fn connected_body(connected: &Connected) -> EventBody<'_> {
+    EventBody::Connected(ConnectedBody {
+        session: connected.session.to_string().into(),
+        resume_token: connected.resume_token.as_str().into(),
+        resume_window_ms: millis(connected.resume_window),
+        resumed: connected.resumed,
+        node: connected.node.as_str().into(),
+        ping_interval_ms: millis(connected.ping_interval),
+        expires_at: connected.expires_at,
+    })
+}
+
+fn subscribed_body(subscribed: &Subscribed) -> EventBody<'_> {
+    let (recovered, reason) = match subscribed.recovery {
+        Recovery::NotAsked => (None, None),
+        Recovery::Recovered | Recovery::Rewound => (Some(true), None),
+        Recovery::Failed(reason) => (Some(false), Some(reason.as_str().into())),
+    };
+    EventBody::Subscribed(SubscribedBody {
+        channel: subscribed.channel.as_str().into(),
+        recovered,
+        rewound: subscribed.recovery == Recovery::Rewound,
+        reason,
+        epoch: subscribed.position.epoch.as_str().into(),
+        offset: subscribed.position.offset,
+    })
+}
+
+fn published_body(position: &Position, duplicate: bool) -> EventBody<'_> {
+    let epoch = position.epoch.as_str().into();
+    EventBody::Published(PublishedBody { epoch, offset: position.offset, duplicate })
+}
+
+fn unsubscribed_body<'a>(channel: &'a Channel, failure: Option<&'a Failure>) -> EventBody<'a> {
+    let error = failure.map(error_body);
+    EventBody::Unsubscribed(UnsubscribedBody { channel: channel.as_str().into(), error })
+}
+
+fn gap_body<'a>(channel: &'a Channel, gap: &'a Gap) -> EventBody<'a> {
+    EventBody::Gap(GapBody {
+        channel: channel.as_str().into(),
+        reason: gap.reason.as_str().into(),
+        epoch: gap.position.epoch.as_str().into(),
+        offset: gap.position.offset,
+        missed: gap.missed,
+    })
+}
+
+fn reconnect_body(after: Duration, window: Duration, token: &str) -> EventBody<'_> {
+    let (after_ms, window_ms) = (millis(after), millis(window));
+    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token: token.into() })
+}
+
+fn error_body(failure: &Failure) -> ErrorBody<'_> {
+    ErrorBody {
+        code: failure.code.number(),
+        name: failure.code.as_str().into(),
+        message: (&*failure.message).into(),
+        retryable: failure.code.is_retryable(),
+        retry_after_ms: failure.retry_after.map(millis),
+    }
+}
+
+fn closing_body<'a>(disconnect: Disconnect) -> EventBody<'a> {
+    EventBody::Closing(ClosingBody {
+        code: disconnect.code(),
+        name: disconnect.as_str().into(),
+        reconnect: disconnect.invites_back(),
+    })
+}

@@ -1,0 +1,108 @@
+use bytes::Bytes;
+use prost::Message;
+use tidewire_model::{
+    Channel, Command, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
+    Request, RequestId, Resume, Since,
+};
+use tidewire_protocol::{Decoded, ProtocolError};
+
+use super::wire;
+use crate::parse;
+
+/// A [`wire::ClientFrame`] whose commands are not looked into yet, so that a bad one does not spoil
+/// the others and a frame of too many costs little.
+#[derive(Clone, PartialEq, Message)]
+struct FrameOutline {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    commands: Vec<Bytes>,
+}
+
+/// Takes a frame apart into the commands it holds.
+pub(crate) fn decode(frame: &Bytes) -> Result<Vec<Decoded>, ProtocolError> {
+    let FrameOutline { commands } = FrameOutline::decode(frame.clone())
+        .map_err(|_| parse::malformed("it is not a ClientFrame message"))?;
+    parse::check_count(commands.len())?;
+    Ok(commands.into_iter().map(|bytes| request(bytes, frame.len())).collect())
+}
+
+fn request(bytes: Bytes, frame_len: usize) -> Decoded {
+    let mut message = wire::Command::default();
+    // What was read before the error stays, so that the id can still be told.
+    let merged = message.merge(bytes);
+    let id = message.id;
+    let command = match (merged, message.command) {
+        (Err(_), _) => Err(parse::bad_request("the command is not a Command message")),
+        (Ok(()), None) => Err(parse::no_command()),
+        (Ok(()), Some(body)) => command(body, frame_len),
+    };
+    match command {
+        Ok(command) => Decoded::Request(Request { id: RequestId(id), command }),
+        Err(failure) => parse::refused(id, failure),
+    }
+}
+
+fn command(body: wire::command::Command, frame_len: usize) -> Result<Command, Failure> {
+    use wire::command::Command as Body;
+    match body {
+        Body::Connect(body) => parse::connect(body.token, body.resume.map(resume).transpose()?),
+        Body::Subscribe(body) => subscribe(&body),
+        Body::Unsubscribe(body) => {
+            Ok(Command::Unsubscribe { channel: parse::channel(&body.channel)? })
+        }
+        Body::Publish(body) => publish(body, frame_len),
+        Body::History(body) => history(&body),
+        Body::Ping(wire::Ping {}) => Ok(Command::Ping),
+        Body::Refresh(body) => parse::refresh(body.token),
+    }
+}
+
+fn resume(body: wire::Resume) -> Result<Resume, Failure> {
+    let positions = body.positions.iter().map(|entry| {
+        let position = position(&entry.position.clone().unwrap_or_default())?;
+        Ok((parse::channel(&entry.channel)?, position))
+    });
+    let positions: Vec<(Channel, Position)> = positions.collect::<Result<_, Failure>>()?;
+    parse::resume(body.token, &body.nonce, positions)
+}
+
+fn subscribe(body: &wire::Subscribe) -> Result<Command, Failure> {
+    let since = match &body.start {
+        None => Since::Now,
+        Some(wire::subscribe::Start::Since(since)) => Since::Position(position(since)?),
+        Some(wire::subscribe::Start::Last(last)) => Since::Last(*last),
+    };
+    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since })
+}
+
+fn publish(body: wire::Publish, frame_len: usize) -> Result<Command, Failure> {
+    let payload = payload(body.payload.ok_or_else(parse::no_payload)?, frame_len)?;
+    Ok(Command::Publish(Publish {
+        channel: parse::channel(&body.channel)?,
+        id: body.id.as_deref().map(parse::publication_id).transpose()?,
+        payload,
+    }))
+}
+
+pub(crate) fn payload(payload: wire::Payload, frame_len: usize) -> Result<Payload, Failure> {
+    let data = parse::unpinned(payload.data, frame_len);
+    match wire::PayloadKind::try_from(payload.kind) {
+        Ok(wire::PayloadKind::Json) => parse::json_payload(data),
+        Ok(wire::PayloadKind::Binary) => Ok(Payload::binary(data)),
+        Err(_) => Err(Failure::new(ErrorCode::BadPayload, "there is no such kind of payload")),
+    }
+}
+
+fn history(body: &wire::History) -> Result<Command, Failure> {
+    let direction = match wire::Direction::try_from(body.direction) {
+        Ok(wire::Direction::Backward) => Direction::Backward,
+        Ok(wire::Direction::Forward) => Direction::Forward,
+        Err(_) => return Err(parse::bad_request("`direction` is forward or backward")),
+    };
+    let from = body.from.as_ref().map(position).transpose()?;
+    let query = HistoryQuery { direction, from, limit: parse::history_limit(body.limit)? };
+    Ok(Command::History { channel: parse::channel(&body.channel)?, query })
+}
+
+pub(crate) fn position(position: &wire::Position) -> Result<Position, Failure> {
+    parse::position(&position.epoch, position.offset)
+}

@@ -1,0 +1,200 @@
+use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
+use tidewire_model::{
+    Channel, Connected, Disconnect, Encoding, Epoch, Event, Failure, Gap, GapReason, HistoryPage,
+    Publication, Recovery, RequestId, Subscribed,
+};
+
+use super::wire::event::Event as Body;
+use super::{push_frame, wire, wire_payload, wire_position};
+use crate::assembly::{Assembly, Framing};
+use crate::millis;
+use crate::publications::{EventWriter, push_publications};
+
+pub(crate) struct ProtobufWriter;
+
+/// Field 1 of `ServerFrame`, `events`, length-delimited.
+const EVENT_TAG: u8 = 0x0a;
+/// Field 2 of `Event`, `publications`, length-delimited.
+const PUBLICATIONS_TAG: u8 = 0x12;
+/// Field 3 of `Publications`, `items`, length-delimited.
+const ITEM_TAG: u8 = 0x1a;
+
+impl EventWriter for ProtobufWriter {
+    const FRAMING: Framing = Framing::Protobuf;
+    const ENCODING: Encoding = Encoding::NativeProtobuf;
+
+    /// A `Publications` message without items: they are its last field, so they can be appended.
+    fn head(channel: &Channel, epoch: Epoch) -> Vec<u8> {
+        let (channel, epoch) = (channel.as_str().to_owned(), epoch.to_string());
+        wire::Publications { channel, epoch, items: Vec::new() }.encode_to_vec()
+    }
+
+    /// An item with its tag and length, as it stands in a `Publications` message.
+    fn item(publication: &Publication) -> Vec<u8> {
+        let message = wire_publication(publication, String::new());
+        let mut item = Vec::with_capacity(message.encoded_len() + 8);
+        item.push(ITEM_TAG);
+        message.encode_length_delimited(&mut item).expect("a vector grows as needed");
+        item
+    }
+
+    fn push_batch(out: &mut Vec<u8>, head: &[u8], items: &[&[u8]]) {
+        let batch = head.len() + items.iter().map(|item| item.len()).sum::<usize>();
+        let event = 1 + length_delimiter_len(batch) + batch;
+        out.reserve(1 + length_delimiter_len(event) + event);
+        push_tag(out, EVENT_TAG, event);
+        push_tag(out, PUBLICATIONS_TAG, batch);
+        out.extend_from_slice(head);
+        for item in items {
+            out.extend_from_slice(item);
+        }
+    }
+
+    fn only_item<'a>(batch: &'a [u8], head: &[u8]) -> &'a [u8] {
+        let publications = skip_tag(skip_tag(batch));
+        &publications[head.len()..]
+    }
+
+    fn push_event(assembly: &mut Assembly<'_>, event: &Event) {
+        let (id, body) = match event {
+            Event::Publications { publications, .. } => {
+                return push_publications::<Self>(assembly, publications);
+            }
+            Event::History { request, page } => (request.0, history_body(page)),
+            Event::Connected(connected) => (connected.request.0, connected_body(connected)),
+            Event::Subscribed(subscribed) => {
+                (optional(subscribed.request), subscribed_body(subscribed))
+            }
+            Event::Published { request, position, duplicate } => {
+                let position = Some(wire_position(position));
+                (request.0, Body::Published(wire::Published { position, duplicate: *duplicate }))
+            }
+            Event::Pong { request } => (request.0, Body::Pong(wire::Pong {})),
+            Event::Refreshed { request, expires_at } => {
+                (request.0, Body::Refreshed(wire::Refreshed { expires_at: *expires_at }))
+            }
+            Event::Unsubscribed { request, channel, failure } => {
+                (optional(*request), unsubscribed_body(channel, failure.as_ref()))
+            }
+            Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
+            Event::Reconnect { after, window, token } => {
+                let (after_ms, window_ms) = (millis(*after), millis(*window));
+                let token = token.clone();
+                (0, Body::Reconnect(wire::Reconnect { after_ms, window_ms, token }))
+            }
+            Event::Expiring { at } => (0, Body::Expiring(wire::Expiring { at: *at })),
+            Event::Failed { request, failure } => {
+                (optional(*request), Body::Error(wire_error(failure)))
+            }
+            Event::Closing(disconnect) => (0, closing_body(*disconnect)),
+        };
+        let events = vec![wire::Event { id, event: Some(body) }];
+        push_frame(assembly.part(), &wire::ServerFrame { events });
+    }
+}
+
+fn push_tag(out: &mut Vec<u8>, tag: u8, len: usize) {
+    out.push(tag);
+    encode_length_delimiter(len, out).expect("a vector grows as needed");
+}
+
+/// What follows the one-byte tag and the length that `bytes` begin with.
+fn skip_tag(bytes: &[u8]) -> &[u8] {
+    let mut rest = &bytes[1..];
+    prost::decode_length_delimiter(&mut rest).expect("we wrote the length ourselves");
+    rest
+}
+
+fn optional(request: Option<RequestId>) -> u32 {
+    request.map_or(0, |RequestId(id)| id)
+}
+
+fn wire_publication(publication: &Publication, epoch: String) -> wire::Publication {
+    wire::Publication {
+        offset: publication.position.offset,
+        time: publication.time_ms,
+        id: publication.id.as_ref().map(|id| id.as_str().to_owned()),
+        user: publication.publisher.as_ref().map(|user| user.as_str().to_owned()),
+        payload: Some(wire_payload(&publication.payload)),
+        epoch,
+    }
+}
+
+fn history_body(page: &HistoryPage) -> Body {
+    let publications = page
+        .publications
+        .iter()
+        .map(|publication| wire_publication(publication, publication.position.epoch.to_string()));
+    Body::History(wire::HistoryPage {
+        publications: publications.collect(),
+        top: Some(wire_position(&page.top)),
+        next: page.next.as_ref().map(wire_position),
+    })
+}
+
+fn connected_body(connected: &Connected) -> Body {
+    Body::Connected(wire::Connected {
+        session: connected.session.to_string(),
+        resume_token: connected.resume_token.clone(),
+        resume_window_ms: millis(connected.resume_window),
+        resumed: connected.resumed,
+        node: connected.node.to_string(),
+        ping_interval_ms: millis(connected.ping_interval),
+        expires_at: connected.expires_at,
+    })
+}
+
+fn subscribed_body(subscribed: &Subscribed) -> Body {
+    let (recovered, reason) = match subscribed.recovery {
+        Recovery::NotAsked => (None, wire::GapReason::Unspecified),
+        Recovery::Recovered | Recovery::Rewound => (Some(true), wire::GapReason::Unspecified),
+        Recovery::Failed(reason) => (Some(false), wire_reason(reason)),
+    };
+    Body::Subscribed(wire::Subscribed {
+        channel: subscribed.channel.to_string(),
+        recovered,
+        rewound: subscribed.recovery == Recovery::Rewound,
+        reason: reason.into(),
+        position: Some(wire_position(&subscribed.position)),
+    })
+}
+
+fn unsubscribed_body(channel: &Channel, failure: Option<&Failure>) -> Body {
+    let (channel, error) = (channel.to_string(), failure.map(wire_error));
+    Body::Unsubscribed(wire::Unsubscribed { channel, error })
+}
+
+fn gap_body(channel: &Channel, gap: &Gap) -> Body {
+    Body::Gap(wire::Gap {
+        channel: channel.to_string(),
+        reason: wire_reason(gap.reason).into(),
+        position: Some(wire_position(&gap.position)),
+        missed: gap.missed,
+    })
+}
+
+fn wire_reason(reason: GapReason) -> wire::GapReason {
+    match reason {
+        GapReason::Window => wire::GapReason::Window,
+        GapReason::Reset => wire::GapReason::Reset,
+        GapReason::Rewind => wire::GapReason::Rewind,
+    }
+}
+
+fn wire_error(failure: &Failure) -> wire::Error {
+    wire::Error {
+        code: failure.code.number().into(),
+        name: failure.code.as_str().to_owned(),
+        message: failure.message.to_string(),
+        retryable: failure.code.is_retryable(),
+        retry_after_ms: failure.retry_after.map(millis),
+    }
+}
+
+fn closing_body(disconnect: Disconnect) -> Body {
+    Body::Closing(wire::Closing {
+        code: disconnect.code().into(),
+        name: disconnect.as_str().to_owned(),
+        reconnect: disconnect.invites_back(),
+    })
+}

@@ -1,0 +1,98 @@
+//! The path of publications to clients, the same for both encodings.
+//!
+//! What an [`Envelope`] keeps is the whole frame that holds this one publication. Sending it alone
+//! shares those bytes; sending it in a batch copies its item out of them, behind a head that names
+//! channel and epoch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidewire_model::{Channel, Encoding, Envelope, Epoch, Event, Publication};
+use tidewire_protocol::Frame;
+
+use crate::assembly::{Assembly, Framing};
+
+/// How one of the encodings writes events.
+pub(crate) trait EventWriter {
+    const FRAMING: Framing;
+    const ENCODING: Encoding;
+
+    /// What stands before the items of a batch.
+    fn head(channel: &Channel, epoch: Epoch) -> Vec<u8>;
+
+    fn item(publication: &Publication) -> Vec<u8>;
+
+    /// Appends a batch as a part of a frame.
+    fn push_batch(out: &mut Vec<u8>, head: &[u8], items: &[&[u8]]);
+
+    /// Finds the item in what `push_batch` wrote for `head` and a single item.
+    fn only_item<'a>(batch: &'a [u8], head: &[u8]) -> &'a [u8];
+
+    fn push_event(assembly: &mut Assembly<'_>, event: &Event);
+}
+
+/// The server's half of [`Protocol::encode`](tidewire_protocol::Protocol::encode).
+pub(crate) fn encode<W: EventWriter>(events: &[Event], soft_limit: usize, frames: &mut Vec<Frame>) {
+    if let [Event::Publications { publications, .. }] = events
+        && let [envelope] = publications.as_slice()
+    {
+        frames.push(W::FRAMING.frame(alone::<W>(envelope).clone()));
+        return;
+    }
+    let mut assembly = Assembly::new(W::FRAMING, soft_limit, frames);
+    for event in events {
+        W::push_event(&mut assembly, event);
+    }
+    assembly.finish();
+}
+
+/// Appends publications of one channel as batches: as many as they have epochs, or more where the
+/// soft limit asks for it.
+pub(crate) fn push_publications<W: EventWriter>(
+    assembly: &mut Assembly<'_>,
+    publications: &[Arc<Envelope>],
+) {
+    let together = |a: &Arc<Envelope>, b: &Arc<Envelope>| {
+        a.position.epoch == b.position.epoch && a.channel.channel == b.channel.channel
+    };
+    for run in publications.chunk_by(together) {
+        push_run::<W>(assembly, run);
+    }
+}
+
+fn push_run<W: EventWriter>(assembly: &mut Assembly<'_>, run: &[Arc<Envelope>]) {
+    let Some(first) = run.first() else { return };
+    let head = W::head(&first.channel.channel, first.position.epoch);
+    let items: Vec<_> =
+        run.iter().map(|envelope| W::only_item(alone::<W>(envelope), &head)).collect();
+    let soft_limit = assembly.soft_limit();
+    let mut rest = items.as_slice();
+    while !rest.is_empty() {
+        let out = assembly.part();
+        let room = soft_limit.saturating_sub(out.len() + head.len());
+        let (batch, later) = rest.split_at(fitting(rest, room));
+        W::push_batch(out, &head, batch);
+        rest = later;
+    }
+}
+
+/// How many of `items` it takes to fill `room`: at least one, and the last may overlap.
+fn fitting(items: &[&[u8]], room: usize) -> usize {
+    let mut filled = 0;
+    let before = items.iter().position(|item| {
+        filled += item.len();
+        filled >= room
+    });
+    before.map_or(items.len(), |last| last + 1)
+}
+
+/// The frame that holds this publication and nothing else.
+fn alone<W: EventWriter>(envelope: &Envelope) -> &Bytes {
+    envelope.encoded(W::ENCODING, |publication| {
+        let head = W::head(&publication.channel.channel, publication.position.epoch);
+        let item = W::item(publication);
+        let mut out = Vec::with_capacity(head.len() + item.len() + 16);
+        W::push_batch(&mut out, &head, &[&item]);
+        out.into()
+    })
+}
