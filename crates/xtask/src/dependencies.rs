@@ -139,8 +139,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_workspace_has_one_crypto_provider_and_keeps_vendors_wrapped() {
+    fn this_workspace_keeps_the_policy() {
         check(&tree::root()).unwrap();
+    }
+
+    #[test]
+    fn aws_lc_rs_is_the_one_crypto_provider_of_this_workspace() {
+        let graph = Graph::resolve(&tree::root(), Kinds::All).unwrap();
+
+        assert!(graph.contains("aws-lc-rs"));
+        assert!(!graph.contains("ring"));
     }
 
     #[test]

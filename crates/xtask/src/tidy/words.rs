@@ -7,14 +7,12 @@ use super::layout::EMPTY_NAMES;
 use super::source::Source;
 
 /// A foreign word, and the one crate that may use it.
-const FOREIGN: [(&str, &str); 3] = [
-    ("destination", "tidewire-protocol-stomp"),
-    ("subject", "tidewire-broker-nats"),
-    ("topic", "tidewire-protocol-mqtt"),
-];
+const FOREIGN: [(&str, &str); 2] =
+    [("destination", "tidewire-protocol-stomp"), ("topic", "tidewire-protocol-mqtt")];
 
 /// The same, of words that are also plain English: they are foreign only in the name of a type.
-const FOREIGN_TYPES: [(&str, &str); 1] = [("room", "tidewire-protocol-socketio")];
+const FOREIGN_TYPES: [(&str, &str); 2] =
+    [("room", "tidewire-protocol-socketio"), ("subject", "tidewire-broker-nats")];
 
 /// Words for the two ends of a queue that say nothing about what is queued.
 const QUEUE_ENDS: [&str; 2] = ["rx", "tx"];
@@ -117,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_foreign_word_is_untidy_outside_its_crate() {
-        for name in ["topic", "topics", "topic_name", "RoomName", "SUBJECT_PREFIX"] {
+        for name in ["topic", "topics", "TOPIC_PREFIX", "topic_name", "RoomName", "NatsSubject"] {
             let code = format!("static {name}: u8 = 0;");
             assert_eq!(untidy("tidewire-hub", &code).len(), 1, "{name}");
         }
@@ -127,7 +125,12 @@ mod tests {
     #[test]
     fn a_word_that_merely_contains_a_foreign_one_is_fine() {
         assert_eq!(untidy("tidewire-hub", "let (headroom, utopic, mushroom) = x;"), [""; 0]);
+    }
+
+    #[test]
+    fn plain_english_is_foreign_only_as_a_type() {
         assert_eq!(untidy("tidewire-hub", "let room = MAX_BYTES - used;"), [""; 0]);
+        assert_eq!(untidy("tidewire-hub", "struct Room;").len(), 1);
     }
 
     #[test]
