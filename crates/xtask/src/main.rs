@@ -1,6 +1,6 @@
 //! The repository's automation, run as `cargo xtask <command>`.
 //!
-//! [`test`] is the test command of README.md and what CI runs. Everything a command checks is a
+//! [`mod@test`] is the test command of README.md and what CI runs. Everything a command checks is a
 //! step with a name and a duration, and the first step that fails ends the command.
 
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
