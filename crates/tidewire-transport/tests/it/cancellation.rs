@@ -38,13 +38,13 @@ async fn dropping_receive_at_every_byte_loses_nothing() {
 async fn a_pong_that_a_dropped_receive_was_writing_is_finished_by_the_next() {
     let (near, mut far) = duplex(20);
     let mut socket = WebSocket::new(near, Bytes::new(), Role::Server, Limits::default());
-    let ping = Wire::masked(PING, [9; 100]).bytes();
-    let mut sent = &ping[..];
+    let asked = Wire::masked(PING, [9; 100]).bytes();
+    let mut unsent = &asked[..];
 
     let mut pong = Vec::new();
     while pong.len() < 102 {
-        let taken = far.write(sent).now_or_never().map_or(0, Result::unwrap);
-        sent = &sent[taken..];
+        let taken = far.write(unsent).now_or_never().map_or(0, Result::unwrap);
+        unsent = &unsent[taken..];
         assert!(socket.receive().now_or_never().is_none());
         let mut piece = [0; 3];
         let read = far.read(&mut piece).now_or_never().map_or(0, Result::unwrap);

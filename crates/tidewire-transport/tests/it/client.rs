@@ -13,8 +13,9 @@ use crate::wire::{TEXT, Wire, text};
 async fn client_and_server_talk_and_part_over_tcp() {
     let (listener, url) = server::listen().await;
     let connecting = connect(&url, "v1.json", Limits::default());
-    let (served, connected) = tokio::join!(server::accept(&listener, &["v1.json"]), connecting);
-    let ((mut server, _), mut client) = (served, connected.unwrap());
+    let ((mut server, _), client) =
+        tokio::join!(server::accept(&listener, &["v1.json"]), connecting);
+    let mut client = client.unwrap();
 
     client.send(&[text("question")]).await.unwrap();
     assert_eq!(server.receive().await.unwrap(), Some(text("question")));

@@ -84,11 +84,11 @@ async fn serve(
     let (stream, _) = listener.accept().await.unwrap();
     let answer = &answer;
     let service = service_fn(|request: Request<Incoming>| async move {
-        let (head, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let key = head.headers.get("x-key").map_or("", |key| key.to_str().unwrap());
+        let key = parts.headers.get("x-key").map_or("", |key| key.to_str().unwrap());
         let body = str::from_utf8(&body).unwrap();
-        let heard = format!("{} {} {key} {body}", head.method, head.uri);
+        let heard = format!("{} {} {key} {body}", parts.method, parts.uri);
         Ok::<_, Infallible>(answer(heard.into()).unwrap().map(Full::new))
     });
     // A client that has heard enough hangs up in the middle.

@@ -47,10 +47,10 @@ impl Wire {
         if length <= 125 {
             bytes.push(masked | u8::try_from(length).unwrap());
         } else if let Ok(length) = u16::try_from(length) {
-            bytes.push(masked | 126);
+            bytes.push(masked | 0x7E);
             bytes.extend(length.to_be_bytes());
         } else {
-            bytes.push(masked | 127);
+            bytes.push(masked | 0x7F);
             bytes.extend((length as u64).to_be_bytes());
         }
         let mask = self.mask.unwrap_or_default();
