@@ -1,1 +1,36 @@
-//! To be written.
+//! The engine of a node: join, publish, recover.
+//!
+//! Start from [`Node`], the handle everybody holds. Behind it, each channel belongs to one shard: a
+//! task that owns the channel's feed (how far it has got), its subscribers and the drafts on
+//! their way to the log. The log orders and remembers; the broker carries, and may lose, repeat or
+//! reorder what it likes. A subscriber is brought in step once, from memory or by one read of the
+//! log, and is then handed every publication in offset order.
+//!
+//! Invariants: at most one append and one repairing read are under way per channel; a publication
+//! is passed on only after the log has it; nothing waits for a client.
+
+mod channel;
+mod check;
+mod config;
+mod feed;
+mod interest;
+mod lane;
+mod members;
+mod metrics;
+mod node;
+mod placement;
+mod publish;
+mod ring;
+mod router;
+mod sessions;
+mod shard;
+mod timers;
+
+pub use config::NodeConfig;
+pub use members::LeaseReport;
+pub use node::{Node, Ports};
+pub use placement::placement;
+pub use publish::Publishing;
+pub use ring::RingLimits;
+pub use sessions::{OwnedSession, SessionError};
+pub use shard::Join;

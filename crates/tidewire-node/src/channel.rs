@@ -1,0 +1,265 @@
+//! Joining and leaving channels, and following those that somebody has joined.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_broker::{BrokerError, LogError, Partition, Read};
+use tidewire_hub::{Hub, Outbox, Subscriber};
+use tidewire_model::{
+    ConnectionId, Delivery, ErrorCode, Failure, JoinId, Joined, Since, TenantChannel,
+};
+use tokio::time::Instant;
+
+use crate::feed::Feed;
+use crate::ring::Ring;
+use crate::shard::{Done, Join, Shard, read};
+
+/// A channel this node follows.
+#[derive(Debug)]
+pub(crate) struct ChannelState {
+    pub(crate) feed: Feed,
+    joiners: Vec<Joiner>,
+    /// When to compare with the log the next time; see `check.rs`.
+    pub(crate) check_at: Instant,
+    /// Since when nobody has wanted it.
+    pub(crate) idle_since: Option<Instant>,
+}
+
+/// Somebody who is not in step yet.
+#[derive(Debug)]
+struct Joiner {
+    connection: ConnectionId,
+    join: JoinId,
+    since: Since,
+    outbox: Outbox,
+    give_up_at: Instant,
+    waits_for: WaitsFor,
+}
+
+#[derive(Debug)]
+enum WaitsFor {
+    /// The feed to be opened, or to catch up with what the log said.
+    Feed,
+    /// Its own read of the log.
+    Read,
+    /// Another try.
+    Retry { at: Instant },
+}
+
+/// How long a join may wait for the log before it is refused.
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(100);
+
+impl ChannelState {
+    /// When something is to be done about this channel without anything happening to it.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        let joiners = self.joiners.iter().map(|joiner| match joiner.waits_for {
+            WaitsFor::Retry { at } => at.min(joiner.give_up_at),
+            WaitsFor::Feed | WaitsFor::Read => joiner.give_up_at,
+        });
+        joiners.chain(self.feed.wake_at()).min()
+    }
+
+    pub(crate) fn has_joiners(&self) -> bool {
+        !self.joiners.is_empty()
+    }
+
+    fn joiner(&mut self, (connection, join): (ConnectionId, JoinId)) -> Option<&mut Joiner> {
+        self.joiners
+            .iter_mut()
+            .find(|joiner| (joiner.connection, joiner.join) == (connection, join))
+    }
+}
+
+impl Joiner {
+    fn refuse(self) {
+        let message = "the channel's log cannot be reached; try again";
+        let failure = Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY);
+        self.outbox.answer(Delivery::Joined { join: self.join, outcome: Err(failure) });
+    }
+}
+
+impl Shard {
+    pub(crate) fn join(&mut self, join: Join, now: Instant) {
+        let Join { channel, since, connection, id: join, outbox } = join;
+        self.follow(&channel, now);
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        state.idle_since = None;
+        let give_up_at = now + PATIENCE;
+        let waits_for = WaitsFor::Feed;
+        state.joiners.push(Joiner { connection, join, since, outbox, give_up_at, waits_for });
+        self.settle(&channel, now);
+    }
+
+    pub(crate) fn leave(
+        &mut self,
+        channel: &TenantChannel,
+        connection: ConnectionId,
+        join: JoinId,
+        now: Instant,
+    ) {
+        self.hub.remove(channel, connection, join);
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        state.joiners.retain(|joiner| (joiner.connection, joiner.join) != (connection, join));
+        self.note_if_idle(channel, now);
+    }
+
+    /// Remembers since when nobody has wanted a channel.
+    pub(crate) fn note_if_idle(&mut self, channel: &TenantChannel, now: Instant) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        if state.joiners.is_empty() && !self.hub.has_subscribers(channel) {
+            state.idle_since.get_or_insert(now);
+        }
+    }
+
+    /// Begins to follow a channel, unless it is followed already.
+    fn follow(&mut self, channel: &TenantChannel, now: Instant) {
+        if self.channels.contains_key(channel) {
+            return;
+        }
+        let ring = Ring::new(self.around.ring_limits);
+        let mut state = ChannelState {
+            feed: Feed::new(ring),
+            joiners: Vec::new(),
+            check_at: self.next_check(channel, now),
+            idle_since: None,
+        };
+        let partition = Partition::of(channel);
+        if self.interest.add(&partition) {
+            let broker = Arc::clone(&self.around.broker);
+            self.running.push(Box::pin(async move {
+                let outcome = broker.subscribe(&partition).await;
+                Done::Subscribed(partition, outcome)
+            }));
+        } else if self.interest.is_settled(&partition) {
+            state.feed.read_by(now);
+        }
+        self.channels.insert(channel.clone(), state);
+    }
+
+    /// Ceases to follow a channel.
+    pub(crate) fn forget(&mut self, channel: &TenantChannel) {
+        self.channels.remove(channel);
+        self.alarms.set(channel, None);
+        let partition = Partition::of(channel);
+        if self.interest.remove(&partition) {
+            self.around.broker.unsubscribe(&partition);
+        }
+    }
+
+    /// The broker knows that this node wants a partition, so the log may be read: what is published
+    /// from now on arrives by itself. If the broker is away, reading now and again has to do until
+    /// it is back.
+    pub(crate) fn subscribed(
+        &mut self,
+        partition: &Partition,
+        outcome: &Result<(), BrokerError>,
+        now: Instant,
+    ) {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, tenant = %partition.tenant, "cannot subscribe to a partition");
+        }
+        self.interest.settle(partition);
+        let channels: Vec<_> = self
+            .channels
+            .keys()
+            .filter(|channel| Partition::of(channel) == *partition)
+            .cloned()
+            .collect();
+        for channel in channels {
+            if let Some(state) = self.channels.get_mut(&channel) {
+                state.feed.read_by(now);
+            }
+            self.settle(&channel, now);
+        }
+    }
+
+    /// Brings in everybody who can be, starts reads for those who need one, and refuses those who
+    /// have waited too long.
+    pub(crate) fn advance_joins(&mut self, channel: &TenantChannel, now: Instant) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        let is_open = state.feed.position().is_some();
+        for mut joiner in std::mem::take(&mut state.joiners) {
+            if joiner.give_up_at <= now {
+                joiner.refuse();
+                continue;
+            }
+            let is_due = match joiner.waits_for {
+                WaitsFor::Feed => is_open,
+                WaitsFor::Read => false,
+                WaitsFor::Retry { at } => is_open && at <= now,
+            };
+            if is_due {
+                if let Some(start) = state.feed.join(joiner.since) {
+                    self.around.metrics.recovered(&start);
+                    admit(&mut self.hub, channel, joiner, start);
+                    continue;
+                }
+                joiner.waits_for = WaitsFor::Read;
+                let page = read(&self.around, channel.clone(), joiner.since);
+                let (channel, key) = (channel.clone(), (joiner.connection, joiner.join));
+                self.running
+                    .push(Box::pin(async move { Done::ReadForJoin(channel, key, page.await) }));
+            }
+            state.joiners.push(joiner);
+        }
+    }
+
+    pub(crate) fn finish_read_for_join(
+        &mut self,
+        channel: &TenantChannel,
+        key: (ConnectionId, JoinId),
+        outcome: Result<Read, LogError>,
+        now: Instant,
+    ) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        // Whoever left meanwhile is not there any more, and needs no answer.
+        let Some(joiner) = state.joiner(key) else { return };
+        let since = joiner.since;
+        let answer = outcome.map(|read| {
+            state.feed.observe(read.top_position(), now);
+            state.feed.splice(since, read)
+        });
+        match answer {
+            Ok(Ok(start)) => {
+                let index = state.joiners.iter().position(|j| (j.connection, j.join) == key);
+                if let Some(index) = index {
+                    let joiner = state.joiners.swap_remove(index);
+                    self.around.metrics.recovered(&start);
+                    admit(&mut self.hub, channel, joiner, start);
+                }
+            }
+            Ok(Err(_out_of_step)) => {
+                state.feed.read_by(now);
+                self.wait_for_retry(channel, key, now);
+            }
+            Err(error) => {
+                tracing::debug!(%channel, %error, "cannot read the log for a join");
+                self.wait_for_retry(channel, key, now);
+            }
+        }
+        self.settle(channel, now);
+    }
+
+    fn wait_for_retry(
+        &mut self,
+        channel: &TenantChannel,
+        key: (ConnectionId, JoinId),
+        now: Instant,
+    ) {
+        let joiner = self.channels.get_mut(channel).and_then(|state| state.joiner(key));
+        if let Some(joiner) = joiner {
+            joiner.waits_for = WaitsFor::Retry { at: now + RETRY };
+        }
+    }
+}
+
+/// Answers a join, and puts the subscriber on the channel's list if it is in step.
+fn admit(hub: &mut Hub, channel: &TenantChannel, joiner: Joiner, start: Joined) {
+    let Joiner { connection, join, outbox, .. } = joiner;
+    let is_live = start.live;
+    outbox.answer(Delivery::Joined { join, outcome: Ok(start) });
+    if is_live {
+        hub.add(channel, Subscriber { connection, join, outbox });
+    }
+}

@@ -1,0 +1,110 @@
+//! Comparing positions with the log, so that a publication lost on its way is found even if nothing
+//! follows it; and giving up channels nobody wants any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_broker::{Head, LogError};
+use tidewire_model::TenantChannel;
+use tokio::time::Instant;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::channel::ChannelState;
+use crate::shard::{Done, Shard};
+
+/// How often a channel is compared, give or take a fifth.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// How many channels are compared in one call.
+const CHECK_BATCH: usize = 200;
+/// How long a channel nobody wants is followed on, so that a page that is loaded again costs the
+/// broker and the log nothing.
+const LINGER: Duration = Duration::from_secs(30);
+
+impl Shard {
+    pub(crate) fn tick(&mut self, now: Instant) {
+        self.check_due(now);
+        self.forget_idle(now);
+        self.around.metrics.subscriptions(&self.hub);
+    }
+
+    /// Publications may have been lost: compares every channel, as quickly as the log answers.
+    pub(crate) fn check_all(&mut self, now: Instant) {
+        for state in self.channels.values_mut() {
+            state.check_at = now;
+        }
+        self.check_due(now);
+    }
+
+    /// Spreads the checks of channels by a fifth, differently each time, so that they do not come
+    /// in waves.
+    pub(crate) fn next_check(&mut self, channel: &TenantChannel, now: Instant) -> Instant {
+        self.checks += 1;
+        let spread = xxh3_64_with_seed(channel.channel.as_str().as_bytes(), self.checks) % 4_000;
+        now + CHECK_EVERY * 4 / 5 + Duration::from_millis(spread)
+    }
+
+    fn check_due(&mut self, now: Instant) {
+        if self.is_checking {
+            return;
+        }
+        let is_due = |channel: &&TenantChannel| {
+            self.channels.get(*channel).is_some_and(|state| state.check_at <= now)
+        };
+        let channels: Vec<_> =
+            self.hub.channels().filter(is_due).take(CHECK_BATCH).cloned().collect();
+        if channels.is_empty() {
+            return;
+        }
+        self.is_checking = true;
+        let log = Arc::clone(&self.around.log);
+        self.running.push(Box::pin(async move {
+            let outcome = log.heads(&channels).await;
+            Done::Heads(channels, outcome)
+        }));
+    }
+
+    pub(crate) fn finish_check(
+        &mut self,
+        channels: &[TenantChannel],
+        outcome: Result<Vec<Head>, LogError>,
+        now: Instant,
+    ) {
+        self.is_checking = false;
+        let heads = match outcome {
+            Ok(heads) => heads,
+            Err(error) => {
+                // They stay due, and the next tick tries again.
+                tracing::debug!(%error, "cannot compare positions with the log");
+                return;
+            }
+        };
+        for (channel, head) in channels.iter().zip(heads) {
+            let check_at = self.next_check(channel, now);
+            let Some(state) = self.channels.get_mut(channel) else { continue };
+            state.check_at = check_at;
+            state.feed.observe(head.position, now);
+            self.settle(channel, now);
+        }
+        self.check_due(now);
+    }
+
+    fn forget_idle(&mut self, now: Instant) {
+        let idle: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, state)| state.idle_since.is_some_and(|since| since + LINGER <= now))
+            .map(|(channel, _)| channel.clone())
+            .collect();
+        for channel in idle {
+            let is_wanted = self.hub.has_subscribers(&channel)
+                || self.channels.get(&channel).is_some_and(ChannelState::has_joiners);
+            if is_wanted {
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.idle_since = None;
+                }
+            } else {
+                self.forget(&channel);
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+use std::time::Duration;
+
+use tidewire_model::NodeId;
+
+use crate::ring::RingLimits;
+
+/// How a node runs.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    pub id: NodeId,
+    /// How many tasks share the node's channels; one per core is right.
+    pub shards: usize,
+    pub ring_limits: RingLimits,
+    /// How long after a loss a session can be resumed.
+    pub resume_window: Duration,
+}
+
+impl NodeConfig {
+    pub fn new(id: NodeId) -> Self {
+        Self {
+            id,
+            shards: std::thread::available_parallelism().map_or(1, usize::from),
+            ring_limits: RingLimits::default(),
+            resume_window: Duration::from_mins(2),
+        }
+    }
+}

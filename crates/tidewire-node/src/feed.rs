@@ -1,0 +1,386 @@
+//! One channel as this node knows it: how far it has got, its newest publications, and those that
+//! came out of order.
+//!
+//! A value: told what arrived and what the log said, it answers with [`Step`]s to pass on to the
+//! channel's subscribers, and says when it wants to read the log. Publications arrive from the
+//! broker and from this node's own appends in any order, some of them never; they leave in offset
+//! order, without a hole that was not announced.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_broker::{Read, Standing, Status};
+use tidewire_model::{
+    Envelope, Epoch, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since,
+};
+use tokio::time::Instant;
+
+use crate::ring::Ring;
+
+#[derive(Debug)]
+pub(crate) struct Feed {
+    /// Up to where subscribers have been served; `None` until the log was read once.
+    at: Option<Position>,
+    /// The newest life of the log seen. Anything an older one says is not believed.
+    newest: Incarnation,
+    ring: Ring,
+    held: Held,
+    /// When to look whether a hole has filled by itself; set while anything is held.
+    hole_at: Option<Instant>,
+    /// When to read the log for any other reason.
+    read_at: Option<Instant>,
+    is_reading: bool,
+    /// Where this feed stood when the read under way was sent.
+    asked_at: Option<Position>,
+    failures: u32,
+}
+
+/// What the channel's subscribers are to be handed, in order.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Deliver(Arc<Envelope>),
+    Gap(Gap),
+}
+
+/// Why a read cannot be spliced to this feed now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct OutOfStep;
+
+/// How long a hole may fill by itself: the skew between nodes, not the network's worst.
+const HOLE_PATIENCE: Duration = Duration::from_millis(30);
+/// After a new subscription in the broker, other servers learn of it with no signal when; reading
+/// again covers what they did not send meanwhile.
+const RECHECKS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2)];
+const FIRST_BACKOFF: Duration = Duration::from_millis(30);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+impl Feed {
+    /// Begins to follow a channel; it wants its first read when the broker has been told.
+    pub(crate) fn new(ring: Ring) -> Self {
+        Self {
+            at: None,
+            newest: Incarnation::ZERO,
+            ring,
+            held: Held::default(),
+            hole_at: None,
+            read_at: None,
+            is_reading: false,
+            asked_at: None,
+            failures: 0,
+        }
+    }
+
+    /// Where subscribers have been served to; `None` before the first read.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.at
+    }
+
+    /// Asks for a read at `at` at the latest.
+    pub(crate) fn read_by(&mut self, at: Instant) {
+        self.read_at = Some(self.read_at.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// When [`Feed::next_read`] is worth asking again.
+    pub(crate) fn wake_at(&self) -> Option<Instant> {
+        if self.is_reading {
+            return None;
+        }
+        [self.read_at, self.hole_at].into_iter().flatten().min()
+    }
+
+    /// Where to read the log from now, if it is time. At most one read is under way: the caller
+    /// answers with [`Feed::merge`] or [`Feed::read_failed`].
+    pub(crate) fn next_read(&mut self, now: Instant) -> Option<Since> {
+        if self.wake_at().is_none_or(|at| at > now) {
+            return None;
+        }
+        self.is_reading = true;
+        self.read_at = None;
+        self.hole_at = None;
+        self.asked_at = self.at;
+        Some(self.at.map_or(Since::Now, Since::Position))
+    }
+
+    pub(crate) fn read_failed(&mut self, now: Instant) {
+        self.is_reading = false;
+        let backoff = FIRST_BACKOFF * 2_u32.pow(self.failures.min(6));
+        self.failures += 1;
+        self.read_by(now + backoff.min(LONGEST_BACKOFF));
+    }
+
+    /// Takes a publication from the broker, or from this node's own append.
+    pub(crate) fn receive(&mut self, envelope: Arc<Envelope>, now: Instant, steps: &mut Vec<Step>) {
+        let Some(at) = self.at else { return self.hold(envelope, now) };
+        let Position { epoch, offset } = envelope.position;
+        if epoch == at.epoch {
+            if offset <= at.offset {
+                return;
+            }
+            if epoch.incarnation() < self.newest {
+                // It may be from a tail that a failover lost: only the log knows.
+                return self.read_by(now);
+            }
+            if offset == at.offset + 1 {
+                self.push(envelope, steps);
+                return self.release(now, steps);
+            }
+            return self.hold(envelope, now);
+        }
+        if epoch.incarnation() < at.epoch.incarnation() {
+            return;
+        }
+        self.hold(envelope, now);
+        self.read_by(now);
+    }
+
+    /// Takes word of how far the channel has got.
+    pub(crate) fn observe(&mut self, head: Position, now: Instant) {
+        let Some(at) = self.at else { return };
+        let is_news = if head.epoch == at.epoch {
+            head.offset > at.offset
+        } else {
+            head.epoch.incarnation() >= at.epoch.incarnation()
+        };
+        if is_news {
+            self.read_by(now);
+        }
+    }
+
+    /// Takes the answer to [`Feed::next_read`].
+    pub(crate) fn merge(&mut self, read: Read, now: Instant, steps: &mut Vec<Step>) {
+        self.is_reading = false;
+        if read.incarnation < self.newest {
+            return self.read_failed(now);
+        }
+        self.newest = read.incarnation;
+        self.failures = 0;
+        match self.at {
+            None => self.open(&read, now),
+            Some(at) => self.go_on(at, read, now, steps),
+        }
+        self.release(now, steps);
+    }
+
+    fn open(&mut self, read: &Read, now: Instant) {
+        self.at = Some(read.top_position());
+        for delay in RECHECKS {
+            self.read_by(now + delay);
+        }
+    }
+
+    /// Judges where this feed stands *now* by the lineage that was read: it may have moved since the
+    /// read was sent.
+    fn go_on(&mut self, at: Position, read: Read, now: Instant, steps: &mut Vec<Step>) {
+        let has_moved = self.asked_at != Some(at);
+        let head = match read.lineage.locate(at, read.top) {
+            Standing::Known => at.offset,
+            // The broker was quicker than the log's answer: there is nothing in it.
+            _ if has_moved && at.epoch == read.epoch => return,
+            _ if has_moved => return self.read_by(now),
+            Standing::Beyond { end } => {
+                self.rewind(Position::new(read.lineage.epoch_of(end), end), steps);
+                end
+            }
+            Standing::Unknown => {
+                return self.jump(GapReason::Reset, read.top_position(), None, steps);
+            }
+        };
+        if read.base > head {
+            if read.status != Status::Trimmed {
+                return self.read_by(now);
+            }
+            let missed = Some(read.base - head);
+            self.jump(GapReason::Window, read.base_position(), missed, steps);
+        }
+        self.append(read, now, steps);
+    }
+
+    fn append(&mut self, read: Read, now: Instant, steps: &mut Vec<Step>) {
+        let (top, reaches_top) = (read.top_position(), read.reaches_top());
+        for publication in read.publications {
+            if self.at.is_some_and(|at| publication.position.offset == at.offset + 1) {
+                self.push(Arc::new(Envelope::new(publication)), steps);
+            }
+        }
+        if self.at.is_some_and(|at| at.offset == top.offset) {
+            self.at = Some(top);
+        } else if !reaches_top {
+            self.read_by(now);
+        }
+    }
+
+    fn rewind(&mut self, to: Position, steps: &mut Vec<Step>) {
+        self.ring.truncate(to.offset);
+        self.at = Some(to);
+        steps.push(Step::Gap(Gap { reason: GapReason::Rewind, position: to, missed: None }));
+    }
+
+    fn jump(
+        &mut self,
+        reason: GapReason,
+        to: Position,
+        missed: Option<u64>,
+        steps: &mut Vec<Step>,
+    ) {
+        self.ring.clear();
+        self.at = Some(to);
+        steps.push(Step::Gap(Gap { reason, position: to, missed }));
+    }
+
+    fn push(&mut self, envelope: Arc<Envelope>, steps: &mut Vec<Step>) {
+        self.at = Some(envelope.position);
+        self.ring.push(Arc::clone(&envelope));
+        steps.push(Step::Deliver(envelope));
+    }
+
+    fn hold(&mut self, envelope: Arc<Envelope>, now: Instant) {
+        if !self.held.insert(envelope) {
+            self.read_by(now);
+        }
+        if self.at.is_some() {
+            self.hole_at.get_or_insert(now + HOLE_PATIENCE);
+        }
+    }
+
+    /// Passes on what was held and now follows, and forgets what came too late.
+    fn release(&mut self, now: Instant, steps: &mut Vec<Step>) {
+        while let Some(at) = self.at {
+            let Some(envelope) = self.held.remove(Position::new(at.epoch, at.offset + 1)) else {
+                self.held.forget_before(at);
+                break;
+            };
+            self.push(envelope, steps);
+        }
+        if self.held.is_empty() {
+            self.hole_at = None;
+        } else {
+            self.hole_at.get_or_insert(now + HOLE_PATIENCE);
+        }
+    }
+
+    /// Brings a subscriber in step from memory alone, if that covers what it asks for.
+    pub(crate) fn join(&self, since: Since) -> Option<Joined> {
+        let at = self.at?;
+        let (recovery, missed) = match since {
+            Since::Now => (Recovery::NotAsked, Vec::new()),
+            Since::Position(position) => {
+                let covered = position.epoch == at.epoch && position.offset <= at.offset;
+                (Recovery::Recovered, covered.then(|| self.ring.after(position, at))??)
+            }
+            Since::Last(count) => (Recovery::NotAsked, self.ring.last(count)?),
+        };
+        let position = match (since, missed.first()) {
+            (Since::Position(position), _) => position,
+            (_, Some(first)) => before(first),
+            (_, None) => at,
+        };
+        Some(Joined { recovery, lost: None, position, missed, live: true })
+    }
+
+    /// Brings a subscriber in step with what the log said about `since`.
+    ///
+    /// What was read and what is known here must connect; if the log is in another epoch, this feed
+    /// has to catch up first.
+    pub(crate) fn splice(&self, since: Since, read: Read) -> Result<Joined, OutOfStep> {
+        let at = self.at.ok_or(OutOfStep)?;
+        if read.incarnation < self.newest || read.epoch != at.epoch {
+            return Err(OutOfStep);
+        }
+        let mut joined = Joined {
+            recovery: recovery(read.status),
+            lost: lost(since, &read),
+            position: read.base_position(),
+            missed: Vec::new(),
+            live: read.reaches_top(),
+        };
+        let top = read.top_position();
+        joined.missed = read
+            .publications
+            .into_iter()
+            .map(|publication| self.ring.shared(publication))
+            .collect();
+        if joined.live && top.offset >= at.offset {
+            // What is beyond this feed comes to the subscriber when it comes to the feed.
+            joined.missed.retain(|envelope| envelope.position.offset <= at.offset);
+        } else if joined.live {
+            match self.ring.after(top, at) {
+                Some(newer) => joined.missed.extend(newer),
+                None => joined.live = false,
+            }
+        }
+        Ok(joined)
+    }
+}
+
+fn before(envelope: &Envelope) -> Position {
+    Position::new(envelope.position.epoch, envelope.position.offset - 1)
+}
+
+fn recovery(status: Status) -> Recovery {
+    match status {
+        Status::Fresh => Recovery::NotAsked,
+        Status::Continues => Recovery::Recovered,
+        Status::Rewound => Recovery::Rewound,
+        Status::Reset => Recovery::Failed(GapReason::Reset),
+        Status::Trimmed => Recovery::Failed(GapReason::Window),
+    }
+}
+
+fn lost(since: Since, read: &Read) -> Option<u64> {
+    match (since, read.status) {
+        (Since::Position(position), Status::Trimmed) => read.base.checked_sub(position.offset),
+        _ => None,
+    }
+}
+
+/// Publications that came before those they follow, bounded in number and bytes. When it is full,
+/// what arrives is dropped; the log has it.
+#[derive(Debug, Default)]
+struct Held {
+    publications: BTreeMap<(Epoch, u64), Arc<Envelope>>,
+    bytes: usize,
+}
+
+impl Held {
+    const MOST: usize = 256;
+    const MOST_BYTES: usize = 1 << 20;
+
+    /// Says whether there was room.
+    fn insert(&mut self, envelope: Arc<Envelope>) -> bool {
+        if self.publications.len() >= Self::MOST || self.bytes >= Self::MOST_BYTES {
+            return false;
+        }
+        let Position { epoch, offset } = envelope.position;
+        let weight = envelope.weight();
+        if self.publications.insert((epoch, offset), envelope).is_none() {
+            self.bytes += weight;
+        }
+        true
+    }
+
+    fn remove(&mut self, position: Position) -> Option<Arc<Envelope>> {
+        let envelope = self.publications.remove(&(position.epoch, position.offset))?;
+        self.bytes -= envelope.weight();
+        Some(envelope)
+    }
+
+    /// Drops what is at or before `at`, and whatever an older life of the log has written.
+    fn forget_before(&mut self, at: Position) {
+        self.publications.retain(|(epoch, offset), _| {
+            if *epoch == at.epoch {
+                *offset > at.offset
+            } else {
+                epoch.incarnation() >= at.epoch.incarnation()
+            }
+        });
+        self.bytes = self.publications.values().map(|envelope| envelope.weight()).sum();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.publications.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+use metrics::{Counter, Gauge, Histogram};
+use tidewire_hub::Hub;
+use tidewire_model::{Joined, Recovery};
+
+/// The engine's metrics, resolved once: a look-up hashes its labels each time.
+pub(crate) struct Metrics {
+    pub(crate) repair_reads: Counter,
+    pub(crate) gaps: Counter,
+    recipients: Histogram,
+    sent: Counter,
+    recovered_full: Counter,
+    recovered_gap: Counter,
+    recovered_publications: Histogram,
+    channels: Gauge,
+    subscriptions: Gauge,
+}
+
+impl Metrics {
+    /// The gauges are this shard's share; a scrape sees them apart by the `shard` label.
+    pub(crate) fn new(shard: usize) -> Self {
+        let shard = shard.to_string();
+        Self {
+            repair_reads: metrics::counter!("tidewire_log_reads_total", "reason" => "repair"),
+            gaps: metrics::counter!("tidewire_gaps_total"),
+            recipients: metrics::histogram!("tidewire_broadcast_recipients"),
+            sent: metrics::counter!("tidewire_deliveries_total"),
+            recovered_full: metrics::counter!("tidewire_recover_total", "result" => "full"),
+            recovered_gap: metrics::counter!("tidewire_recover_total", "result" => "gap"),
+            recovered_publications: metrics::histogram!("tidewire_recovered_messages"),
+            channels: metrics::gauge!("tidewire_channels", "shard" => shard.clone()),
+            subscriptions: metrics::gauge!("tidewire_subscriptions", "shard" => shard),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    pub(crate) fn delivered(&self, recipients: usize) {
+        self.recipients.record(recipients as f64);
+        self.sent.increment(recipients as u64);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    pub(crate) fn recovered(&self, joined: &Joined) {
+        match joined.recovery {
+            Recovery::NotAsked => return,
+            Recovery::Recovered | Recovery::Rewound => self.recovered_full.increment(1),
+            Recovery::Failed(_) => self.recovered_gap.increment(1),
+        }
+        self.recovered_publications.record(joined.missed.len() as f64);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    pub(crate) fn subscriptions(&self, hub: &Hub) {
+        self.channels.set(hub.channels().count() as f64);
+        self.subscriptions.set(hub.subscriptions() as f64);
+    }
+}

@@ -1,0 +1,167 @@
+use std::sync::Arc;
+
+use tidewire_broker::{Broker, Draft, Log, LogError, Notice, Partition};
+use tidewire_model::{
+    ConnectionId, Failure, HistoryPage, HistoryQuery, JoinId, NodeId, TenantChannel,
+};
+use tidewire_store::{Membership, NodeLease, SessionStore};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::lane::Pending;
+use crate::metrics::Metrics;
+use crate::publish::{Publishing, failure, stopped};
+use crate::router::Router;
+use crate::shard::{Action, Join, Shard, Surroundings, Suspicion};
+use crate::{LeaseReport, NodeConfig, members};
+
+/// A node of the cluster: a cheap handle on its shards and ports.
+#[derive(Clone)]
+pub struct Node(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) config: NodeConfig,
+    pub(crate) ports: Ports,
+    /// For what this node has to tell itself.
+    pub(crate) notices: mpsc::Sender<Notice>,
+    shards: Vec<mpsc::Sender<Action>>,
+    members: watch::Receiver<Vec<NodeLease>>,
+}
+
+/// What a node is built on.
+#[derive(Clone)]
+pub struct Ports {
+    pub log: Arc<dyn Log>,
+    pub broker: Arc<dyn Broker>,
+    pub sessions: Arc<dyn SessionStore>,
+    pub membership: Arc<dyn Membership>,
+}
+
+/// What a shard may have waiting. When it is full, commands wait, and what comes from the broker is
+/// dropped and repaired from the log.
+const SHARD_INBOX: usize = 8_192;
+/// Reads of the log a node has under way at most.
+const READS: usize = 64;
+/// Notices waiting for the edge.
+const NOTICES: usize = 1_024;
+
+impl Node {
+    /// Starts the node's tasks on `tracker`; they end after `stop`. Also yields the notices that
+    /// other nodes send to this one.
+    pub fn start(
+        config: NodeConfig,
+        ports: Ports,
+        report: LeaseReport,
+        tracker: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> (Self, mpsc::Receiver<Notice>) {
+        let reads = Arc::new(Semaphore::new(READS));
+        let mut shards = Vec::new();
+        let mut suspicions = Vec::new();
+        for index in 0..config.shards.max(1) {
+            let around = Arc::new(Surroundings {
+                log: Arc::clone(&ports.log),
+                broker: Arc::clone(&ports.broker),
+                reads: Arc::clone(&reads),
+                ring_limits: config.ring_limits,
+                metrics: Metrics::new(index),
+            });
+            let (inbox, actions) = mpsc::channel(SHARD_INBOX);
+            let suspicion = Arc::new(Suspicion::default());
+            tracker.spawn(Shard::new(around).run(actions, Arc::clone(&suspicion), stop.clone()));
+            shards.push(inbox);
+            suspicions.push(suspicion);
+        }
+        let (notices, received_notices) = mpsc::channel(NOTICES);
+        let router = Router::new(shards.clone(), suspicions.clone(), notices.clone());
+        tracker.spawn(router.run(ports.broker.events(), stop.clone()));
+        let (members_sender, members) = watch::channel(Vec::new());
+        tracker.spawn(members::run(
+            members::Keeper {
+                node: config.id.clone(),
+                membership: Arc::clone(&ports.membership),
+                report,
+                members: members_sender,
+                suspicions,
+            },
+            stop.clone(),
+        ));
+        (Self(Arc::new(Inner { config, ports, notices, shards, members })), received_notices)
+    }
+
+    pub fn id(&self) -> &NodeId {
+        &self.0.config.id
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
+    }
+
+    /// Joins a channel. The answer and everything after it come through the join's outbox; they may
+    /// wait up to five seconds for the log.
+    ///
+    /// Waits only while the shard has more to do than it may have waiting. Cancelling it leaves
+    /// nothing behind.
+    pub async fn join(&self, join: Join) {
+        let shard = self.shard_of(&join.channel);
+        // A stopped shard has no use for it; the connection is about to be told so.
+        drop(shard.send(Action::Join(join)).await);
+    }
+
+    /// Leaves a channel. What is under way may still arrive, under the same `join`.
+    pub async fn leave(&self, channel: TenantChannel, connection: ConnectionId, join: JoinId) {
+        let shard = self.shard_of(&channel);
+        // A stopped shard has nobody to forget.
+        drop(shard.send(Action::Leave { channel, connection, join }).await);
+    }
+
+    /// Hands a draft to the channel's log. Drafts that one task hands over for one channel, one
+    /// call after the other, get offsets in that order, whether or not it waits for the verdicts.
+    ///
+    /// Waits only while the shard has more to do than it may have waiting. Cancelling it before it
+    /// returns leaves nothing behind.
+    pub async fn publish(&self, channel: TenantChannel, draft: Draft) -> Publishing {
+        let (reply, verdict) = oneshot::channel();
+        let shard = self.shard_of(&channel);
+        let action = Action::Publish { channel, pending: Pending { draft, reply } };
+        if let Err(mpsc::error::SendError(Action::Publish { pending, .. })) =
+            shard.send(action).await
+        {
+            // Its receiver is `verdict`, right here.
+            drop(pending.reply.send(Err(stopped())));
+        }
+        Publishing(verdict)
+    }
+
+    /// Reads a page of what a channel keeps.
+    pub async fn history(
+        &self,
+        channel: &TenantChannel,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, Failure> {
+        self.0.ports.log.page(channel, query).await.map_err(|error: LogError| {
+            tracing::warn!(%channel, %error, "cannot read history");
+            failure(&error)
+        })
+    }
+
+    /// The live nodes, in the order of their names, as of at most a few seconds ago.
+    pub fn members(&self) -> Vec<NodeLease> {
+        self.0.members.borrow().clone()
+    }
+
+    /// What keeps this node from doing its work, if anything: each is a sentence for the operator.
+    pub async fn ailments(&self) -> Vec<String> {
+        let log = self.0.ports.log.health().await.err().map(|error| error.to_string());
+        let sessions = self.0.ports.sessions.health().await.err().map(|error| error.to_string());
+        let broker = self.0.ports.broker.health().err().map(|error| error.to_string());
+        [log, sessions, broker].into_iter().flatten().collect()
+    }
+
+    /// A channel's shard follows from its partition, so that a partition belongs to one shard.
+    fn shard_of(&self, channel: &TenantChannel) -> &mpsc::Sender<Action> {
+        let index = usize::from(Partition::of(channel).index);
+        &self.0.shards[index % self.0.shards.len()]
+    }
+}

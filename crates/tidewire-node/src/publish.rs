@@ -1,0 +1,40 @@
+use tidewire_broker::{Appended, LogError};
+use tidewire_model::{ErrorCode, Failure};
+use tokio::sync::oneshot;
+
+/// A publication on its way: resolves when the log has it, or when that has failed.
+///
+/// Dropping it does not take the publication back.
+#[derive(Debug)]
+pub struct Publishing(pub(crate) oneshot::Receiver<Result<Appended, Failure>>);
+
+impl Publishing {
+    /// Waits for the verdict. At most as long as the log's own deadline, about five seconds.
+    pub async fn finish(self) -> Result<Appended, Failure> {
+        self.0.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+/// The node is past taking publications.
+pub(crate) fn stopped() -> Failure {
+    Failure::new(ErrorCode::Unavailable, "the node is stopping; publish again elsewhere")
+}
+
+/// What a publisher is told when the log could not do it. Names no address: that is the operator's
+/// business, and in the log.
+pub(crate) fn failure(error: &LogError) -> Failure {
+    match error {
+        LogError::Timeout { .. } => {
+            let message = "the channel's log did not answer in time; whether the publication was \
+                           kept is unknown: publish it again with the same id";
+            Failure::new(ErrorCode::Timeout, message)
+        }
+        LogError::Corrupt { .. } => {
+            Failure::new(ErrorCode::Internal, "the channel's log cannot be read")
+        }
+        _ => {
+            let message = "the channel's log cannot be reached; try again";
+            Failure::new(ErrorCode::Unavailable, message)
+        }
+    }
+}

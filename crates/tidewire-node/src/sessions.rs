@@ -1,0 +1,108 @@
+//! Sessions as a node owns them: opened, resumed, saved.
+
+use std::time::Duration;
+
+use tidewire_broker::Notice;
+use tidewire_model::{Generation, SessionId, SessionNonce};
+use tidewire_session::Snapshot;
+use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, StoreError};
+
+use crate::Node;
+
+/// A session this node owns under a generation.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct OwnedSession {
+    pub key: SessionKey,
+    pub generation: Generation,
+}
+
+/// Why a session could not be taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// It ended, its window has passed, or somebody else has it: begin a new one.
+    #[error("session cannot be resumed")]
+    Lost,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// How long a connected session is kept without being written. Its connection touches it well
+/// within this.
+const CONNECTED_TTL: Duration = Duration::from_hours(1);
+/// Kept beyond the resume window, so that a client that returns in its last moment is in time.
+const GRACE: Duration = Duration::from_secs(30);
+
+impl Node {
+    /// How long after a loss a session can be resumed.
+    pub fn resume_window(&self) -> Duration {
+        self.inner().config.resume_window
+    }
+
+    /// Begins a session.
+    pub async fn open_session(&self, snapshot: &Snapshot) -> Result<OwnedSession, StoreError> {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).expect("the system's random source works");
+        let tenant = snapshot.identity.tenant.clone();
+        let key = SessionKey { tenant, session: SessionId::from_bytes(id) };
+        self.inner().ports.sessions.create(&key, self.id(), snapshot, CONNECTED_TTL).await?;
+        Ok(OwnedSession { key, generation: Generation::default().next() })
+    }
+
+    /// Takes a session over, by one round trip to the store, and tells the node that had it.
+    pub async fn resume_session(
+        &self,
+        key: SessionKey,
+        generation: Generation,
+        nonce: SessionNonce,
+    ) -> Result<(OwnedSession, Snapshot), SessionError> {
+        let owner = self.id().clone();
+        let request = ClaimRequest { key: key.clone(), generation, owner, nonce };
+        match self.inner().ports.sessions.claim(&request, CONNECTED_TTL).await? {
+            Claim::Granted { generation, snapshot, previous } => {
+                let notice = Notice::SessionMoved {
+                    tenant: key.tenant.clone(),
+                    session: key.session,
+                    generation,
+                };
+                if previous != *self.id() {
+                    self.inner().ports.broker.notify(&previous, &notice);
+                } else if self.inner().notices.try_send(notice).is_err() {
+                    tracing::warn!("notice dropped, too many are waiting");
+                }
+                Ok((OwnedSession { key, generation }, snapshot))
+            }
+            Claim::Missing | Claim::Fenced => Err(SessionError::Lost),
+        }
+    }
+
+    /// Writes the snapshot of a connected session.
+    pub async fn save_session(
+        &self,
+        session: &OwnedSession,
+        snapshot: &Snapshot,
+    ) -> Result<Saved, StoreError> {
+        let OwnedSession { key, generation } = session;
+        self.inner().ports.sessions.save(key, *generation, snapshot, CONNECTED_TTL).await
+    }
+
+    /// Keeps a connected session for another while.
+    pub async fn touch_session(&self, session: &OwnedSession) -> Result<Saved, StoreError> {
+        let OwnedSession { key, generation } = session;
+        self.inner().ports.sessions.touch(key, *generation, CONNECTED_TTL).await
+    }
+
+    /// Starts the window in which a session whose connection is gone can be resumed, keeping
+    /// `snapshot` if one is given.
+    pub async fn release_session(
+        &self,
+        session: &OwnedSession,
+        snapshot: Option<&Snapshot>,
+    ) -> Result<Saved, StoreError> {
+        let OwnedSession { key, generation } = session;
+        let (store, ttl) = (&self.inner().ports.sessions, self.resume_window() + GRACE);
+        match snapshot {
+            Some(snapshot) => store.save(key, *generation, snapshot, ttl).await,
+            None => store.touch(key, *generation, ttl).await,
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The owner of a share of the node's channels: one task, one loop, no lock.
+//!
+//! It waits for one [`Action`], applies it, and starts what follows from it. What takes time (the
+//! log, the broker) runs as futures that it owns and polls, and comes back as [`Done`]. A channel
+//! belongs to exactly one shard, so its publications are handled in one order.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tidewire_broker::{Appended, Broker, BrokerError, Head, Log, LogError, Partition, Read};
+use tidewire_hub::{Hub, Outbox};
+use tidewire_model::{ConnectionId, Envelope, JoinId, Position, Publication, Since, TenantChannel};
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::channel::ChannelState;
+use crate::feed::Step;
+use crate::interest::Interest;
+use crate::lane::{Lane, Pending};
+use crate::metrics::Metrics;
+use crate::ring::RingLimits;
+use crate::timers::Timers;
+
+/// Everything another task can ask of a shard.
+#[derive(Debug)]
+pub(crate) enum Action {
+    Join(Join),
+    Leave { channel: TenantChannel, connection: ConnectionId, join: JoinId },
+    Publish { channel: TenantChannel, pending: Pending },
+    Receive(Publication),
+    Observe { channel: TenantChannel, position: Position },
+}
+
+/// A connection's wish to be handed the publications of a channel.
+#[derive(Debug)]
+pub struct Join {
+    pub channel: TenantChannel,
+    pub since: Since,
+    pub connection: ConnectionId,
+    /// What the connection calls this attempt.
+    pub id: JoinId,
+    /// Where the answer and everything after it goes.
+    pub outbox: Outbox,
+}
+
+/// What a future of this shard's came to.
+pub(crate) enum Done {
+    Subscribed(Partition, Result<(), BrokerError>),
+    Read(TenantChannel, Result<Read, LogError>),
+    ReadForJoin(TenantChannel, (ConnectionId, JoinId), Result<Read, LogError>),
+    Appended(TenantChannel, Vec<Pending>, Result<Vec<Appended>, LogError>),
+    Heads(Vec<TenantChannel>, Result<Vec<Head>, LogError>),
+}
+
+/// What all shards of a node share.
+pub(crate) struct Surroundings {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) broker: Arc<dyn Broker>,
+    /// Bounds the reads this node has under way.
+    pub(crate) reads: Arc<Semaphore>,
+    pub(crate) ring_limits: RingLimits,
+    pub(crate) metrics: Metrics,
+}
+
+/// Set by anyone to say that publications may have been lost on their way to this shard.
+#[derive(Debug, Default)]
+pub(crate) struct Suspicion(Notify);
+
+impl Suspicion {
+    pub(crate) fn raise(&self) {
+        self.0.notify_one();
+    }
+}
+
+pub(crate) struct Shard {
+    pub(crate) around: Arc<Surroundings>,
+    pub(crate) hub: Hub,
+    pub(crate) channels: HashMap<TenantChannel, ChannelState>,
+    pub(crate) interest: Interest,
+    lanes: HashMap<TenantChannel, Lane>,
+    /// Where channels stood when they were last published to from here, until that is announced.
+    quiet: HashMap<TenantChannel, Position>,
+    announcements: Timers,
+    pub(crate) alarms: Timers,
+    pub(crate) running: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(crate) is_checking: bool,
+    /// Counts position checks, to vary their time.
+    pub(crate) checks: u64,
+    /// Reused between publications.
+    steps: Vec<Step>,
+}
+
+/// A read returns at most this many publications: what a slow or returning subscriber is handed at a
+/// time.
+pub(crate) const PAGE: usize = 256;
+/// How long after its last publication a channel's position is announced.
+const QUIET_AFTER: Duration = Duration::from_millis(250);
+const TICK: Duration = Duration::from_secs(1);
+/// How many queued actions are applied before timers and finished futures have their turn.
+const BURST: usize = 256;
+
+impl Shard {
+    pub(crate) fn new(around: Arc<Surroundings>) -> Self {
+        Self {
+            around,
+            hub: Hub::default(),
+            channels: HashMap::new(),
+            interest: Interest::default(),
+            lanes: HashMap::new(),
+            quiet: HashMap::new(),
+            announcements: Timers::default(),
+            alarms: Timers::default(),
+            running: FuturesUnordered::new(),
+            is_checking: false,
+            checks: 0,
+            steps: Vec::new(),
+        }
+    }
+
+    /// Runs until `stop`, then until every publication that was accepted has been answered.
+    pub(crate) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Action>,
+        suspicion: Arc<Suspicion>,
+        stop: CancellationToken,
+    ) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut burst = Vec::with_capacity(BURST);
+        loop {
+            let alarm = self.next_alarm();
+            tokio::select! {
+                () = stop.cancelled(), if self.lanes.is_empty() && inbox.is_empty() => break,
+                Some(done) = self.running.next() => self.finish(done, Instant::now()),
+                () = tokio::time::sleep_until(alarm) => self.ring_alarms(Instant::now()),
+                () = suspicion.0.notified() => self.check_all(Instant::now()),
+                _ = tick.tick() => self.tick(Instant::now()),
+                received = inbox.recv_many(&mut burst, BURST) => {
+                    if received == 0 {
+                        break;
+                    }
+                    let now = Instant::now();
+                    burst.drain(..).for_each(|action| self.apply(action, now));
+                }
+            }
+        }
+    }
+
+    fn next_alarm(&self) -> Instant {
+        let next = [self.alarms.next(), self.announcements.next()].into_iter().flatten().min();
+        next.unwrap_or_else(|| Instant::now() + TICK)
+    }
+
+    fn apply(&mut self, action: Action, now: Instant) {
+        match action {
+            Action::Join(join) => self.join(join, now),
+            Action::Leave { channel, connection, join } => {
+                self.leave(&channel, connection, join, now);
+            }
+            Action::Publish { channel, pending } => self.publish(channel, pending),
+            Action::Receive(publication) => {
+                self.receive(Arc::new(Envelope::new(publication)), now);
+            }
+            Action::Observe { channel, position } => {
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.feed.observe(position, now);
+                    self.settle(&channel, now);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, done: Done, now: Instant) {
+        match done {
+            Done::Subscribed(partition, outcome) => self.subscribed(&partition, &outcome, now),
+            Done::Read(channel, outcome) => self.finish_read(&channel, outcome, now),
+            Done::ReadForJoin(channel, joiner, outcome) => {
+                self.finish_read_for_join(&channel, joiner, outcome, now);
+            }
+            Done::Appended(channel, batch, outcome) => {
+                self.finish_append(channel, batch, outcome, now);
+            }
+            Done::Heads(channels, outcome) => self.finish_check(&channels, outcome, now),
+        }
+    }
+
+    fn ring_alarms(&mut self, now: Instant) {
+        while let Some(channel) = self.alarms.due(now) {
+            self.settle(&channel, now);
+        }
+        while let Some(channel) = self.announcements.due(now) {
+            if let Some(position) = self.quiet.remove(&channel) {
+                self.around.broker.announce(&channel, position);
+            }
+        }
+    }
+
+    fn receive(&mut self, envelope: Arc<Envelope>, now: Instant) {
+        let channel = envelope.channel.clone();
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        state.feed.receive(envelope, now, &mut self.steps);
+        self.settle(&channel, now);
+    }
+
+    /// Takes the answer to a feed's read.
+    fn finish_read(
+        &mut self,
+        channel: &TenantChannel,
+        outcome: Result<Read, LogError>,
+        now: Instant,
+    ) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        match outcome {
+            Ok(read) => {
+                self.around.metrics.repair_reads.increment(1);
+                state.feed.merge(read, now, &mut self.steps);
+            }
+            Err(error) => {
+                tracing::debug!(%channel, %error, "cannot read the log to repair a channel");
+                state.feed.read_failed(now);
+            }
+        }
+        self.settle(channel, now);
+    }
+
+    /// Does what follows from a change of a channel: hands out what came of it, reads the log if
+    /// that is due, brings in those who wait, and sets the alarm.
+    pub(crate) fn settle(&mut self, channel: &TenantChannel, now: Instant) {
+        self.hand_out(channel);
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        if let Some(since) = state.feed.next_read(now) {
+            let read = read(&self.around, channel.clone(), since);
+            let channel = channel.clone();
+            self.running.push(Box::pin(async move { Done::Read(channel, read.await) }));
+        }
+        self.advance_joins(channel, now);
+        self.note_if_idle(channel, now);
+        let Some(state) = self.channels.get(channel) else { return };
+        self.alarms.set(channel, state.wake_at());
+    }
+
+    fn hand_out(&mut self, channel: &TenantChannel) {
+        for step in self.steps.drain(..) {
+            match step {
+                Step::Deliver(envelope) => {
+                    let recipients = self.hub.deliver(channel, &envelope);
+                    self.around.metrics.delivered(recipients);
+                }
+                Step::Gap(gap) => {
+                    tracing::warn!(%channel, reason = gap.reason.as_str(), "gap in a channel");
+                    self.around.metrics.gaps.increment(1);
+                    self.hub.deliver_gap(channel, gap);
+                }
+            }
+        }
+    }
+
+    fn publish(&mut self, channel: TenantChannel, pending: Pending) {
+        self.lanes.entry(channel.clone()).or_default().push(pending);
+        self.start_append(channel);
+    }
+
+    fn start_append(&mut self, channel: TenantChannel) {
+        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        let Some(batch) = lane.next_batch() else {
+            if lane.is_idle() {
+                self.lanes.remove(&channel);
+            }
+            return;
+        };
+        let log = Arc::clone(&self.around.log);
+        self.running.push(Box::pin(async move {
+            let drafts: Vec<_> = batch.iter().map(|pending| pending.draft.clone()).collect();
+            let outcome = log.append(&channel, &drafts).await;
+            Done::Appended(channel, batch, outcome)
+        }));
+    }
+
+    /// Passes an appended batch on, to this node's subscribers and to the others', and only then
+    /// tells the publishers.
+    fn finish_append(
+        &mut self,
+        channel: TenantChannel,
+        batch: Vec<Pending>,
+        outcome: Result<Vec<Appended>, LogError>,
+        now: Instant,
+    ) {
+        match outcome {
+            Ok(appended) => {
+                for (pending, appended) in batch.into_iter().zip(appended) {
+                    self.pass_on(&channel, pending, appended, now);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%channel, %error, "cannot append");
+                let failure = crate::publish::failure(&error);
+                for pending in batch {
+                    // A publisher that is gone needs no answer.
+                    drop(pending.reply.send(Err(failure.clone())));
+                }
+            }
+        }
+        if let Some(lane) = self.lanes.get_mut(&channel) {
+            lane.appended();
+        }
+        self.start_append(channel);
+    }
+
+    fn pass_on(
+        &mut self,
+        channel: &TenantChannel,
+        pending: Pending,
+        appended: Appended,
+        now: Instant,
+    ) {
+        let Pending { draft, reply } = pending;
+        if appended.duplicate {
+            // The first attempt may have died between the log and the broker. Only its position is
+            // passed on: this attempt's payload may differ from what the log has under it.
+            if let Some(state) = self.channels.get_mut(channel) {
+                state.feed.observe(appended.position, now);
+                self.settle(channel, now);
+            }
+            self.around.broker.announce(channel, appended.position);
+        } else {
+            let publication = Publication {
+                channel: channel.clone(),
+                position: appended.position,
+                id: draft.id,
+                time_ms: appended.time_ms,
+                publisher: draft.publisher,
+                payload: draft.payload,
+            };
+            self.around.broker.publish(&publication);
+            self.receive(Arc::new(Envelope::new(publication)), now);
+            self.quiet.insert(channel.clone(), appended.position);
+            self.announcements.set(channel, Some(now + QUIET_AFTER));
+        }
+        // A publisher that is gone needs no answer.
+        drop(reply.send(Ok(appended)));
+    }
+}
+
+/// Reads a page, when the node has fewer reads under way than it may.
+pub(crate) fn read(
+    around: &Surroundings,
+    channel: TenantChannel,
+    since: Since,
+) -> impl Future<Output = Result<Read, LogError>> + use<> {
+    let (log, reads) = (Arc::clone(&around.log), Arc::clone(&around.reads));
+    async move {
+        let _permit = reads.acquire().await;
+        log.read(&channel, since, PAGE).await
+    }
+}

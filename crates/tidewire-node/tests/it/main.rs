@@ -1,0 +1,5 @@
+//! The engine over an in-memory log and network, with time held still.
+
+mod fleet;
+mod publications;
+mod sessions;
