@@ -25,6 +25,11 @@ impl NatsServer {
         Self(Process::start(Nats { arguments }).await)
     }
 
+    /// As [`NatsServer::start`], on a port that [`free_port`](super::free_port) gave out before.
+    pub async fn on_port(port: u16) -> Self {
+        Self(Process::start_on_port(Nats { arguments: Vec::new() }, port).await)
+    }
+
     pub fn url(&self) -> String {
         format!("nats://{}", self.address())
     }

@@ -68,8 +68,7 @@ impl<K: Kind> Process<K> {
     /// Starts a server on a port of its choice and waits until it serves.
     pub(super) async fn start(kind: K) -> Self {
         const PORTS: u32 = 5;
-        let dir = TempDir::with_prefix(format!("{}-", K::PROGRAM)).expect("a temporary directory");
-        let mut process = Self { kind, port: 0, dir, child: None };
+        let mut process = Self { kind, port: 0, dir: temporary_dir::<K>(), child: None };
         for _ in 0..PORTS {
             process.port = free_port();
             if process.try_run().await.is_ok() {
@@ -77,6 +76,13 @@ impl<K: Kind> Process<K> {
             }
         }
         process.give_up("exited at once on each of 5 ports")
+    }
+
+    /// Starts a server on a port that [`free_port`] gave out before.
+    pub(super) async fn start_on_port(kind: K, port: u16) -> Self {
+        let mut process = Self { kind, port, dir: temporary_dir::<K>(), child: None };
+        process.restart().await;
+        process
     }
 
     /// Kills the server if it runs, and starts it again on the same port and directory.
@@ -165,6 +171,10 @@ impl<K: Kind> Drop for Process<K> {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+fn temporary_dir<K: Kind>() -> TempDir {
+    TempDir::with_prefix(format!("{}-", K::PROGRAM)).expect("a temporary directory can be made")
 }
 
 fn find_program<K: Kind>() -> PathBuf {

@@ -32,6 +32,12 @@ impl RedisServer {
         Self(Process::start(Redis { arguments }).await)
     }
 
+    /// As [`RedisServer::start`], on a port that [`free_port`](super::free_port) gave out before.
+    pub async fn on_port(port: u16) -> Self {
+        let arguments = ["--appendonly", "no"].map(String::from).into();
+        Self(Process::start_on_port(Redis { arguments }, port).await)
+    }
+
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address())
     }

@@ -1,0 +1,185 @@
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::{Client, ConnectError, Event};
+use parking_lot::Mutex;
+use tidewire_broker::BrokerError;
+use tidewire_model::NodeId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::config::Endpoint;
+use crate::metrics::{LOG_INTERVAL, Metrics, Trouble};
+use crate::throttle::Throttle;
+
+/// The two connections of a broker, and what they last said about themselves.
+pub(crate) struct Connections {
+    /// Publications, announcements, and the subscriptions to them.
+    pub(crate) data: Client,
+    /// Notices, and the probes that come back.
+    pub(crate) control: Client,
+    pub(crate) signals: Arc<Signals>,
+    address: String,
+}
+
+impl Connections {
+    /// Begins to connect, and goes on trying until the clients are dropped.
+    pub(crate) async fn open(
+        endpoint: &Endpoint,
+        node: &NodeId,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ConnectError> {
+        let signals = Arc::new(Signals::new(metrics.clone()));
+        let [data, control] = [format!("{node} data"), format!("{node} control")];
+        Ok(Self {
+            data: open(endpoint, &data, &signals).await?,
+            control: open(endpoint, &control, &signals).await?,
+            signals,
+            address: endpoint.address.clone(),
+        })
+    }
+
+    pub(crate) fn health(&self) -> Result<(), BrokerError> {
+        let connected = |client: &Client| client.connection_state() == State::Connected;
+        if connected(&self.data) && connected(&self.control) {
+            return Ok(());
+        }
+        let last_error = self.signals.last_error.lock().clone();
+        Err(self.unavailable(last_error.unwrap_or_else(|| "not connected yet".into())))
+    }
+
+    pub(crate) fn unavailable(&self, reason: String) -> BrokerError {
+        BrokerError::Unavailable { address: self.address.clone(), reason }
+    }
+
+    /// How often the data connection was established.
+    pub(crate) fn data_connects(&self) -> u64 {
+        self.data.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// How often the control connection was established.
+    pub(crate) fn control_connects(&self) -> u64 {
+        self.control.statistics().connects.load(Ordering::Relaxed)
+    }
+}
+
+async fn open(
+    endpoint: &Endpoint,
+    purpose: &str,
+    signals: &Arc<Signals>,
+) -> Result<Client, ConnectError> {
+    let signals = signals.clone();
+    let options = endpoint.options(purpose).expect("the endpoint was checked when it was made");
+    options
+        .retry_on_initial_connect()
+        .no_echo()
+        .ping_interval(PING_INTERVAL)
+        .client_capacity(CLIENT_CAPACITY)
+        .subscription_capacity(SUBSCRIPTION_CAPACITY)
+        .reconnect_delay_callback(reconnect_delay)
+        .event_callback(move |event| {
+            signals.note(&event);
+            std::future::ready(())
+        })
+        .connect(endpoint.servers.clone())
+        .await
+}
+
+/// What the client library reports in passing. It drops reports when they come too fast, so nothing
+/// depends on seeing every one of them: connection counts are read from its statistics.
+pub(crate) struct Signals {
+    /// Wakes the link: something has changed.
+    pub(crate) changed: Notify,
+    /// Publications may have been lost, for another reason than a reconnect.
+    pub(crate) suspect: AtomicBool,
+    last_error: Mutex<Option<String>>,
+    metrics: Arc<Metrics>,
+    slow_log: Throttle,
+}
+
+impl Signals {
+    fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            changed: Notify::new(),
+            suspect: AtomicBool::new(false),
+            last_error: Mutex::new(None),
+            metrics,
+            slow_log: Throttle::new(LOG_INTERVAL),
+        }
+    }
+
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => tracing::info!("broker connection established"),
+            Event::Disconnected => {
+                tracing::warn!("broker connection lost");
+                self.metrics.up.set(0.0);
+                *self.last_error.lock() = Some("connection lost".into());
+            }
+            Event::SlowConsumer(_) => self.note_slow_consumer(),
+            Event::LameDuckMode => {
+                tracing::warn!("broker is about to close its connections");
+                self.suspect.store(true, Ordering::Release);
+            }
+            Event::ServerError(error) => self.note_error(Trouble::Server, error.to_string()),
+            Event::ClientError(error) => self.note_error(Trouble::Client, error.to_string()),
+            Event::Draining | Event::Closed => {}
+        }
+        self.changed.notify_one();
+    }
+
+    fn note_slow_consumer(&self) {
+        self.metrics.slow_consumer.increment(1);
+        self.suspect.store(true, Ordering::Release);
+        if let Some(suppressed) = self.slow_log.admit(Instant::now()) {
+            tracing::warn!(suppressed, "broker subscription overflowed");
+        }
+    }
+
+    fn note_error(&self, trouble: Trouble, error: String) {
+        self.metrics.note(trouble);
+        tracing::debug!(error, "broker error");
+        *self.last_error.lock() = Some(error);
+    }
+}
+
+/// 50 ms, doubling up to 2 s, of which a random half is left out: nodes that lost the same server
+/// shall not all come back at once.
+fn reconnect_delay(attempt: usize) -> Duration {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(2);
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+    let whole = FIRST.saturating_mul(1 << doublings).min(LONGEST);
+    // Every RandomState has other keys, which is all the randomness needed here.
+    let drawn = RandomState::new().hash_one(attempt) % 1_000;
+    whole / 2 + whole.mul_f64(f64::from(u32::try_from(drawn).expect("below 1,000")) / 2_000.0)
+}
+
+/// Two unanswered pings and a silent server is given up: 20 to 30 s.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Commands, mostly envelopes, between our outbox and the socket. Small, because the library counts
+/// them and not their bytes; when it is full, our writer waits and our outbox fills.
+const CLIENT_CAPACITY: usize = 256;
+
+/// Messages of one partition that our reader has not come to. When it is full, the library drops
+/// the newest and reports a slow consumer.
+const SUBSCRIPTION_CAPACITY: usize = 65_536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_spread_out_and_are_never_more_than_two_seconds_apart() {
+        let ranges = [(1, 25, 50), (2, 50, 100), (3, 100, 200), (7, 1_000, 2_000)];
+        for (attempt, from, to) in ranges.into_iter().chain([(usize::MAX, 1_000, 2_000)]) {
+            let delay = reconnect_delay(attempt).as_millis();
+            assert!((from..=to).contains(&delay), "attempt {attempt}: {delay} ms");
+        }
+    }
+}

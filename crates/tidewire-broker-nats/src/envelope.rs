@@ -1,0 +1,217 @@
+//! What travels over NATS: one envelope per message, version 1.
+//!
+//! All numbers are big-endian. Every envelope begins with eight bytes:
+//!
+//! | Byte | Publication | Announcement | Session moved | Probe |
+//! |---|---|---|---|---|
+//! | 0 version | 1 | 1 | 1 | 1 |
+//! | 1 kind | 1 | 2 | 3 | 4 |
+//! | 2 flags | bit 0: payload is JSON | 0 | 0 | 0 |
+//! | 3 length of tenant | 1–32 | 1–32 | 1–32 | 0 |
+//! | 4 length of channel | 1–255 | 1–255 | 0 | 0 |
+//! | 5 length of id | 0 (none)–64 | 0 | 0 | 0 |
+//! | 6 length of publisher | 0 (none)–128 | 0 | 0 | 0 |
+//! | 7 reserved | 0 | 0 | 0 | 0 |
+//!
+//! Then come, without padding:
+//!
+//! - publication: epoch (16), offset (8), time in ms (8), tenant, channel, id, publisher, payload (the
+//!   rest);
+//! - announcement: epoch (16), offset (8), tenant, channel;
+//! - session moved, a notice: session (16), generation (8), tenant;
+//! - probe: number (8).
+//!
+//! A reader drops what has another version or kind, a flag or reserved byte it does not know, a
+//! name it would not accept from a client, or a length that does not add up. A change that an older
+//! node must not misread takes a new version or kind.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tidewire_broker::Notice;
+use tidewire_model::{
+    Channel, Epoch, Generation, Payload, Position, Publication, PublicationId, SessionId, Tenant,
+    TenantChannel, UserId,
+};
+
+/// What an envelope holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Content {
+    Publication(Publication),
+    Announcement {
+        channel: TenantChannel,
+        position: Position,
+    },
+    Notice(Notice),
+    /// A node's message to itself.
+    Probe(u64),
+}
+
+/// Why an envelope was not understood.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Misread {
+    /// From a newer or foreign program.
+    Version,
+    Kind,
+    Malformed,
+}
+
+pub(crate) fn encode_publication(publication: &Publication) -> Bytes {
+    let TenantChannel { tenant, channel } = &publication.channel;
+    let id = publication.id.as_ref().map_or("", PublicationId::as_str);
+    let publisher = publication.publisher.as_ref().map_or("", UserId::as_str);
+    let names = [tenant.as_str(), channel.as_str(), id, publisher];
+    let flags = if publication.payload.is_json() { FLAG_JSON } else { 0 };
+
+    let mut out = begin(KIND_PUBLICATION, flags, names, publication.payload.len());
+    put_position(&mut out, publication.position);
+    out.put_u64(publication.time_ms);
+    names.iter().for_each(|name| out.put_slice(name.as_bytes()));
+    out.put_slice(publication.payload.bytes());
+    out.freeze()
+}
+
+pub(crate) fn encode_announcement(channel: &TenantChannel, position: Position) -> Bytes {
+    let names = [channel.tenant.as_str(), channel.channel.as_str(), "", ""];
+    let mut out = begin(KIND_ANNOUNCEMENT, 0, names, 0);
+    put_position(&mut out, position);
+    names.iter().for_each(|name| out.put_slice(name.as_bytes()));
+    out.freeze()
+}
+
+pub(crate) fn encode_notice(notice: &Notice) -> Bytes {
+    let Notice::SessionMoved { tenant, session, generation } = notice;
+    let mut out = begin(KIND_SESSION_MOVED, 0, [tenant.as_str(), "", "", ""], 0);
+    out.put_slice(session.as_bytes());
+    out.put_u64(generation.0);
+    out.put_slice(tenant.as_str().as_bytes());
+    out.freeze()
+}
+
+pub(crate) fn encode_probe(number: u64) -> Bytes {
+    let mut out = begin(KIND_PROBE, 0, [""; 4], 0);
+    out.put_u64(number);
+    out.freeze()
+}
+
+/// Writes the first eight bytes into a buffer that has room for the rest.
+fn begin(kind: u8, flags: u8, names: [&str; 4], payload: usize) -> BytesMut {
+    const LARGEST_FIXED: usize = 8 + 16 + 8 + 8;
+    let names_len: usize = names.iter().map(|name| name.len()).sum();
+    let mut out = BytesMut::with_capacity(LARGEST_FIXED + names_len + payload);
+    out.put_slice(&[VERSION, kind, flags]);
+    for name in names {
+        out.put_u8(u8::try_from(name.len()).expect("no name is longer than 255 bytes"));
+    }
+    out.put_u8(0);
+    out
+}
+
+fn put_position(out: &mut BytesMut, position: Position) {
+    out.put_slice(position.epoch.as_str().as_bytes());
+    out.put_u64(position.offset);
+}
+
+/// Reads an envelope. The payload of a publication is a slice of it, not a copy.
+pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
+    let malformed = Misread::Malformed;
+    if *envelope.first().ok_or(malformed)? != VERSION {
+        return Err(Misread::Version);
+    }
+    let [_, kind, flags, names @ .., reserved] = take::<8>(&mut envelope).ok_or(malformed)?;
+    let content = match kind {
+        KIND_PUBLICATION => decode_publication(envelope, flags, names),
+        KIND_ANNOUNCEMENT if flags == 0 => decode_announcement(envelope, names),
+        KIND_SESSION_MOVED if flags == 0 => decode_session_moved(envelope, names),
+        KIND_PROBE if flags == 0 => decode_probe(envelope, names),
+        KIND_PUBLICATION..=KIND_PROBE => None,
+        _ => return Err(Misread::Kind),
+    };
+    content.filter(|_| reserved == 0).ok_or(malformed)
+}
+
+fn decode_publication(mut rest: Bytes, flags: u8, names: [u8; 4]) -> Option<Content> {
+    if flags & !FLAG_JSON != 0 {
+        return None;
+    }
+    let [tenant, channel, id, publisher] = names;
+    let position = take_position(&mut rest)?;
+    let time_ms = take_number(&mut rest)?;
+    let channel = take_channel(&mut rest, tenant, channel)?;
+    let id = take_optional(&mut rest, id, |text| PublicationId::parse(text).ok())?;
+    let publisher = take_optional(&mut rest, publisher, |text| UserId::parse(text).ok())?;
+    // The node that published it has checked that it is JSON, and NATS is inside the wall.
+    let payload =
+        if flags == FLAG_JSON { Payload::checked_json(rest) } else { Payload::binary(rest) };
+    Some(Content::Publication(Publication { channel, position, id, time_ms, publisher, payload }))
+}
+
+fn decode_announcement(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
+    let [tenant, channel, 0, 0] = names else { return None };
+    let position = take_position(&mut rest)?;
+    let channel = take_channel(&mut rest, tenant, channel)?;
+    rest.is_empty().then_some(Content::Announcement { channel, position })
+}
+
+fn decode_session_moved(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
+    let [tenant, 0, 0, 0] = names else { return None };
+    let session = SessionId::from_bytes(take(&mut rest)?);
+    let generation = Generation(take_number(&mut rest)?);
+    let tenant = take_name(&mut rest, tenant, |text| Tenant::parse(text).ok())?;
+    let notice = Notice::SessionMoved { tenant, session, generation };
+    rest.is_empty().then_some(Content::Notice(notice))
+}
+
+fn decode_probe(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
+    let number = take_number(&mut rest)?;
+    (rest.is_empty() && names == [0; 4]).then_some(Content::Probe(number))
+}
+
+fn take<const N: usize>(rest: &mut Bytes) -> Option<[u8; N]> {
+    if rest.len() < N {
+        return None;
+    }
+    rest.split_to(N).as_ref().try_into().ok()
+}
+
+fn take_number(rest: &mut Bytes) -> Option<u64> {
+    take(rest).map(u64::from_be_bytes)
+}
+
+fn take_position(rest: &mut Bytes) -> Option<Position> {
+    let epoch = take::<16>(rest)?;
+    let epoch = Epoch::parse(std::str::from_utf8(&epoch).ok()?).ok()?;
+    let offset = take_number(rest)?;
+    (offset <= Position::MAX_OFFSET).then_some(Position::new(epoch, offset))
+}
+
+fn take_channel(rest: &mut Bytes, tenant: u8, channel: u8) -> Option<TenantChannel> {
+    let tenant = take_name(rest, tenant, |text| Tenant::parse(text).ok())?;
+    let channel = take_name(rest, channel, |text| Channel::parse(text).ok())?;
+    Some(TenantChannel::new(tenant, channel))
+}
+
+/// A name of zero bytes is none.
+fn take_optional<T>(
+    rest: &mut Bytes,
+    len: u8,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Option<Option<T>> {
+    if len == 0 { Some(None) } else { take_name(rest, len, parse).map(Some) }
+}
+
+fn take_name<T>(rest: &mut Bytes, len: u8, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+    let len = usize::from(len);
+    if rest.len() < len {
+        return None;
+    }
+    parse(std::str::from_utf8(&rest.split_to(len)).ok()?)
+}
+
+const VERSION: u8 = 1;
+const KIND_PUBLICATION: u8 = 1;
+const KIND_ANNOUNCEMENT: u8 = 2;
+const KIND_SESSION_MOVED: u8 = 3;
+const KIND_PROBE: u8 = 4;
+const FLAG_JSON: u8 = 1;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,5 @@
+use tidewire_broker::broker_conformance;
+
+use crate::cluster::Cluster;
+
+broker_conformance!(Cluster::start());

@@ -1,0 +1,6 @@
+//! The broker against a real `nats-server`.
+
+mod cluster;
+mod conformance;
+mod faults;
+mod foreign;
