@@ -10,12 +10,13 @@ const NOT_OURS: [&str; 7] =
     [".git", ".venv", "target", "node_modules", "__pycache__", ".pytest_cache", "corpus"];
 
 /// The workspace root.
+///
+/// `cargo run` says which checkout it runs for. What was known when compiling is the second
+/// choice: two checkouts that share a target folder also share this program.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .nth(2)
-        .expect("this crate lives two folders below the root")
-        .to_path_buf()
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.ancestors().nth(2).expect("this crate lives two folders below the root").to_path_buf()
 }
 
 /// Every file below `root`, relative to it, with `/` between folders, sorted.
