@@ -12,7 +12,14 @@ export async function run(suites) {
   let passed = 0
   let failed = 0
   for (const { cases, open } of suites) {
-    const subject = await open()
+    let subject
+    try {
+      subject = await open()
+    } catch (failure) {
+      failed += Object.keys(cases).length
+      console.log(`browser: FAILED to begin a suite: ${failure.message}`)
+      continue
+    }
     for (const [name, play] of Object.entries(cases)) {
       try {
         await play(subject)
