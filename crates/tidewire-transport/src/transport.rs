@@ -32,7 +32,8 @@ pub trait Transport: Send {
     ///
     /// # Errors
     ///
-    /// [`TransportError::Closed`] once either side has sent its close, and nothing is queued.
+    /// [`TransportError::Closed`] once either side has closed or the peer has vanished; nothing is
+    /// queued then. A peer that broke the protocol can still be told why.
     fn queue(&mut self, frames: &[Frame]) -> Result<(), TransportError>;
 
     /// Writes until the queue is empty, in as few writes as the stream allows.

@@ -189,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Transport for WebSocket<S> {
     }
 
     fn queue(&mut self, frames: &[Frame]) -> Result<(), TransportError> {
-        if self.outgoing.is_closing() || self.ending.is_some() {
+        if self.outgoing.is_closing() || matches!(self.ending, Some(Ending::Lost)) {
             return Err(TransportError::Closed);
         }
         Ok(self.outgoing.frames(frames)?)

@@ -204,6 +204,20 @@ async fn nothing_can_be_queued_behind_a_close() {
 }
 
 #[tokio::test]
+async fn a_peer_that_broke_the_protocol_can_still_be_told_why() {
+    let (mut server, mut far) = raw(1024);
+    far.write_all(&Wire::plain(TEXT, "unmasked").bytes()).await.unwrap();
+    far.shutdown().await.unwrap();
+    server.receive().await.unwrap_err();
+
+    server.send(&[text("why")]).await.unwrap();
+    server.close(Disconnect::ProtocolError.into(), "", SECOND).await.unwrap();
+
+    let told = [Wire::plain(TEXT, "why"), Wire::plain(CLOSE, 1002_u16.to_be_bytes())];
+    assert_eq!(read_to_end(&mut far).await, wire::join(&told));
+}
+
+#[tokio::test]
 async fn frames_before_a_violation_are_received_and_the_peer_learns_the_code() {
     let (mut server, mut far) = raw(1024);
     let input = [Wire::masked(TEXT, "good"), Wire::masked(TEXT, [0xFF]), Wire::masked(TEXT, "x")];
