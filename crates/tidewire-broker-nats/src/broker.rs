@@ -47,10 +47,10 @@ impl NatsBroker {
     pub async fn connect(config: NatsConfig, node: NodeId) -> Result<Self, InvalidNatsConfig> {
         let endpoint = Endpoint::parse(config)?;
         let metrics = Arc::new(Metrics::new());
-        let connections = Connections::open(&endpoint, &node, &metrics).await;
+        let stop = CancellationToken::new();
+        let connections = Connections::open(&endpoint, &node, &metrics, &stop).await;
         let connections = Arc::new(connections.expect("the first attempt is made later"));
         let tracker = TaskTracker::new();
-        let stop = CancellationToken::new();
         let outbox = |client: &async_nats::Client| {
             Outbox::start(client.clone(), metrics.clone(), &tracker, stop.clone())
         };
@@ -163,7 +163,7 @@ impl Broker for NatsBroker {
         self.connections.health()
     }
 
-    /// Waits at most 4 s for NATS to take what is buffered, and then for the tasks to end.
+    /// Waits at most 4 s for NATS to take what is buffered, and 1 s for the connections to close.
     async fn close(&self) {
         self.closing.cancel();
         if timeout(CLOSE_PATIENCE, self.flush()).await.is_err() {
@@ -172,6 +172,7 @@ impl Broker for NatsBroker {
         self.stop.token().cancel();
         self.tracker.close();
         self.tracker.wait().await;
+        self.connections.close().await;
     }
 }
 

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use tidewire_broker::BrokerError;
 use tidewire_model::NodeId;
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Endpoint;
 use crate::metrics::{LOG_INTERVAL, Metrics, Trouble};
@@ -27,17 +28,18 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Begins to connect, and goes on trying until the clients are dropped.
+    /// Begins to connect, and goes on trying until `stop` is cancelled.
     pub(crate) async fn open(
         endpoint: &Endpoint,
         node: &NodeId,
         metrics: &Arc<Metrics>,
+        stop: &CancellationToken,
     ) -> Result<Self, ConnectError> {
         let signals = Arc::new(Signals::new(metrics.clone()));
         let [data, control] = [format!("{node} data"), format!("{node} control")];
         Ok(Self {
-            data: open(endpoint, &data, &signals).await?,
-            control: open(endpoint, &control, &signals).await?,
+            data: open(endpoint, &data, &signals, stop).await?,
+            control: open(endpoint, &control, &signals, stop).await?,
             signals,
             address: endpoint.address.clone(),
         })
@@ -56,6 +58,14 @@ impl Connections {
         BrokerError::Unavailable { address: self.address.clone(), reason }
     }
 
+    /// Closes both connections, unless a dead one takes no more commands within a second.
+    pub(crate) async fn close(&self) {
+        let drained = async { tokio::join!(self.data.drain(), self.control.drain()) };
+        if timeout(Duration::from_secs(1), drained).await.is_err() {
+            tracing::debug!("broker connection was not told to close");
+        }
+    }
+
     /// How often the data connection was established.
     pub(crate) fn data_connects(&self) -> u64 {
         self.data.statistics().connects.load(Ordering::Relaxed)
@@ -71,8 +81,9 @@ async fn open(
     endpoint: &Endpoint,
     purpose: &str,
     signals: &Arc<Signals>,
+    stop: &CancellationToken,
 ) -> Result<Client, ConnectError> {
-    let signals = signals.clone();
+    let (signals, stop) = (signals.clone(), stop.clone());
     let options = endpoint.options(purpose).expect("the endpoint was checked when it was made");
     options
         .retry_on_initial_connect()
@@ -80,7 +91,10 @@ async fn open(
         .ping_interval(PING_INTERVAL)
         .client_capacity(CLIENT_CAPACITY)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
-        .reconnect_delay_callback(reconnect_delay)
+        // The library goes on trying even when its clients are gone, so it is put to sleep.
+        .reconnect_delay_callback(move |attempt| {
+            if stop.is_cancelled() { Duration::MAX } else { reconnect_delay(attempt) }
+        })
         .event_callback(move |event| {
             signals.note(&event);
             std::future::ready(())
@@ -164,7 +178,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Commands, mostly envelopes, between our outbox and the socket. Small, because the library counts
 /// them and not their bytes; when it is full, our writer waits and our outbox fills.
-const CLIENT_CAPACITY: usize = 256;
+const CLIENT_CAPACITY: usize = 128;
 
 /// Messages of one partition that our reader has not come to. When it is full, the library drops
 /// the newest and reports a slow consumer.
@@ -173,6 +187,17 @@ const SUBSCRIPTION_CAPACITY: usize = 65_536;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_have_lost_something_makes_suspicious() {
+        for event in [Event::SlowConsumer(1), Event::LameDuckMode] {
+            let signals = Signals::new(Arc::new(Metrics::new()));
+
+            signals.note(&event);
+
+            assert!(signals.suspect.load(Ordering::Acquire), "{event}");
+        }
+    }
 
     #[test]
     fn attempts_spread_out_and_are_never_more_than_two_seconds_apart() {

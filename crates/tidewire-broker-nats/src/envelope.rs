@@ -64,7 +64,7 @@ pub(crate) fn encode_publication(publication: &Publication) -> Bytes {
     let mut out = begin(KIND_PUBLICATION, flags, names, publication.payload.len());
     put_position(&mut out, publication.position);
     out.put_u64(publication.time_ms);
-    names.iter().for_each(|name| out.put_slice(name.as_bytes()));
+    put_names(&mut out, names);
     out.put_slice(publication.payload.bytes());
     out.freeze()
 }
@@ -73,7 +73,7 @@ pub(crate) fn encode_announcement(channel: &TenantChannel, position: Position) -
     let names = [channel.tenant.as_str(), channel.channel.as_str(), "", ""];
     let mut out = begin(KIND_ANNOUNCEMENT, 0, names, 0);
     put_position(&mut out, position);
-    names.iter().for_each(|name| out.put_slice(name.as_bytes()));
+    put_names(&mut out, names);
     out.freeze()
 }
 
@@ -105,6 +105,12 @@ fn begin(kind: u8, flags: u8, names: [&str; 4], payload: usize) -> BytesMut {
     out
 }
 
+fn put_names(out: &mut BytesMut, names: [&str; 4]) {
+    for name in names {
+        out.put_slice(name.as_bytes());
+    }
+}
+
 fn put_position(out: &mut BytesMut, position: Position) {
     out.put_slice(position.epoch.as_str().as_bytes());
     out.put_u64(position.offset);
@@ -117,13 +123,15 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         return Err(Misread::Version);
     }
     let [_, kind, flags, names @ .., reserved] = take::<8>(&mut envelope).ok_or(malformed)?;
-    let content = match kind {
-        KIND_PUBLICATION => decode_publication(envelope, flags, names),
-        KIND_ANNOUNCEMENT if flags == 0 => decode_announcement(envelope, names),
-        KIND_SESSION_MOVED if flags == 0 => decode_session_moved(envelope, names),
-        KIND_PROBE if flags == 0 => decode_probe(envelope, names),
-        KIND_PUBLICATION..=KIND_PROBE => None,
-        _ => return Err(Misread::Kind),
+    if !(KIND_PUBLICATION..=KIND_PROBE).contains(&kind) {
+        return Err(Misread::Kind);
+    }
+    let content = match (kind, flags) {
+        (KIND_PUBLICATION, _) => decode_publication(envelope, flags, names),
+        (KIND_ANNOUNCEMENT, 0) => decode_announcement(envelope, names),
+        (KIND_SESSION_MOVED, 0) => decode_session_moved(envelope, names),
+        (KIND_PROBE, 0) => decode_probe(envelope, names),
+        _ => None,
     };
     content.filter(|_| reserved == 0).ok_or(malformed)
 }
@@ -136,8 +144,14 @@ fn decode_publication(mut rest: Bytes, flags: u8, names: [u8; 4]) -> Option<Cont
     let position = take_position(&mut rest)?;
     let time_ms = take_number(&mut rest)?;
     let channel = take_channel(&mut rest, tenant, channel)?;
-    let id = take_optional(&mut rest, id, |text| PublicationId::parse(text).ok())?;
-    let publisher = take_optional(&mut rest, publisher, |text| UserId::parse(text).ok())?;
+    let id = match id {
+        0 => None,
+        len => Some(take_name(&mut rest, len, |text| PublicationId::parse(text).ok())?),
+    };
+    let publisher = match publisher {
+        0 => None,
+        len => Some(take_name(&mut rest, len, |text| UserId::parse(text).ok())?),
+    };
     // The node that published it has checked that it is JSON, and NATS is inside the wall.
     let payload =
         if flags == FLAG_JSON { Payload::checked_json(rest) } else { Payload::binary(rest) };
@@ -187,15 +201,6 @@ fn take_channel(rest: &mut Bytes, tenant: u8, channel: u8) -> Option<TenantChann
     let tenant = take_name(rest, tenant, |text| Tenant::parse(text).ok())?;
     let channel = take_name(rest, channel, |text| Channel::parse(text).ok())?;
     Some(TenantChannel::new(tenant, channel))
-}
-
-/// A name of zero bytes is none.
-fn take_optional<T>(
-    rest: &mut Bytes,
-    len: u8,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Option<Option<T>> {
-    if len == 0 { Some(None) } else { take_name(rest, len, parse).map(Some) }
 }
 
 fn take_name<T>(rest: &mut Bytes, len: u8, parse: impl FnOnce(&str) -> Option<T>) -> Option<T> {

@@ -25,7 +25,7 @@ fn the_other_kinds_are_written_exactly_like_this() {
     expected.extend(b"0000000z00010002\0\0\0\0\0\0\x01\x02");
     expected.extend("acmegröße".bytes());
     assert_eq!(announcement, expected);
-    assert_eq!(notice, &b"\x01\x03\0\x04\0\0\0\00123456789abcdef\0\0\0\0\0\0\0\x09acme"[..]);
+    assert_eq!(notice, &b"\x01\x03\0\x04\0\0\0\x000123456789abcdef\0\0\0\0\0\0\0\x09acme"[..]);
     assert_eq!(probe, &b"\x01\x04\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02"[..]);
 }
 

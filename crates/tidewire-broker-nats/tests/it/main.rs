@@ -4,3 +4,5 @@ mod cluster;
 mod conformance;
 mod faults;
 mod foreign;
+mod metrics;
+mod recorder;
