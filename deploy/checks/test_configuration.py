@@ -3,10 +3,11 @@
 import os
 import re
 import subprocess
-import tomllib
 
 import pytest
-from conftest import ROOT, only
+import yaml
+from conftest import ROOT, only, render
+from helm_python.errors import HelmError
 
 
 @pytest.fixture
@@ -61,10 +62,42 @@ def test_a_misspelt_key_is_refused_with_a_suggestion(check):
     assert "deadline" in done.stderr
 
 
-def test_every_key_of_the_compose_file_is_one_the_schema_knows(tidewire):
-    schema = subprocess.run(
-        [tidewire, "config", "schema"], capture_output=True, text=True, check=True, timeout=30
-    ).stdout
-    sections = tomllib.loads((ROOT / "deploy" / "compose" / "tidewire.toml").read_text())
+def test_every_environment_variable_of_the_compose_file_is_one_the_program_knows(tidewire, tmp_path):
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+    variables = {n: v for s in compose["services"].values() for n, v in s.get("environment", {}).items()}
+    defaults = {name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for name, value in variables.items()}
 
-    assert all(f'"{key}"' in schema for section in sections for key in (section,))
+    done = subprocess.run(
+        [tidewire, "config", "check", "--config", ROOT / "deploy" / "compose" / "tidewire.toml"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=defaults,
+        check=False,
+    )
+
+    assert variables
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_chart_and_the_program_agree_on_durations(check):
+    toml = (ROOT / "deploy" / "compose" / "tidewire.toml").read_text()
+
+    for deadline in ("90s", "2m", "25000ms", "1h"):
+        render({"config": {"drain": {"deadline": deadline}}})
+        assert check(toml.replace('deadline = "30s"', f'deadline = "{deadline}"')).returncode == 0
+    for deadline in ("1m30s", "90", "2 m"):
+        with pytest.raises(HelmError):
+            render({"config": {"drain": {"deadline": deadline}}})
+        assert check(toml.replace('deadline = "30s"', f'deadline = "{deadline}"')).returncode == 1
+
+
+@pytest.mark.parametrize("arguments", [["health", "--ready", "--url"], ["serve", "--config"]])
+def test_the_commands_that_containers_run_exist(tidewire, arguments):
+    command, *options = arguments
+
+    help_text = subprocess.run(
+        [tidewire, command, "--help"], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+
+    assert all(option in help_text for option in options)

@@ -119,7 +119,7 @@ def test_only_the_balancer_and_prometheus_are_published_and_on_loopback():
     ports = {name: s["ports"] for name, s in COMPOSE["services"].items() if "ports" in s}
 
     assert ports.keys() == {"lb", "prometheus"}
-    assert all(port.startswith("${TIDEWIRE_BIND:-127.0.0.1}:") for (port,) in ports.values())
+    assert all(port.startswith("${BIND_ADDRESS:-127.0.0.1}:") for (port,) in ports.values())
 
 
 def test_a_container_is_not_killed_before_its_drain_ends():

@@ -71,19 +71,15 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
-{{/* Drain: a duration such as "1m30s" in whole seconds, rounded up. */}}
+{{/* Drain: a duration as the configuration writes it, such as "90s", in whole seconds, rounded up. */}}
 
 {{- define "tidewire.seconds" -}}
-{{- if not (regexMatch "^([0-9]+(ms|s|m|h) ?)+$" .) -}}
-{{- fail (printf "config.drain.deadline: %q is not a duration such as 90s, 2m or 1m30s" .) -}}
+{{- if not (regexMatch "^[0-9]+(ms|s|m|h|d)$" .) -}}
+{{- fail (printf "config.drain.deadline: %q is not a duration such as 90s or 2m" .) -}}
 {{- end -}}
-{{- $units := dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 -}}
-{{- $millis := 0 -}}
-{{- range regexFindAll "[0-9]+(ms|s|m|h)" . -1 -}}
-{{- $number := regexFind "[0-9]+" . -}}
-{{- $millis = add $millis (mul (atoi $number) (index $units (trimPrefix $number .))) -}}
-{{- end -}}
-{{- div (add $millis 999) 1000 -}}
+{{- $number := regexFind "^[0-9]+" . -}}
+{{- $millis := get (dict "ms" 1 "s" 1000 "m" 60000 "h" 3600000 "d" 86400000) (trimPrefix $number .) -}}
+{{- div (add (mul (atoi $number) $millis) 999) 1000 -}}
 {{- end -}}
 
 {{- define "tidewire.gracePeriodSeconds" -}}
