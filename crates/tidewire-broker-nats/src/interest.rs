@@ -46,9 +46,10 @@ impl Interest {
         self.wanted.is_empty()
     }
 
-    /// The partitions to subscribe to or to leave.
-    pub(crate) fn take_changed(&mut self) -> Vec<Partition> {
-        self.changed.drain().collect()
+    /// The partitions to subscribe to or to leave, and the ticket to put on a probe once that is
+    /// done. Tickets drawn later stand for changes that this probe does not follow.
+    pub(crate) fn take_changed(&mut self) -> (Vec<Partition>, Ticket) {
+        (self.changed.drain().collect(), self.last_ticket)
     }
 
     pub(crate) fn draw(&mut self) -> Ticket {
@@ -56,9 +57,8 @@ impl Interest {
         self.last_ticket
     }
 
-    /// The ticket a probe has to carry; `None` if there is nothing left to confirm.
-    pub(crate) fn unconfirmed(&self) -> Option<Ticket> {
-        (self.confirmed < self.last_ticket).then_some(self.last_ticket)
+    pub(crate) fn is_confirmed(&self, ticket: Ticket) -> bool {
+        ticket <= self.confirmed
     }
 
     /// Takes note of a probe that came back. Tickets that were never drawn are somebody's invention.
@@ -94,8 +94,8 @@ mod tests {
         let tickets = [interest.want(&partition(1)), interest.want(&partition(1))];
 
         assert_eq!(tickets, [1, 1]);
-        assert_eq!(interest.take_changed(), [partition(1)]);
-        assert!(interest.take_changed().is_empty());
+        assert_eq!(interest.take_changed(), (vec![partition(1)], 1));
+        assert_eq!(interest.take_changed(), (vec![], 1));
     }
 
     #[test]
@@ -105,13 +105,24 @@ mod tests {
         interest.want(&partition(2));
         interest.want(&partition(3));
 
-        assert_eq!(interest.unconfirmed(), Some(3));
         assert!(interest.confirm(2));
-        assert_eq!(interest.unconfirmed(), Some(3));
+        assert_eq!([1, 2, 3].map(|ticket| interest.is_confirmed(ticket)), [true, true, false]);
         assert!(!interest.confirm(1), "late probes say nothing new");
         assert!(!interest.confirm(4), "nobody drew this ticket");
         assert!(interest.confirm(3));
-        assert_eq!(interest.unconfirmed(), None);
+    }
+
+    #[test]
+    fn a_change_made_while_others_are_carried_out_is_not_confirmed_with_them() {
+        let mut interest = Interest::default();
+        interest.want(&partition(1));
+        let (_, ticket) = interest.take_changed();
+
+        let later = interest.want(&partition(2));
+        interest.confirm(ticket);
+
+        assert!(!interest.is_confirmed(later));
+        assert_eq!(interest.take_changed(), (vec![partition(2)], later));
     }
 
     #[test]

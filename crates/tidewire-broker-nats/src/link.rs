@@ -102,7 +102,11 @@ pub(crate) struct LinkState {
     subscriptions: HashMap<Partition, AbortHandle>,
     data_connects: u64,
     control_connects: u64,
+    /// The last ticket whose change was carried out.
+    applied: Ticket,
     last_probe: Option<(Ticket, Instant)>,
+    /// When the node was last told of an overflow.
+    last_overflow: Option<Instant>,
 }
 
 impl LinkTask {
@@ -151,7 +155,7 @@ impl LinkTask {
     }
 
     async fn apply_changes(&mut self) {
-        let changed = self.link.interest.lock().take_changed();
+        let (changed, ticket) = self.link.interest.lock().take_changed();
         for partition in changed {
             let wanted = self.link.interest.lock().wants(&partition);
             match (wanted, self.state.subscriptions.contains_key(&partition)) {
@@ -160,8 +164,8 @@ impl LinkTask {
                 (true, true) | (false, false) => {}
             }
         }
-        // Exact up to 2⁵³ subscriptions.
-        #[expect(clippy::cast_precision_loss, reason = "there are never that many")]
+        self.state.applied = ticket;
+        #[expect(clippy::cast_precision_loss, reason = "exact up to 2⁵³ subscriptions")]
         self.metrics.subscriptions.set(self.state.subscriptions.len() as f64);
     }
 
@@ -184,13 +188,11 @@ impl LinkTask {
     }
 
     async fn send_probe(&mut self) {
-        let Some(ticket) = self.link.interest.lock().unconfirmed() else { return };
+        let ticket = self.state.applied;
         let now = Instant::now();
-        let waits = self
-            .state
-            .last_probe
-            .is_some_and(|(last, at)| last == ticket && now - at < PROBE_INTERVAL);
-        if waits || !self.is_up() {
+        let is_recent = |(last, at): (Ticket, Instant)| last == ticket && now - at < PROBE_INTERVAL;
+        let is_probing = self.state.last_probe.is_some_and(is_recent);
+        if self.is_confirmed() || is_probing || !self.is_up() {
             return;
         }
         self.state.last_probe = Some((ticket, now));
@@ -200,16 +202,34 @@ impl LinkTask {
         }
     }
 
-    fn tell_suspects(&self) {
-        let overflowed = self.connections().signals.suspect.swap(false, Ordering::AcqRel);
-        if self.link.interest.lock().take_suspect() || overflowed {
+    fn tell_suspects(&mut self) {
+        let is_in_force_again = self.link.interest.lock().take_suspect();
+        if is_in_force_again || self.take_overflow() {
             self.suspect.notify_one();
         }
     }
 
+    /// Whether something was lost on the way to the reader; at most once a second, because the
+    /// library reports every single message.
+    fn take_overflow(&mut self) -> bool {
+        let now = Instant::now();
+        if self.state.last_overflow.is_some_and(|last| now - last < IDLE_INTERVAL) {
+            return false;
+        }
+        let overflowed = self.connections().signals.suspect.swap(false, Ordering::AcqRel);
+        if overflowed {
+            self.state.last_overflow = Some(now);
+        }
+        overflowed
+    }
+
     fn pause(&self) -> Duration {
-        let probing = self.is_up() && self.link.interest.lock().unconfirmed().is_some();
-        if probing { PROBE_INTERVAL } else { IDLE_INTERVAL }
+        let is_probing = self.is_up() && !self.is_confirmed();
+        if is_probing { PROBE_INTERVAL } else { IDLE_INTERVAL }
+    }
+
+    fn is_confirmed(&self) -> bool {
+        self.link.interest.lock().is_confirmed(self.state.applied)
     }
 
     fn is_up(&self) -> bool {
