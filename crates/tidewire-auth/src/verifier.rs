@@ -172,6 +172,15 @@ impl Verifier {
     }
 }
 
+impl KeyId {
+    /// What `token` calls its key, unverified: good for looking a key up, and for nothing else.
+    pub fn named_in(token: &str) -> Option<Self> {
+        let parts = Parts::split(token).ok()?;
+        let header: Header = parse_part(parts.header).ok()?;
+        Self::parse(&header.kid?).ok()
+    }
+}
+
 /// A token in the compact form of RFC 7515 section 7.1: header, payload and signature.
 struct Parts<'a> {
     signed: &'a str,

@@ -1,0 +1,75 @@
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use crate::cli::{ConfigCommand, ConfigFile, Init, Print};
+use crate::config::{self, Loaded};
+use crate::output;
+
+pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ConfigCommand::Check(file) => return check(&file),
+        ConfigCommand::Print(print) => output::data(&shown(&print)?)?,
+        ConfigCommand::Schema => {
+            let schema = serde_json::to_string_pretty(&config::json_schema())?;
+            output::data(&format!("{schema}\n"))?;
+        }
+        ConfigCommand::Init(init) => write_initial(&init)?,
+        ConfigCommand::Docs => output::data(&config::reference())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads the file and the environment of this process.
+pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
+    Ok(Loaded::load(path, variables())?)
+}
+
+/// Leaves out what is not Unicode: no name of ours is, and no value of ours may be.
+fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn check(file: &ConfigFile) -> anyhow::Result<ExitCode> {
+    load(file.path.as_deref())?.config.ready_to_serve()?;
+    output::talk("configuration is valid");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(print: &Print) -> anyhow::Result<String> {
+    if print.what.defaults {
+        return Ok(config::defaults());
+    }
+    let loaded = load(print.config.path.as_deref())?;
+    if print.what.env {
+        return Ok(config::environment_of(&loaded));
+    }
+    Ok(config::effective(&loaded, print.origin))
+}
+
+fn write_initial(init: &Init) -> anyhow::Result<()> {
+    let text = config::initial_file();
+    let Some(path) = &init.output else {
+        return Ok(output::data(&text)?);
+    };
+    let mut file = private_file()
+        .open(path)
+        .with_context(|| format!("{} cannot be created", path.display()))?;
+    file.write_all(text.as_bytes())
+        .with_context(|| format!("{} cannot be written", path.display()))?;
+    output::talk(&format!("wrote {}", path.display()));
+    Ok(())
+}
+
+/// Creates a file nobody else may read, and never writes over one.
+fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}

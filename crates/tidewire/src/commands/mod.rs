@@ -1,0 +1,29 @@
+//! What each subcommand does.
+
+mod config;
+mod dev;
+mod health;
+mod history;
+mod publish;
+mod serve;
+mod subscribe;
+mod token;
+mod version;
+
+use std::process::ExitCode;
+
+use crate::cli::Command;
+
+pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Dev(dev) => dev::run(&dev),
+        Command::Serve(serve) => serve::run(&serve),
+        Command::Pub(publish) => publish::run(&publish),
+        Command::Sub(subscribe) => subscribe::run(&subscribe),
+        Command::History(history) => history::run(&history),
+        Command::Health(health) => health::run(&health),
+        Command::Config(command) => config::run(command),
+        Command::Token(command) => token::run(command),
+        Command::Version(version) => version::run(&version),
+    }
+}

@@ -1,0 +1,416 @@
+//! The configuration as it is written down, before it is checked.
+//!
+//! The JSON Schema, the environment variables and the reference are all derived from these types;
+//! the first paragraph of a doc comment is what an operator reads. `x-min` and `x-max` are the
+//! bounds of a duration, which JSON Schema has no word for.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidewire_auth::Algorithm;
+use tidewire_model::Action;
+
+use super::period::Period;
+use super::secret::Secret;
+
+/// The configuration of a Tidewire node.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Document {
+    /// Who this node is.
+    pub node: Node,
+    /// Where clients connect and what one connection may use.
+    pub server: Server,
+    /// Where operators look: `/metrics`, `/healthz`, `/readyz` and `/placement/{tenant}`.
+    pub ops: Ops,
+    /// The NATS servers that carry publications between nodes.
+    pub nats: Nats,
+    /// The Redis that orders and remembers publications and keeps sessions.
+    pub redis: Redis,
+    /// How much of a channel is kept for those who come late or come back.
+    pub history: History,
+    /// What outlives a connection.
+    pub session: Session,
+    /// How a node leaves without losing anyone.
+    pub drain: Drain,
+    /// What is logged, and how.
+    pub log: Log,
+    /// What is asked of every token.
+    pub auth: Auth,
+    /// Who may use this cluster, each with the keys that prove it. `serve` needs at least one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<Tenant>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Node {
+    /// Name of the node: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_` and `-`, unique in the
+    /// cluster and different in each life of the process. Drawn at start from the host's name and
+    /// random digits unless set; setting it is for tests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// IP address and port on which clients connect; `[::]:8000` for every interface.
+    pub listen: String,
+    /// Most connections at once. Further ones are refused with 503 until some leave. The process
+    /// needs about as many file descriptors.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_connections: u32,
+    /// Longest message a client may send, in bytes after decompression. A longer one ends its
+    /// connection.
+    #[schemars(range(min = 16_384, max = 524_288))]
+    pub max_message_bytes: u32,
+    /// Time from accepting a connection to its first command, handshake included.
+    #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
+    pub connect_timeout: Period,
+    /// Silence after which a client is pinged; after two such spans without an answer it is gone.
+    /// Keep it below half the idle timeout of every proxy in between.
+    #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
+    pub ping_interval: Period,
+    /// Time within which a client must take what is written to it before its connection is ended.
+    #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
+    pub write_timeout: Period,
+    /// Origins whose pages may connect, each as `scheme://host` or `scheme://host:port`. Empty
+    /// means any: the credential travels in the first frame and not in a cookie, so a foreign page
+    /// has nothing to ride on.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8000".into(),
+            max_connections: 100_000,
+            max_message_bytes: 65_536,
+            connect_timeout: Period::from_secs(5),
+            ping_interval: Period::from_secs(25),
+            write_timeout: Period::from_secs(15),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Ops {
+    /// IP address and port of the operators' listener. It has no authentication: keep it away from
+    /// clients.
+    pub listen: String,
+}
+
+impl Default for Ops {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8001".into() }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Nats {
+    /// Servers to connect to, as `nats://host:port` or `tls://host:port`. One is chosen; the others
+    /// are for when it is lost.
+    #[schemars(length(min = 1))]
+    pub servers: Vec<String>,
+    /// First token of every subject: 1 to 32 characters from `a-z`, `0-9`, `_` and `-`. Clusters
+    /// that share NATS need different ones.
+    pub prefix: String,
+    /// User to log in as; needs `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Password of `user`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// File that holds `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Token to log in with, instead of a user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+    /// File that holds `token`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// File with a user JWT and its seed (`.creds`), instead of a user or a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<PathBuf>,
+}
+
+impl Default for Nats {
+    fn default() -> Self {
+        Self {
+            servers: vec!["nats://127.0.0.1:4222".into()],
+            prefix: "tw".into(),
+            user: None,
+            password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            credentials_file: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// What the addresses are: one server, the Sentinels that know it, or nodes of a Redis Cluster.
+    pub mode: RedisMode,
+    /// Addresses, as `redis://host:port` or `rediss://host:port` (TLS). Exactly one in mode
+    /// `single`, where `/n` may choose a database.
+    #[schemars(length(min = 1))]
+    pub addresses: Vec<String>,
+    /// Name under which the Sentinels know the primary; for mode `sentinel` only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_name: Option<String>,
+    /// User to log in as; needs `password`. Without it the password is the default user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Password to log in with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password: Option<Secret>,
+    /// File that holds `password`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// Start of every key: 1 to 32 characters from `a-z`, `0-9`, `_` and `-`. Clusters that share a
+    /// Redis need different ones.
+    pub prefix: String,
+}
+
+impl Default for Redis {
+    fn default() -> Self {
+        Self {
+            mode: RedisMode::Single,
+            addresses: vec!["redis://127.0.0.1:6379".into()],
+            master_name: None,
+            username: None,
+            password: None,
+            password_file: None,
+            prefix: "tw".into(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisMode {
+    Single,
+    Sentinel,
+    Cluster,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// Newest publications kept in each channel. Redis may keep a few more.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub size: u32,
+    /// How long a channel's publications are kept after its last one.
+    #[schemars(extend("x-min" = "1s", "x-max" = "7d"))]
+    pub ttl: Period,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { size: 1000, ttl: Period::from_secs(300) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Session {
+    /// How long after its connection is lost a session can be resumed, on any node.
+    #[schemars(extend("x-min" = "5s", "x-max" = "1h"))]
+    pub resume_window: Period,
+    /// Keys that seal resume tokens, the same on every node: each 32 random bytes in base64, or a
+    /// secret of at least 32 bytes. The first seals, all of them open; at most 8. `serve` needs one.
+    #[schemars(length(max = 8))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resume_keys: Vec<Secret>,
+    /// File that holds `resume_keys`, one a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_keys_file: Option<PathBuf>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self {
+            resume_window: Period::from_secs(120),
+            resume_keys: Vec::new(),
+            resume_keys_file: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// Time between not being ready any more and asking the first client to leave, so that load
+    /// balancers have stopped sending new ones.
+    #[schemars(extend("x-min" = "0s", "x-max" = "5m"))]
+    pub announce: Period,
+    /// Clients asked to leave each second.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub rate: u32,
+    /// Span over which those asked to leave spread their return, chosen by each at random.
+    #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
+    pub window: Period,
+    /// When what is left is cut and the process ends, counted from the signal. Kubernetes' grace
+    /// period must be longer.
+    #[schemars(extend("x-min" = "1s", "x-max" = "1h"))]
+    pub deadline: Period,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            announce: Period::from_secs(5),
+            rate: 2000,
+            window: Period::from_secs(15),
+            deadline: Period::from_secs(120),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What to log: a level (`error`, `warn`, `info`, `debug`, `trace`) or directives such as
+    /// `info,tidewire_edge=debug`.
+    pub level: String,
+    /// How to write it: `human`, `json`, or `auto` for human on a terminal and JSON otherwise.
+    pub format: LogFormat,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), format: LogFormat::Auto }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Auto,
+    Human,
+    Json,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Name that the `aud` claim of every token must hold.
+    pub audience: String,
+    /// How far ahead a token may expire. An hour is plenty for tokens that are refreshed.
+    #[schemars(extend("x-min" = "1m", "x-max" = "30d"))]
+    pub max_token_lifetime: Period,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self { audience: "tidewire".into(), max_token_lifetime: Period::from_secs(24 * 3600) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Name of the tenant: 1 to 32 characters from `a-z`, `0-9`, `_` and `-`.
+    pub name: String,
+    /// Keys that its users' tokens are signed with, at most 16. No two tenants may share one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub keys: Vec<TokenKey>,
+    /// Keys that its servers publish with, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub api_keys: Vec<ApiKey>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenKey {
+    /// What a token's `kid` header calls the key. A token without `kid` is tried against every key
+    /// of its algorithm.
+    pub id: String,
+    /// How the key signs. A token that names another algorithm is refused.
+    pub algorithm: AlgorithmName,
+    /// Secret of an `HS256` key, at least 32 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// File that holds `secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// Public key in PEM, of the other algorithms; for `RS256` of at least 2048 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// File that holds `public_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// The part of the key before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_` and `-`.
+    /// It may appear in logs.
+    pub id: String,
+    /// The part after the dot, at least 32 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// File that holds `secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// SHA-256 of the secret in hexadecimal, instead of the secret itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What the key may do: patterns of channels, each with its actions. Everything unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+pub enum AlgorithmName {
+    #[serde(rename = "HS256")]
+    Hs256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "RS256")]
+    Rs256,
+}
+
+impl From<AlgorithmName> for Algorithm {
+    fn from(name: AlgorithmName) -> Self {
+        match name {
+            AlgorithmName::Hs256 => Self::Hs256,
+            AlgorithmName::EdDsa => Self::EdDsa,
+            AlgorithmName::Es256 => Self::Es256,
+            AlgorithmName::Rs256 => Self::Rs256,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionName {
+    Subscribe,
+    Publish,
+    History,
+}
+
+impl From<ActionName> for Action {
+    fn from(name: ActionName) -> Self {
+        match name {
+            ActionName::Subscribe => Self::Subscribe,
+            ActionName::Publish => Self::Publish,
+            ActionName::History => Self::History,
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What a configuration means, once every value is known to be valid.
+
+mod address;
+mod login;
+mod tenants;
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
+use tidewire_model::{NodeId, Tenant};
+use tracing_subscriber::EnvFilter;
+
+use super::document::{self, Document, LogFormat};
+use super::draft::Draft;
+use super::problem::{ConfigError, Origin, Problem};
+use address::Origins;
+pub use login::{Nats, NatsLogin, Redis, RedisLogin, RedisTopology};
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, if the operator chose one; otherwise see [`generated_node_id`].
+    pub node_id: Option<NodeId>,
+    pub listen: Listen,
+    pub server: Server,
+    pub nats: Nats,
+    pub redis: Redis,
+    pub history: History,
+    pub session: Session,
+    pub drain: Drain,
+    pub log: Log,
+    pub auth: Auth,
+}
+
+/// Where the node can be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Listen {
+    pub clients: SocketAddr,
+    pub ops: SocketAddr,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub max_connections: usize,
+    pub max_message_bytes: usize,
+    pub connect_timeout: Duration,
+    pub ping_interval: Duration,
+    pub write_timeout: Duration,
+    /// In lower case, as browsers send them; empty allows every one.
+    pub allowed_origins: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    pub size: u32,
+    pub ttl: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Session {
+    pub resume_window: Duration,
+    /// The sealing one first; empty only where nothing is served.
+    pub resume_keys: Vec<SealKey>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Drain {
+    pub announce: Duration,
+    /// Clients a second.
+    pub rate: u32,
+    pub window: Duration,
+    pub deadline: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Known to be valid directives of `tracing_subscriber::EnvFilter`.
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Clone, Debug)]
+pub struct Auth {
+    pub audience: String,
+    pub max_token_lifetime: Duration,
+    pub ring: KeyRing,
+    signing: HashMap<Tenant, SigningKey>,
+}
+
+impl Config {
+    /// Whether a node can serve clients with it. Memory-only and offline commands need less.
+    pub fn ready_to_serve(&self) -> Result<(), ConfigError> {
+        let mut problems = Vec::new();
+        if self.session.resume_keys.is_empty() {
+            problems.push(missing(
+                "session.resume_keys",
+                "at least one key is needed to serve",
+                "the same on every node; `openssl rand -base64 32` makes one",
+            ));
+        }
+        if self.auth.ring.tenants().next().is_none() {
+            problems.push(missing(
+                "tenants",
+                "at least one tenant is needed to serve",
+                "`tidewire config init` writes a file with one",
+            ));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
+    }
+
+    pub fn verifier(&self) -> Verifier {
+        Verifier::new(self.auth.ring.clone())
+            .with_audience(&self.auth.audience)
+            .with_max_lifetime(self.auth.max_token_lifetime)
+    }
+
+    /// Seals resume tokens; nothing without a key.
+    pub fn sealer(&self) -> Option<Sealer> {
+        Sealer::new(&self.session.resume_keys).ok()
+    }
+
+    /// The tenant's first `HS256` key: the only kind that verifies and signs with the same secret.
+    pub fn signing_key(&self, tenant: &Tenant) -> Option<&SigningKey> {
+        self.auth.signing.get(tenant)
+    }
+}
+
+fn missing(key: &str, message: &str, remedy: &str) -> Problem {
+    Problem {
+        key: key.into(),
+        origin: Origin::Default,
+        message: message.into(),
+        remedy: Some(remedy.into()),
+    }
+}
+
+/// Names a node after its host and random digits: no two lives of a process share a name.
+pub fn generated_node_id(hostname: &str) -> NodeId {
+    const MAX_HOST: usize = 48;
+    let mut digits = [0; 4];
+    aws_lc_rs::rand::fill(&mut digits).expect("the system has random bytes");
+    let usable = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let host: String = hostname.trim().chars().filter(usable).take(MAX_HOST).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    NodeId::parse(&format!("{host}-{:08x}", u32::from_be_bytes(digits)))
+        .expect("at most 57 allowed characters")
+}
+
+impl Draft {
+    /// The value, or nothing and a problem about `path`.
+    fn accept<T, E: Display>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.problem(path, &error.to_string(), None)).ok()
+    }
+}
+
+/// Turns what was written into what it means, reporting everything that has none; only without
+/// a report is the result to be used.
+pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
+    let node_id = check_node(&document.node, draft);
+    let listen = check_listen(document, draft);
+    let server = check_server(&document.server, draft);
+    let nats = login::check_nats(&document.nats, draft);
+    let redis = login::check_redis(&document.redis, draft);
+    let session = check_session(&document.session, draft);
+    let drain = check_drain(&document.drain, draft);
+    let log = check_log(&document.log, draft);
+    let auth = check_auth(document, draft);
+    Some(Config {
+        node_id,
+        listen: listen?,
+        server: server?,
+        nats: nats?,
+        redis: redis?,
+        history: History { size: document.history.size, ttl: document.history.ttl.duration() },
+        session: session?,
+        drain: drain?,
+        log: log?,
+        auth: auth?,
+    })
+}
+
+/// Nothing if no name was chosen, or a wrong one, which has then been reported.
+fn check_node(node: &document::Node, draft: &mut Draft) -> Option<NodeId> {
+    let parsed = NodeId::parse(node.id.as_ref()?)
+        .map_err(|_| "a node's name has 1 to 64 characters from a-z, A-Z, 0-9, `_` and `-`");
+    draft.accept("node.id", parsed)
+}
+
+fn check_listen(document: &Document, draft: &mut Draft) -> Option<Listen> {
+    let mut parse = |path, text: &str| {
+        let parsed = text.parse::<SocketAddr>();
+        draft.accept(path, parsed.map_err(|_| "expected an IP address and a port: `0.0.0.0:8000`"))
+    };
+    let clients = parse("server.listen", &document.server.listen);
+    let ops = parse("ops.listen", &document.ops.listen);
+    let listen = Listen { clients: clients?, ops: ops? };
+    if listen.clients == listen.ops && listen.ops.port() != 0 {
+        draft.problem("ops.listen", "the same address as `server.listen`", None);
+        return None;
+    }
+    Some(listen)
+}
+
+fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> {
+    let origins = draft.accept("server.allowed_origins", Origins::parse(&server.allowed_origins));
+    Some(Server {
+        max_connections: usize::try_from(server.max_connections).ok()?,
+        max_message_bytes: usize::try_from(server.max_message_bytes).ok()?,
+        connect_timeout: server.connect_timeout.duration(),
+        ping_interval: server.ping_interval.duration(),
+        write_timeout: server.write_timeout.duration(),
+        allowed_origins: origins?.0,
+    })
+}
+
+fn check_session(session: &document::Session, draft: &mut Draft) -> Option<Session> {
+    let path = if session.resume_keys_file.is_some() {
+        "session.resume_keys_file"
+    } else {
+        "session.resume_keys"
+    };
+    let mut resume_keys = Vec::new();
+    for (index, key) in session.resume_keys.iter().enumerate() {
+        let parsed = SealKey::parse(key.expose());
+        resume_keys.extend(draft.accept(&format!("{path}[{index}]"), parsed));
+    }
+    if resume_keys.len() < session.resume_keys.len() {
+        return None;
+    }
+    if !resume_keys.is_empty() {
+        draft.accept(path, Sealer::new(&resume_keys))?;
+    }
+    Some(Session { resume_window: session.resume_window.duration(), resume_keys })
+}
+
+fn check_drain(drain: &document::Drain, draft: &mut Draft) -> Option<Drain> {
+    let drain = Drain {
+        announce: drain.announce.duration(),
+        rate: drain.rate,
+        window: drain.window.duration(),
+        deadline: drain.deadline.duration(),
+    };
+    if drain.announce + drain.window >= drain.deadline {
+        let message = "must be longer than `drain.announce` and `drain.window` together";
+        draft.problem("drain.deadline", message, None);
+        return None;
+    }
+    Some(drain)
+}
+
+fn check_log(log: &document::Log, draft: &mut Draft) -> Option<Log> {
+    draft.accept("log.level", EnvFilter::try_new(&log.level))?;
+    Some(Log { level: log.level.clone(), format: log.format })
+}
+
+fn check_auth(document: &Document, draft: &mut Draft) -> Option<Auth> {
+    let audience = document.auth.audience.clone();
+    let named = if audience.is_empty() { Err("must not be empty") } else { Ok(()) };
+    let named = draft.accept("auth.audience", named);
+    let (ring, signing) = tenants::check(&document.tenants, draft)?;
+    named?;
+    let max_token_lifetime = document.auth.max_token_lifetime.duration();
+    Some(Auth { audience, max_token_lifetime, ring, signing })
+}
+
+/// Names that stand at the start of subjects and keys.
+fn check_prefix(path: &str, prefix: &str, draft: &mut Draft) -> Option<String> {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-');
+    let valid = (1..=32).contains(&prefix.len()) && prefix.bytes().all(allowed);
+    let checked = if valid { Ok(()) } else { Err("needs 1 to 32 of a-z, 0-9, `_` and `-`") };
+    draft.accept(path, checked).map(|()| prefix.to_owned())
+}

@@ -1,0 +1,196 @@
+//! What a configuration means, where its values come from and what wins.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tidewire::config::{
+    Config, ConfigError, Loaded, NatsLogin, Origin, RedisTopology, generated_node_id, initial_file,
+};
+use tidewire_auth::Verifier;
+use tidewire_model::Tenant;
+
+/// Files that name each other, and an environment.
+pub(crate) struct Setup {
+    directory: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub(crate) fn new(toml: &str) -> Self {
+        let setup = Self { directory: TempDir::new().expect("directory"), environment: vec![] };
+        setup.with_file("tidewire.toml", toml)
+    }
+
+    pub(crate) fn with_file(self, name: &str, content: &str) -> Self {
+        std::fs::write(self.directory.path().join(name), content).expect("file");
+        self
+    }
+
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    pub(crate) fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    pub(crate) fn load(&self) -> Result<Loaded, ConfigError> {
+        let file = self.directory.path().join("tidewire.toml");
+        Loaded::load(Some(&file), self.environment.clone().into_iter())
+    }
+
+    fn config(&self) -> Config {
+        self.load().map_err(|error| error.to_string()).expect("valid").config
+    }
+}
+
+#[test]
+fn without_a_file_the_defaults_hold() {
+    let config = Config::load(None, std::iter::empty()).expect("valid");
+
+    assert_eq!(config.listen.clients.to_string(), "127.0.0.1:8000");
+    assert_eq!(config.listen.ops.to_string(), "127.0.0.1:8001");
+    assert_eq!(config.server.max_connections, 100_000);
+    assert_eq!(config.server.max_message_bytes, 65_536);
+    assert_eq!(config.history.size, 1000);
+    assert_eq!(config.session.resume_window, Duration::from_mins(2));
+    assert_eq!(config.drain.deadline, Duration::from_mins(2));
+    assert_eq!(config.auth.max_token_lifetime, Verifier::DEFAULT_MAX_LIFETIME);
+    assert_eq!(config.auth.audience, Verifier::DEFAULT_AUDIENCE);
+    assert!(config.node_id.is_none());
+}
+
+#[test]
+fn the_initial_file_is_ready_to_serve() {
+    let config = Setup::new(&initial_file()).config();
+
+    assert!(config.ready_to_serve().is_ok());
+    assert!(config.sealer().is_some());
+    assert!(config.signing_key(&Tenant::parse("demo").expect("tenant")).is_some());
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let loaded = Setup::new("[server]\nlisten = \"127.0.0.1:1\"\nmax_connections = 5\n")
+        .with_variable("TIDEWIRE_SERVER__LISTEN", "[::]:9000")
+        .with_variable("TIDEWIRE_SERVER__PING_INTERVAL", "10s")
+        .with_variable("TIDEWIRE_HISTORY__SIZE", "12")
+        .with_variable("TIDEWIRE_NATS__SERVERS", "nats://a:1, tls://b:2")
+        .with_variable("TIDEWIRE_REDIS__ADDRESSES", "[\"redis://c:3\"]")
+        .load()
+        .expect("valid");
+
+    let config = &loaded.config;
+    assert_eq!(config.listen.clients.to_string(), "[::]:9000");
+    assert_eq!(config.server.max_connections, 5);
+    assert_eq!(config.server.ping_interval, Duration::from_secs(10));
+    assert_eq!(config.history.size, 12);
+    assert_eq!(config.nats.servers, ["nats://a:1", "tls://b:2"]);
+    let address = "redis://c:3".to_owned();
+    assert_eq!(config.redis.topology, RedisTopology::Single { address });
+    let variable = Origin::Environment("TIDEWIRE_SERVER__LISTEN".into());
+    assert_eq!(loaded.origin("server.listen"), variable);
+    assert_eq!(loaded.origin("server.write_timeout"), Origin::Default);
+    let Origin::File(place) = loaded.origin("server.max_connections") else {
+        unreachable!("it is in the file")
+    };
+    assert_eq!(place.line, 3);
+}
+
+#[test]
+fn tenants_can_be_given_by_a_variable() {
+    let tenants = "[{ name = \"acme\", keys = [{ id = \"k\", algorithm = \"HS256\", \
+                   secret = \"a secret of the tenant, 32 bytes\" }] }]";
+    let config = Setup::new(&initial_file()).with_variable("TIDEWIRE_TENANTS", tenants).config();
+
+    let names: Vec<_> = config.auth.ring.tenants().map(Tenant::as_str).collect();
+    assert_eq!(names, ["acme"]);
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let config = Setup::new("")
+        .with_variable("TIDEWIRE_NATS__USER", "")
+        .with_variable("TIDEWIRE_HISTORY__SIZE", "")
+        .config();
+
+    assert_eq!(config.history.size, 1000);
+    assert!(matches!(config.nats.login, NatsLogin::Anonymous));
+}
+
+#[test]
+fn secrets_can_stand_in_files_beside_the_configuration() {
+    let config = Setup::new(
+        "[redis]\npassword_file = \"redis\"\n\
+         [session]\nresume_keys_file = \"keys\"\n\
+         [[tenants]]\nname = \"acme\"\n\
+         [[tenants.keys]]\nid = \"k\"\nalgorithm = \"HS256\"\nsecret_file = \"hs256\"\n",
+    )
+    .with_file("redis", "hunter2 \r\n")
+    .with_file("keys", "a resume key that has 32 bytes!!\n\n  another resume key of 32 bytes!!\n")
+    .with_file("hs256", "a secret of the tenant, 32 bytes\n")
+    .config();
+
+    assert_eq!(config.redis.login.expect("login").password.expose(), "hunter2 ");
+    assert_eq!(config.session.resume_keys.len(), 2);
+    assert_eq!(config.auth.ring.tenants().count(), 1);
+}
+
+#[test]
+fn a_secret_file_named_by_a_variable_replaces_the_files_secret() {
+    let setup = Setup::new("[redis]\npassword = \"old\"\n[nats]\ntoken_file = \"missing\"\n")
+        .with_file("redis", "new\n");
+    let file = setup.path("redis");
+    let config = setup
+        .with_variable("TIDEWIRE_REDIS__PASSWORD_FILE", &file)
+        .with_variable("TIDEWIRE_NATS__TOKEN", "t")
+        .config();
+
+    assert_eq!(config.redis.login.expect("login").password.expose(), "new");
+    assert!(matches!(config.nats.login, NatsLogin::Token(token) if token.expose() == "t"));
+}
+
+#[test]
+fn redis_is_one_server_sentinels_or_a_cluster() {
+    let topology = |toml: &str| Setup::new(toml).config().redis.topology;
+    let addresses = vec!["redis://a:1".to_owned(), "rediss://b:2".to_owned()];
+    let listed = "addresses = [\"redis://a:1\", \"rediss://b:2\"]";
+
+    assert_eq!(
+        topology("[redis]\naddresses = [\"redis://a:1/3\"]"),
+        RedisTopology::Single { address: "redis://a:1/3".into() }
+    );
+    assert_eq!(
+        topology(&format!("[redis]\nmode = \"sentinel\"\nmaster_name = \"m\"\n{listed}")),
+        RedisTopology::Sentinel { addresses: addresses.clone(), master_name: "m".into() }
+    );
+    assert_eq!(
+        topology(&format!("[redis]\nmode = \"cluster\"\n{listed}")),
+        RedisTopology::Cluster { addresses }
+    );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let loaded = Setup::new(
+        "[redis]\npassword = \"hunter2\"\n[session]\nresume_keys = [\"a resume key that has 32 bytes!!\"]\n\
+         [nats]\nuser = \"u\"\npassword = \"hunter3\"\n",
+    )
+    .load()
+    .expect("valid");
+
+    let shown = format!("{:?}", loaded.config) + &format!("{:?}", loaded.document);
+
+    assert!(!shown.contains("hunter") && !shown.contains("a resume key"), "{shown}");
+}
+
+#[test]
+fn a_generated_name_is_the_hosts_and_never_the_same() {
+    let id = generated_node_id("web-1.example.com\n");
+
+    assert!(id.as_str().starts_with("web-1examplecom-"), "{id}");
+    assert_ne!(id, generated_node_id("web-1.example.com\n"));
+    assert!(generated_node_id("").as_str().starts_with("node-"));
+    assert!(generated_node_id(&"x".repeat(300)).as_str().len() <= 64);
+}

@@ -1,0 +1,8 @@
+//! The program as its operators meet it: configuration, command line, documentation.
+
+mod command;
+mod config;
+mod docs;
+mod help;
+mod problems;
+mod token;
