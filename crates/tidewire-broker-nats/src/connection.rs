@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{Client, ConnectError, Event};
+use async_nats::{Client, ConnectError, Event, Server};
 use parking_lot::Mutex;
 use tidewire_broker::BrokerError;
 use tidewire_model::NodeId;
@@ -83,7 +83,7 @@ async fn open(
     signals: &Arc<Signals>,
     stop: &CancellationToken,
 ) -> Result<Client, ConnectError> {
-    let (signals, stop) = (signals.clone(), stop.clone());
+    let (signals, failures, stop) = (signals.clone(), signals.clone(), stop.clone());
     let options = endpoint.options(purpose).expect("the endpoint was checked when it was made");
     options
         .retry_on_initial_connect()
@@ -94,6 +94,11 @@ async fn open(
         // The library goes on trying even when its clients are gone, so it is put to sleep.
         .reconnect_delay_callback(move |attempt| {
             if stop.is_cancelled() { Duration::MAX } else { reconnect_delay(attempt) }
+        })
+        // Of a failed attempt, events give only the kind; the reason stands in the pool of servers.
+        .reconnect_to_server_callback(move |servers, _| {
+            failures.note_failures(&servers);
+            std::future::ready(None)
         })
         .event_callback(move |event| {
             signals.note(&event);
@@ -139,8 +144,14 @@ impl Signals {
                 tracing::warn!("broker is about to close its connections");
                 self.suspect.store(true, Ordering::Release);
             }
-            Event::ServerError(error) => self.note_error(Trouble::Server, error.to_string()),
-            Event::ClientError(error) => self.note_error(Trouble::Client, error.to_string()),
+            Event::ServerError(error) => {
+                self.note_error(Trouble::Server, &error.to_string());
+                *self.last_error.lock() = Some(error.to_string());
+            }
+            Event::ClientError(error) => {
+                self.note_error(Trouble::Client, &error.to_string());
+                self.last_error.lock().get_or_insert_with(|| error.to_string());
+            }
             Event::Draining | Event::Closed => {}
         }
         self.changed.notify_one();
@@ -154,10 +165,15 @@ impl Signals {
         }
     }
 
-    fn note_error(&self, trouble: Trouble, error: String) {
+    fn note_error(&self, trouble: Trouble, error: &str) {
         self.metrics.note(trouble);
         tracing::debug!(error, "broker error");
-        *self.last_error.lock() = Some(error);
+    }
+
+    fn note_failures(&self, servers: &[Server]) {
+        if let Some(failure) = servers.iter().find_map(|server| server.last_error.clone()) {
+            *self.last_error.lock() = Some(failure);
+        }
     }
 }
 
