@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import shutil
 
 import pytest
 import yaml
@@ -11,13 +10,6 @@ from helm_python.chart import Chart
 ROOT = pathlib.Path(__file__).parents[2]
 CHART = ROOT / "helm" / "tidewire"
 CI_VALUES = sorted((CHART / "ci").glob("*-values.yaml"))
-
-
-def program(name):
-    """The path of a program, also of those that Debian keeps out of a user's path."""
-    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
-    assert path, f"{name} is not installed; deploy/checks/README.md names the packages"
-    return path
 
 
 def values_of(path):

@@ -110,9 +110,7 @@ def test_every_selector_finds_the_pods_it_means_and_no_others(example):
 def test_every_named_port_exists_on_the_pods_behind_it(example):
     _, manifests = example
     by_component = {
-        pod_labels(w)["app.kubernetes.io/component"]: w
-        for w in workloads(manifests)
-        if w["kind"] != "Pod"
+        pod_labels(w)["app.kubernetes.io/component"]: w for w in workloads(manifests) if w["kind"] != "Pod"
     }
 
     for service in (m for m in manifests if m["kind"] == "Service"):
@@ -385,9 +383,7 @@ def test_a_monitor_selects_the_service_of_operations_and_a_port_of_it():
     monitor = only(manifests, "ServiceMonitor")
 
     wanted = monitor["spec"]["selector"]["matchLabels"].items()
-    found = [
-        m for m in manifests if m["kind"] == "Service" and wanted <= m["metadata"]["labels"].items()
-    ]
+    found = [m for m in manifests if m["kind"] == "Service" and wanted <= m["metadata"]["labels"].items()]
     (endpoint,) = monitor["spec"]["endpoints"]
     assert [m["metadata"]["name"] for m in found] == ["demo-tidewire-ops"]
     assert endpoint["port"] in [port["name"] for port in found[0]["spec"]["ports"]]
@@ -435,7 +431,11 @@ def test_the_schema_knows_every_default():
     def unknown(values, schema, path=""):
         for key, value in values.items():
             properties = schema.get("properties", {})
-            if key not in properties and "properties" in schema and schema.get("additionalProperties") is False:
+            if (
+                key not in properties
+                and "properties" in schema
+                and schema.get("additionalProperties") is False
+            ):
                 yield f"{path}{key}"
             elif isinstance(value, dict):
                 yield from unknown(value, properties.get(key, {}), f"{path}{key}.")

@@ -2,11 +2,13 @@
 
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
 import yaml
-from conftest import ROOT, only, render
+from conftest import CHART, ROOT, only, render
+from helm_python.chart import Chart
 from helm_python.errors import HelmError
 
 
@@ -101,3 +103,21 @@ def test_the_commands_that_containers_run_exist(tidewire, arguments):
     ).stdout
 
     assert all(option in help_text for option in options)
+
+
+def test_the_token_that_the_notes_of_the_chart_make_is_valid(tidewire, tmp_path):
+    with Chart.load(CHART) as chart:
+        notes = chart.render({}, name="demo")["tidewire/templates/NOTES.txt"]
+    command = re.search(r"TIDEWIRE_TOKEN=\$\((tidewire token create .*?)\)\n", notes, re.S)[1].replace(
+        "\\\n", ""
+    )
+    (tmp_path / "token-secret").write_text("k" * 48)
+
+    _, *arguments = shlex.split(command)
+    token = subprocess.check_output([tidewire, *arguments], cwd=tmp_path, text=True, timeout=30).strip()
+
+    key = ["--tenant", "demo", "--secret-file", "token-secret"]
+    verified = subprocess.check_output(
+        [tidewire, "token", "verify", *key, token], cwd=tmp_path, text=True, timeout=30
+    )
+    assert "demo" in verified

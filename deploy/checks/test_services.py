@@ -1,6 +1,5 @@
 """Compose, images, and the configuration of everything around a node, given to the real programs."""
 
-import contextlib
 import http.server
 import json
 import pathlib
@@ -9,72 +8,33 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 
 import pytest
 import yaml
-from conftest import ROOT, only, program, render
+from conftest import ROOT, only, render
+from processes import accepts, balancer_configuration, child, free_port, program, run, until
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 NODES = ("node-a", "node-b")
 
 
-def run(*command, **options):
-    """The output of a program that must succeed."""
-    done = subprocess.run(
-        [str(word) for word in command], capture_output=True, text=True, timeout=60, **options
-    )
-    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
-    return done.stdout + done.stderr
-
-
 def beside_python(name):
     return pathlib.Path(sys.executable).with_name(name)
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-def until(condition, what, seconds=15):
-    """Waits for a condition, and fails with what was waited for."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{what} did not happen in {seconds} s")
-
-
-def accepts(port):
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-        return True
-    return False
-
-
-@contextlib.contextmanager
-def child(*command):
-    """A running program, ended by its id."""
-    process = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(timeout=15)
 
 
 # Compose
 
 
 def test_the_compose_file_fits_the_specification():
-    run(beside_python("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", ROOT / "docker-compose.yml")
+    run(
+        beside_python("check-jsonschema"),
+        "--builtin-schema",
+        "vendor.compose-spec",
+        ROOT / "docker-compose.yml",
+    )
 
 
 def test_a_misspelt_key_in_the_compose_file_would_be_found(tmp_path):
@@ -82,7 +42,12 @@ def test_a_misspelt_key_in_the_compose_file_would_be_found(tmp_path):
     (tmp_path / "docker-compose.yml").write_text(wrong)
 
     done = subprocess.run(
-        [beside_python("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", tmp_path / "docker-compose.yml"],
+        [
+            beside_python("check-jsonschema"),
+            "--builtin-schema",
+            "vendor.compose-spec",
+            tmp_path / "docker-compose.yml",
+        ],
         capture_output=True,
         check=False,
     )
@@ -213,13 +178,8 @@ class Balancer:
 def balancer(tmp_path):
     nodes = {name: FakeNode(name) for name in NODES}
     port, ops = free_port(), free_port()
-    text = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
-    for name, node in nodes.items():
-        text = text.replace(f"{name}:8000", f"127.0.0.1:{node.port} check port {node.port}", 1)
-        text = text.replace(f"{name}:8000", f"127.0.0.1:{node.port}")
-    text = text.replace("check port 8001 inter", "inter")
-    text = text.replace("bind :8000", f"bind 127.0.0.1:{port}").replace("bind :8404", f"bind 127.0.0.1:{ops}")
-    text = text.replace("maxconn 100000", "maxconn 100")
+    ports = {name: (node.port, node.port) for name, node in nodes.items()}
+    text = balancer_configuration(ports, port, ops)
     (tmp_path / "haproxy.cfg").write_text(text)
     subject = Balancer(port, nodes)
     with child(program("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"):

@@ -8,6 +8,9 @@ import { join } from 'node:path'
 import { root } from './harness.mjs'
 
 const ORIGIN = 'http://page.test'
+/** The page needs nothing from elsewhere, so it works under a policy that allows nothing from elsewhere. */
+const POLICY =
+  "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 const EPOCH = 'aaaaaaaaaaaaaaaa'
 const NEWER_EPOCH = 'bbbbbbbbbbbbbbbb'
 
@@ -25,7 +28,7 @@ class Server {
       const ticket = { tenant: 'demo', token: 'a-token', url: 'ws://page.test/v1/demo/ws' }
       return new URL(route.request().url()).pathname === '/dev/token'
         ? route.fulfill({ json: ticket })
-        : route.fulfill({ body: html, contentType: 'text/html' })
+        : route.fulfill({ body: html, contentType: 'text/html', headers: { 'content-security-policy': POLICY } })
     })
     await this.page.routeWebSocket('ws://page.test/**', (socket) => this.accept(socket))
     await this.page.goto(`${ORIGIN}/`)

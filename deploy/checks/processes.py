@@ -1,0 +1,82 @@
+"""Programs as children: found, started on free ports, waited for, ended by their id."""
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT
+
+
+def program(name):
+    """The path of a program, also of those that Debian keeps out of a user's path."""
+    if named := os.environ.get(f"TIDEWIRE_{name.upper().replace('-', '_')}"):
+        return named
+    path = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    assert path, f"{name} is not installed; deploy/checks/README.md names the packages"
+    return path
+
+
+def run(*command, **options):
+    """The output of a program that must succeed."""
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **options)
+    assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def child(*command, **options):
+    """A running program."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([str(word) for word in command], **{**quiet, **options})
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def accepts(port):
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+def until(condition, what, seconds=15):
+    """Waits for a condition, and fails with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{what} did not happen in {seconds} s")
+
+
+def balancer_configuration(nodes, port, ops_port):
+    """Our haproxy.cfg for ports of this machine. `nodes`: name to (client port, operations port)."""
+    text = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
+    checked, _, unchecked = text.partition("\nbackend any\n")
+    for name, (client, ops) in nodes.items():
+        checked = checked.replace(f"{name}:8000", f"127.0.0.1:{client} port {ops}")
+        unchecked = unchecked.replace(f"{name}:8000", f"127.0.0.1:{client}")
+    text = f"{checked}\nbackend any\n{unchecked}"
+    text = text.replace("bind :8000", f"bind 127.0.0.1:{port}").replace(
+        "bind :8404", f"bind 127.0.0.1:{ops_port}"
+    )
+    # The most a machine's descriptors allow is not what is tested here.
+    return re.sub(r"maxconn \d+", "maxconn 200", text)
