@@ -6,7 +6,7 @@ use futures_util::stream::SelectAll;
 use parking_lot::Mutex;
 use tidewire_broker::{Broker, BrokerError, BrokerEvent, EventQueue, Notice, Partition};
 use tidewire_model::{NodeId, Position, Publication, TenantChannel};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, OnceCell, mpsc};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -36,6 +36,7 @@ pub struct NatsBroker {
     metrics: Arc<Metrics>,
     tracker: TaskTracker,
     closing: CancellationToken,
+    closed: OnceCell<()>,
     stop: DropGuard,
 }
 
@@ -69,6 +70,7 @@ impl NatsBroker {
             metrics,
             tracker,
             closing: CancellationToken::new(),
+            closed: OnceCell::new(),
             stop: stop.clone().drop_guard(),
         };
         broker.start_receiving(node, queue, &stop).await;
@@ -110,6 +112,17 @@ impl NatsBroker {
             self.metrics.note(Trouble::Client);
         }
         self.link.confirmed(self.link.draw()).await;
+    }
+
+    async fn leave(&self) {
+        self.closing.cancel();
+        if timeout(CLOSE_PATIENCE, self.flush()).await.is_err() {
+            tracing::warn!("broker closed before everything was sent");
+        }
+        self.stop.token().cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+        self.connections.close().await;
     }
 }
 
@@ -163,16 +176,10 @@ impl Broker for NatsBroker {
         self.connections.health()
     }
 
-    /// Waits at most 4 s for NATS to take what is buffered, and 1 s for the connections to close.
+    /// Waits at most 4 s for NATS to take what is buffered, and 1 s for the connections to
+    /// close. A second call waits for the first.
     async fn close(&self) {
-        self.closing.cancel();
-        if timeout(CLOSE_PATIENCE, self.flush()).await.is_err() {
-            tracing::warn!("broker closed before everything was sent");
-        }
-        self.stop.token().cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
-        self.connections.close().await;
+        self.closed.get_or_init(|| self.leave()).await;
     }
 }
 
