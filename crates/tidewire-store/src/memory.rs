@@ -34,23 +34,23 @@ struct UnconfirmedClaim {
 
 impl Record {
     fn claim(&mut self, request: &ClaimRequest) -> Claim {
-        if self.generation == request.generation {
-            let previous = std::mem::replace(&mut self.owner, request.owner.clone());
-            self.generation = self.generation.next();
-            self.unconfirmed = Some(UnconfirmedClaim { nonce: request.nonce, previous });
-        }
-        match &self.unconfirmed {
-            Some(claim)
-                if claim.nonce == request.nonce && self.generation == request.generation.next() =>
-            {
-                Claim::Granted {
-                    generation: self.generation,
-                    snapshot: self.snapshot.clone(),
-                    previous: claim.previous.clone(),
-                }
+        let previous = match self.unconfirmed.take() {
+            _ if self.generation == request.generation => self.owner.clone(),
+            Some(claim) if self.is_repeated(&claim, request) => claim.previous,
+            other => {
+                self.unconfirmed = other;
+                return Claim::Fenced;
             }
-            _ => Claim::Fenced,
-        }
+        };
+        self.generation = request.generation.next();
+        self.owner = request.owner.clone();
+        self.unconfirmed =
+            Some(UnconfirmedClaim { nonce: request.nonce, previous: previous.clone() });
+        Claim::Granted { generation: self.generation, snapshot: self.snapshot.clone(), previous }
+    }
+
+    fn is_repeated(&self, claim: &UnconfirmedClaim, request: &ClaimRequest) -> bool {
+        claim.nonce == request.nonce && self.generation == request.generation.next()
     }
 }
 

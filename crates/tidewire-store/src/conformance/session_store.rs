@@ -34,6 +34,7 @@ macro_rules! session_store_conformance {
             a_claim_returns_the_session_and_its_previous_owner
             each_claim_raises_the_generation
             a_claim_repeated_with_its_nonce_gets_the_same_answer
+            the_owner_is_who_repeated_the_claim_last
             a_claim_with_another_nonce_is_fenced
             a_claim_repeated_after_a_save_is_fenced
             a_claim_under_a_generation_not_reached_yet_is_fenced
@@ -94,6 +95,18 @@ pub async fn a_claim_repeated_with_its_nonce_gets_the_same_answer(
     assert_eq!(granted(&first), Some(2));
     assert_eq!(second, first);
     assert_eq!(granted(&elsewhere), Some(2));
+}
+
+pub async fn the_owner_is_who_repeated_the_claim_last(factory: &impl SessionStoreFactory) {
+    let store = with_session(factory).await;
+
+    claim(&store, 1, "node-b", 1).await;
+    claim(&store, 1, "node-c", 1).await;
+    let next = claim(&store, 2, "node-d", 2).await;
+
+    let snapshot = snapshot("room:1");
+    let previous = node("node-c");
+    assert_eq!(next, Claim::Granted { generation: Generation(3), snapshot, previous });
 }
 
 pub async fn a_claim_with_another_nonce_is_fenced(factory: &impl SessionStoreFactory) {
