@@ -1,1 +1,31 @@
-//! To be written.
+//! The log and the stores over Redis 7.
+//!
+//! Start from [`RedisConnection`]: one for a process, shared by [`RedisLog`], [`RedisSessionStore`]
+//! and [`RedisMembership`]. Making them touches no network; the first call connects, and each call
+//! after a failure does so again once its back-off has passed.
+//!
+//! What happens in one step happens in a function inside Redis (`functions.lua`). Nothing here
+//! remembers what Redis holds, save the newest incarnation it has answered with.
+
+mod config;
+mod connection;
+mod error;
+mod fence;
+mod key;
+mod library;
+mod link;
+mod log;
+mod membership;
+mod metric;
+mod partition;
+mod random;
+mod reply;
+mod retry;
+mod session_store;
+mod settings;
+
+pub use config::{Deployment, InvalidConfig, RedisConfig};
+pub use connection::RedisConnection;
+pub use log::RedisLog;
+pub use membership::RedisMembership;
+pub use session_store::RedisSessionStore;

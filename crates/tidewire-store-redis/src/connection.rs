@@ -1,0 +1,193 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Value};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::config::{InvalidConfig, RedisConfig, Target};
+use crate::error::CallError;
+use crate::fence::{FenceId, Fences};
+use crate::key::Keys;
+use crate::library::{self, Function};
+use crate::link::{Established, Link};
+use crate::metric::Metrics;
+use crate::partition::Partition;
+use crate::reply::{Answer, Reply};
+use crate::retry::{Retrying, Try};
+
+/// The way to Redis that the log and the stores share. Cloning it is cheap.
+///
+/// Install a metrics recorder before making it. It must be used from runtimes that outlive it: the
+/// connection is driven by the one that happened to make it.
+#[derive(Clone)]
+pub struct RedisConnection(Arc<Inner>);
+
+struct Inner {
+    link: Link,
+    keys: Keys,
+    fences: Fences,
+    permits: Semaphore,
+    deadline: Duration,
+    metrics: Metrics,
+}
+
+impl RedisConnection {
+    /// Checks the configuration. Connecting is left to the first call.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration cannot be right. That Redis cannot be reached is no error here.
+    pub fn new(config: RedisConfig) -> Result<Self, InvalidConfig> {
+        let link = Link::new(Target::check(&config)?, config.deadline);
+        let fences = Fences::new(link.is_cluster());
+        Ok(Self(Arc::new(Inner {
+            link,
+            keys: Keys::new(config.prefix),
+            fences,
+            permits: Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS)),
+            deadline: config.deadline,
+            metrics: Metrics::new(),
+        })))
+    }
+
+    /// The servers as configured, without credentials.
+    pub fn address(&self) -> &str {
+        self.0.link.address()
+    }
+
+    /// Whether Redis answers, and if not, why. Takes at most a second. Cancel-safe.
+    pub(crate) async fn health(&self) -> Result<(), CallError> {
+        let ping = redis::cmd("PING");
+        match timeout(HEALTH_DEADLINE, self.send(&ping)).await {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(CallError::Unanswered("no answer within a second".into())),
+        }
+    }
+
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.0.keys
+    }
+
+    pub(crate) fn deadline(&self) -> Duration {
+        self.0.deadline
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.0.link.is_cluster()
+    }
+
+    pub(crate) fn fence(&self, partition: Partition) -> FenceId {
+        self.0.fences.of(partition, &self.0.keys)
+    }
+
+    /// Calls a function that may be repeated without harm, and repeats it for as long as a call may
+    /// take when the reply is lost.
+    pub(crate) async fn call(&self, function: Function, call: &Cmd) -> Result<Reply, CallError> {
+        let mut retrying = Retrying::until(Instant::now() + self.0.deadline);
+        loop {
+            let started = Instant::now();
+            match self.call_once(function, call).await {
+                Ok(value) => return Reply::of(value),
+                Err(error) => retrying.after(error, started)?,
+            }
+            retrying.pause().await?;
+        }
+    }
+
+    /// Calls a function under the fence, built anew for each try, until a server answers that may
+    /// be believed. A call that was not answered is repeated for `budget`, even if it may have
+    /// happened: the function is told since when.
+    pub(crate) async fn call_fenced(
+        &self,
+        function: Function,
+        fence: &FenceId,
+        budget: Duration,
+        build: impl Fn(&Try) -> Cmd + Send + Sync,
+    ) -> Result<Reply, CallError> {
+        let mut retrying = Retrying::until(Instant::now() + budget);
+        loop {
+            let started = Instant::now();
+            let seen = self.0.fences.seen(fence);
+            let call = build(&retrying.next_try(seen, started));
+            match self.call_once(function, &call).await.and_then(Answer::of) {
+                Ok(Answer::Done { incarnation, reply }) => {
+                    if self.0.fences.observe(fence, incarnation) {
+                        return Ok(reply);
+                    }
+                    // Overtaken while it was under way: what a deposed primary did will be lost.
+                    retrying.overtaken(started);
+                    self.resolve_again(started);
+                }
+                Ok(Answer::Behind) => {
+                    let may_raise = || self.0.fences.may_raise(fence, Instant::now());
+                    retrying.behind(may_raise);
+                    self.resolve_again(started);
+                }
+                Ok(Answer::Unknown) => {
+                    return Err(CallError::Unanswered("its traces have been trimmed".into()));
+                }
+                Err(error) => retrying.after(error, started)?,
+            }
+            retrying.pause().await?;
+        }
+    }
+
+    async fn call_once(&self, function: Function, call: &Cmd) -> Result<Value, CallError> {
+        let started = Instant::now();
+        let result = self.take_turn_and_send(call).await;
+        self.0.metrics.record(function, started.elapsed(), &result);
+        result
+    }
+
+    async fn take_turn_and_send(&self, call: &Cmd) -> Result<Value, CallError> {
+        let Ok(permit) = timeout(self.0.deadline, self.0.permits.acquire()).await else {
+            return Err(CallError::Unsent("too many calls are waiting for redis".into()));
+        };
+        let _permit = permit.expect("the semaphore is never closed");
+        self.send(call).await
+    }
+
+    /// Sends a command once, or twice if the functions were missing.
+    pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
+        let Inner { link, metrics, .. } = &*self.0;
+        let mut connection = link.established(metrics).await.map_err(CallError::Unsent)?;
+        let sending = async {
+            match connection.send(command).await {
+                Err(error) if library::is_missing(&error) => {
+                    let loaded = connection.load_functions().await;
+                    loaded.map_err(|error| CallError::Misplaced(crate::error::reason(&error)))?;
+                    connection.send(command).await.map_err(|error| CallError::of_call(&error))
+                }
+                answer => answer.map_err(|error| CallError::of_call(&error)),
+            }
+        };
+        let answer = timeout(self.0.deadline, sending).await.unwrap_or_else(|_| {
+            Err(CallError::Unanswered(format!("no answer within {:?}", self.0.deadline)))
+        });
+        if let Err(error) = &answer {
+            self.judge(error, &connection);
+        }
+        answer
+    }
+
+    /// Lets go of a connection whose errors show that another one is needed. A cluster's follows
+    /// the slots by itself.
+    fn judge(&self, error: &CallError, connection: &Established) {
+        let is_lost = match error {
+            CallError::Unsent(_) | CallError::Unanswered(_) => true,
+            CallError::Misplaced(_) => !self.is_cluster(),
+            CallError::Refused(_) | CallError::Corrupt(_) => false,
+        };
+        if is_lost {
+            self.0.link.discard(connection, &self.0.metrics);
+        }
+    }
+
+    /// Makes the next try go to a connection that was not there before `started`.
+    fn resolve_again(&self, started: Instant) {
+        self.0.link.discard_made_before(started, &self.0.metrics);
+    }
+}
+
+const HEALTH_DEADLINE: Duration = Duration::from_secs(1);

@@ -1,0 +1,56 @@
+//! The names of everything in Redis.
+
+use tidewire_model::TenantChannel;
+use tidewire_store::SessionKey;
+
+use crate::partition::Partition;
+
+/// Makes keys that begin with the configured prefix.
+pub(crate) struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    pub(crate) fn new(prefix: String) -> Self {
+        Self { prefix }
+    }
+
+    /// The fence of all partitions, where one server holds them all.
+    pub(crate) fn shared_fence(&self) -> String {
+        format!("{}:f", self.prefix)
+    }
+
+    pub(crate) fn fence(&self, partition: Partition) -> String {
+        format!("{}:{{{}}}:f", self.prefix, partition.tag())
+    }
+
+    /// The numbering of a channel.
+    pub(crate) fn meta(&self, partition: Partition, channel: &TenantChannel) -> String {
+        self.of_channel(partition, 'm', channel)
+    }
+
+    /// The publications of a channel.
+    pub(crate) fn log(&self, partition: Partition, channel: &TenantChannel) -> String {
+        self.of_channel(partition, 'l', channel)
+    }
+
+    fn of_channel(&self, partition: Partition, kind: char, channel: &TenantChannel) -> String {
+        let TenantChannel { tenant, channel } = channel;
+        format!("{}:{{{}}}:{kind}:{tenant}:{channel}", self.prefix, partition.tag())
+    }
+
+    /// What the functions make the names of the dedupe buckets of.
+    pub(crate) fn dedupe(&self, partition: Partition) -> String {
+        format!("{}:{{{}}}:d:", self.prefix, partition.tag())
+    }
+
+    /// A session is alone in its calls, and its random name spreads over a cluster by itself.
+    pub(crate) fn session(&self, key: &SessionKey) -> String {
+        format!("{}:s:{}:{{{}}}", self.prefix, key.tenant, key.session)
+    }
+
+    /// The leases of nodes, and when they run out.
+    pub(crate) fn leases(&self) -> [String; 2] {
+        ["l", "x"].map(|kind| format!("{}:{{nodes}}:{kind}", self.prefix))
+    }
+}

@@ -1,0 +1,86 @@
+//! The functions inside Redis.
+
+use std::sync::LazyLock;
+
+use redis::Cmd;
+use xxhash_rust::xxh3::xxh3_64;
+
+const SOURCE: &str = include_str!("functions.lua");
+
+/// Tells the libraries of two releases apart: a node loads its own beside others' and never
+/// replaces one that another node may be using.
+static VERSION: LazyLock<String> = LazyLock::new(|| format!("{:016x}", xxh3_64(SOURCE.as_bytes())));
+
+static VERSIONED_SOURCE: LazyLock<String> = LazyLock::new(|| SOURCE.replace("VERSION", &VERSION));
+
+/// What is done in one step.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Function {
+    Append,
+    Read,
+    Page,
+    Heads,
+    SessionCreate,
+    SessionClaim,
+    SessionKeep,
+    LeaseRenew,
+    LeaseMembers,
+    LeaseWithdraw,
+}
+
+impl Function {
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Append,
+        Self::Read,
+        Self::Page,
+        Self::Heads,
+        Self::SessionCreate,
+        Self::SessionClaim,
+        Self::SessionKeep,
+        Self::LeaseRenew,
+        Self::LeaseMembers,
+        Self::LeaseWithdraw,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Read => "read",
+            Self::Page => "page",
+            Self::Heads => "heads",
+            Self::SessionCreate => "session_create",
+            Self::SessionClaim => "session_claim",
+            Self::SessionKeep => "session_keep",
+            Self::LeaseRenew => "lease_renew",
+            Self::LeaseMembers => "lease_members",
+            Self::LeaseWithdraw => "lease_withdraw",
+        }
+    }
+
+    /// A call of this function, to which the arguments are still to be added.
+    pub(crate) fn call(self, keys: &[impl AsRef<str>]) -> Cmd {
+        let mut call = redis::cmd("FCALL");
+        call.arg(format!("tidewire_{}_{}", *VERSION, self.name())).arg(keys.len());
+        for key in keys {
+            call.arg(key.as_ref());
+        }
+        call
+    }
+}
+
+/// Loads the functions; an error that [`is_loaded_already`] is none.
+pub(crate) fn load() -> Cmd {
+    let mut load = redis::cmd("FUNCTION");
+    load.arg("LOAD").arg(VERSIONED_SOURCE.as_str());
+    load
+}
+
+/// Whether another node has been faster.
+pub(crate) fn is_loaded_already(error: &redis::RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("already exists"))
+}
+
+/// Whether a call found no function: nobody has loaded it, or somebody has flushed it.
+pub(crate) fn is_missing(error: &redis::RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("Function not found"))
+}

@@ -1,0 +1,225 @@
+//! Getting and keeping a connection.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
+use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+use tokio::time::{Instant, timeout};
+
+use crate::config::{Servers, Target};
+use crate::metric::Metrics;
+use crate::{error, library};
+
+/// The one connection of a process to its Redis. It is made at the first call and again at the
+/// first call after it was lost, with a back-off between attempts; until that has passed, callers
+/// hear at once why the last attempt failed.
+pub(crate) struct Link {
+    target: Target,
+    deadline: Duration,
+    current: Mutex<Option<Established>>,
+    /// Held while connecting, so that one caller connects and the others wait for it.
+    attempts: tokio::sync::Mutex<Attempts>,
+}
+
+/// A connection, shared by all callers: commands go out in the order they are sent, without waiting
+/// for replies.
+#[derive(Clone)]
+pub(crate) struct Established {
+    id: u64,
+    made: Instant,
+    wire: Wire,
+}
+
+#[derive(Clone)]
+enum Wire {
+    Node(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+#[derive(Default)]
+struct Attempts {
+    made: u64,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    reason: String,
+    in_a_row: u32,
+    retry_at: Instant,
+}
+
+impl Link {
+    pub(crate) fn new(target: Target, deadline: Duration) -> Self {
+        Self {
+            target,
+            deadline,
+            current: Mutex::default(),
+            attempts: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.target.address
+    }
+
+    pub(crate) fn is_cluster(&self) -> bool {
+        matches!(self.target.servers, Servers::Cluster(_))
+    }
+
+    /// The connection, made now if there is none, or why there is none.
+    pub(crate) async fn established(&self, metrics: &Metrics) -> Result<Established, String> {
+        if let Some(established) = self.current.lock().clone() {
+            return Ok(established);
+        }
+        let mut attempts = self.attempts.lock().await;
+        if let Some(established) = self.current.lock().clone() {
+            return Ok(established);
+        }
+        if let Some(failed) = &attempts.failed
+            && Instant::now() < failed.retry_at
+        {
+            return Err(failed.reason.clone());
+        }
+        let connected = self.connect(attempts.made).await;
+        attempts.made += 1;
+        metrics.set_up(connected.is_ok());
+        match connected {
+            Ok(established) => {
+                tracing::info!(address = self.address(), "connected to redis");
+                attempts.failed = None;
+                *self.current.lock() = Some(established.clone());
+                Ok(established)
+            }
+            Err(reason) => {
+                attempts.fail(self.address(), &reason);
+                Err(reason)
+            }
+        }
+    }
+
+    /// Lets go of a connection, so that the next call makes a new one and asks again where the
+    /// primary is. Calls under way keep theirs.
+    pub(crate) fn discard(&self, lost: &Established, metrics: &Metrics) {
+        let mut current = self.current.lock();
+        if current.as_ref().is_some_and(|current| current.id == lost.id) {
+            *current = None;
+            metrics.set_up(false);
+        }
+    }
+
+    /// As [`Link::discard`], unless the connection is newer than that.
+    pub(crate) fn discard_made_before(&self, moment: Instant, metrics: &Metrics) {
+        let mut current = self.current.lock();
+        if current.as_ref().is_some_and(|current| current.made < moment) {
+            *current = None;
+            metrics.set_up(false);
+        }
+    }
+
+    async fn connect(&self, id: u64) -> Result<Established, String> {
+        let connecting = async {
+            let mut established =
+                Established { id, made: Instant::now(), wire: self.open().await? };
+            established.load_functions().await?;
+            Ok(established)
+        };
+        match timeout(self.deadline, connecting).await {
+            Ok(connected) => connected.map_err(|error| error::reason(&error)),
+            Err(_) => Err(format!("no connection within {:?}", self.deadline)),
+        }
+    }
+
+    async fn open(&self) -> RedisResult<Wire> {
+        match &self.target.servers {
+            Servers::Single(server) => open_node(&Client::open(server.clone())?).await,
+            Servers::Sentinel { sentinels, master, node, tls } => {
+                let mut node =
+                    SentinelNodeConnectionInfo::default().set_redis_connection_info(node.clone());
+                if *tls {
+                    node = node.set_tls_mode(redis::TlsMode::Secure);
+                }
+                let mut sentinel = Sentinel::build(sentinels.clone())?;
+                open_node(&sentinel.async_master_for(master, Some(&node)).await?).await
+            }
+            Servers::Cluster(seeds) => {
+                // The client must not repeat a call whose reply was lost: an append would be stored
+                // twice. It does follow the cluster's changes.
+                let client = redis::cluster::ClusterClientBuilder::new(seeds.clone())
+                    .retries(0)
+                    .connection_timeout(self.deadline)
+                    .response_timeout(self.deadline)
+                    .overall_response_timeout(None)
+                    .build()?;
+                Ok(Wire::Cluster(client.get_async_connection().await?))
+            }
+        }
+    }
+}
+
+async fn open_node(client: &Client) -> RedisResult<Wire> {
+    // Whoever calls has a deadline of their own.
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    client.get_multiplexed_async_connection_with_config(&config).await.map(Wire::Node)
+}
+
+impl Attempts {
+    fn fail(&mut self, address: &str, reason: &str) {
+        let in_a_row = self.failed.as_ref().map_or(1, |failed| failed.in_a_row + 1);
+        if in_a_row == 1 {
+            tracing::warn!(address, reason, "cannot connect to redis, trying on");
+        } else {
+            tracing::debug!(address, reason, in_a_row, "still cannot connect to redis");
+        }
+        let retry_at = Instant::now() + back_off(in_a_row);
+        self.failed = Some(Failed { reason: reason.into(), in_a_row, retry_at });
+    }
+}
+
+/// Doubles from 50 ms to 2 s, minus up to a quarter, so that the nodes of a cluster do not all come
+/// back at once.
+fn back_off(failures: u32) -> Duration {
+    let full = FIRST_BACK_OFF.saturating_mul(1 << failures.saturating_sub(1).min(10));
+    let full = full.min(LONGEST_BACK_OFF);
+    let random = getrandom::u32().expect("the system has random numbers");
+    full * (100 - random % 25) / 100
+}
+
+const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(2);
+
+impl Established {
+    pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match &mut self.wire {
+            Wire::Node(connection) => command.query_async(connection).await,
+            Wire::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    /// On every primary, if it is not there already.
+    pub(crate) async fn load_functions(&mut self) -> RedisResult<()> {
+        match self.send(&library::load()).await {
+            Err(error) if !library::is_loaded_already(&error) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_back_off_doubles_up_to_two_seconds() {
+        for (failures, full) in [(1, 50), (2, 100), (5, 800), (7, 2_000), (u32::MAX, 2_000)] {
+            let full = Duration::from_millis(full);
+
+            let back_off = back_off(failures);
+
+            assert!(back_off > full / 4 * 3 && back_off <= full, "{failures}: {back_off:?}");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+mod entry;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use redis::Cmd;
+use tidewire_broker::{Appended, Draft, Head, Log, LogError, Read, Retention, Status};
+use tidewire_model::{
+    Direction, HistoryPage, HistoryQuery, Position, Publication, Since, TenantChannel,
+};
+
+use crate::connection::RedisConnection;
+use crate::error::CallError;
+use crate::fence::FenceId;
+use crate::library::Function;
+use crate::partition::Partition;
+use crate::random;
+use crate::reply::{Reply, unexpected};
+use crate::retry::Try;
+
+/// The log in Redis: a stream for each channel, written by a function that numbers, deduplicates
+/// and stores in one step.
+///
+/// The incarnations it reports can be compared within one channel only: in a cluster each partition
+/// has its own.
+pub struct RedisLog {
+    connection: RedisConnection,
+    retention: Retention,
+}
+
+impl RedisLog {
+    /// Nodes that share a Redis should agree on the retention; the newest write decides.
+    pub fn new(connection: RedisConnection, retention: Retention) -> Self {
+        Self { connection, retention }
+    }
+
+    /// Begins a call of a fenced function.
+    fn call(&self, function: Function, keys: &[String], attempt: &Try) -> Cmd {
+        let mut call = function.call(keys);
+        let ttl = u64::try_from(self.retention.ttl.as_millis()).unwrap_or(u64::MAX);
+        call.arg(attempt.seen.as_str())
+            .arg(&attempt.nonce)
+            .arg(u8::from(attempt.raise))
+            .arg(ttl.clamp(1, LONGEST_TTL_MS));
+        call
+    }
+
+    /// The fence, and the keys of what is kept of a channel.
+    fn keys(&self, channel: &TenantChannel) -> (FenceId, Vec<String>) {
+        let partition = Partition::of(channel);
+        let fence = self.connection.fence(partition);
+        let names = self.connection.keys();
+        let keys =
+            vec![fence.key.clone(), names.meta(partition, channel), names.log(partition, channel)];
+        (fence, keys)
+    }
+
+    async fn try_append(
+        &self,
+        channel: &TenantChannel,
+        drafts: &[Draft],
+    ) -> Result<Vec<Appended>, CallError> {
+        if drafts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (fence, mut keys) = self.keys(channel);
+        keys.push(self.connection.keys().dedupe(Partition::of(channel)));
+        let batch = random::nonce();
+        let build = |attempt: &Try| {
+            let elapsed = attempt.unanswered_for.map(|time| time.as_millis().to_string());
+            let mut call = self.call(Function::Append, &keys, attempt);
+            call.arg(self.retention.size).arg(&batch).arg(elapsed.unwrap_or_default());
+            for (place, draft) in drafts.iter().enumerate() {
+                call.arg(entry::dedupe_field(channel, draft))
+                    .arg(entry::describe(draft, batch, place))
+                    .arg(draft.payload.bytes().as_ref());
+            }
+            call
+        };
+        let mut reply =
+            self.connection.call_fenced(Function::Append, &fence, APPEND_BUDGET, build).await?;
+        drafts.iter().map(|_| parse_appended(&mut reply)).collect()
+    }
+
+    async fn try_read(
+        &self,
+        channel: &TenantChannel,
+        since: Since,
+        limit: usize,
+    ) -> Result<Read, CallError> {
+        let (fence, keys) = self.keys(channel);
+        let build = |attempt: &Try| {
+            let mut call = self.call(Function::Read, &keys, attempt);
+            call.arg(limit.clamp(1, MOST_ENTRIES));
+            match since {
+                Since::Now => call.arg("now"),
+                Since::Last(count) => call.arg("last").arg(count),
+                Since::Position(Position { epoch, offset }) => {
+                    call.arg("position").arg(epoch.as_str()).arg(offset)
+                }
+            };
+            call
+        };
+        let budget = self.connection.deadline();
+        let mut reply = self.connection.call_fenced(Function::Read, &fence, budget, build).await?;
+        let status = parse_status(&reply.text()?)?;
+        let base = reply.number()?;
+        let top = reply.number()?;
+        let lineage = entry::parse_lineage(&reply.text()?)?;
+        let mut publications = entry::parse_all(reply.nested()?, channel, &lineage)?;
+        publications.truncate(limit.min(count_without_hole(&publications, base)));
+        let epoch = lineage.current();
+        let incarnation = epoch.incarnation();
+        Ok(Read { status, base, publications, epoch, top, lineage, incarnation })
+    }
+
+    async fn try_page(
+        &self,
+        channel: &TenantChannel,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, CallError> {
+        let (fence, keys) = self.keys(channel);
+        let limit = usize::try_from(query.limit).unwrap_or(usize::MAX).clamp(1, MOST_ENTRIES);
+        let direction = match query.direction {
+            Direction::Forward => "forward",
+            Direction::Backward => "backward",
+        };
+        let build = |attempt: &Try| {
+            let mut call = self.call(Function::Page, &keys, attempt);
+            // One more than asked for tells whether there is a next page.
+            call.arg(limit + 1).arg(direction);
+            match query.from {
+                None => call.arg(""),
+                Some(from) => call.arg(from.epoch.as_str()).arg(from.offset),
+            };
+            call
+        };
+        let budget = self.connection.deadline();
+        let mut reply = self.connection.call_fenced(Function::Page, &fence, budget, build).await?;
+        let top = reply.number()?;
+        let lineage = entry::parse_lineage(&reply.text()?)?;
+        let mut publications = entry::parse_all(reply.nested()?, channel, &lineage)?;
+        let has_more = publications.len() > limit;
+        publications.truncate(limit);
+        let last = publications.last().map(|last| last.position);
+        let top = Position::new(lineage.current(), top);
+        Ok(HistoryPage { publications, top, next: last.filter(|_| has_more) })
+    }
+
+    async fn try_heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, CallError> {
+        let mut heads = vec![None; channels.len()];
+        for group in self.heads_groups(channels) {
+            let found = self.heads_of(&group, channels).await?;
+            for (index, head) in group.into_iter().zip(found) {
+                heads[index] = Some(head);
+            }
+        }
+        let all: Option<Vec<_>> = heads.into_iter().collect();
+        Ok(all.expect("the groups hold every channel"))
+    }
+
+    /// Which channels can be asked for together: those of one partition in a cluster, any
+    /// elsewhere, but not so many that others have to wait long.
+    fn heads_groups(&self, channels: &[TenantChannel]) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..channels.len()).collect();
+        let place = |index: &usize| {
+            if self.connection.is_cluster() { Partition::of(&channels[*index]).index() } else { 0 }
+        };
+        order.sort_by_key(place);
+        order
+            .chunk_by(|left, right| place(left) == place(right))
+            .flat_map(|group| group.chunks(MOST_HEADS))
+            .map(Vec::from)
+            .collect()
+    }
+
+    async fn heads_of(
+        &self,
+        group: &[usize],
+        channels: &[TenantChannel],
+    ) -> Result<Vec<Head>, CallError> {
+        let fence = self.connection.fence(Partition::of(&channels[group[0]]));
+        let mut keys = vec![fence.key.clone()];
+        for channel in group.iter().map(|index| &channels[*index]) {
+            let partition = Partition::of(channel);
+            keys.push(self.connection.keys().meta(partition, channel));
+            keys.push(self.connection.keys().log(partition, channel));
+        }
+        let build = |attempt: &Try| self.call(Function::Heads, &keys, attempt);
+        let budget = self.connection.deadline();
+        let mut reply = self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
+        group.iter().map(|_| parse_head(&mut reply)).collect()
+    }
+}
+
+#[async_trait]
+impl Log for RedisLog {
+    async fn append(
+        &self,
+        channel: &TenantChannel,
+        drafts: &[Draft],
+    ) -> Result<Vec<Appended>, LogError> {
+        let appended = self.try_append(channel, drafts).await;
+        appended.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+
+    async fn read(
+        &self,
+        channel: &TenantChannel,
+        since: Since,
+        limit: usize,
+    ) -> Result<Read, LogError> {
+        let read = self.try_read(channel, since, limit).await;
+        read.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+
+    async fn page(
+        &self,
+        channel: &TenantChannel,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, LogError> {
+        let page = self.try_page(channel, query).await;
+        page.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+
+    async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError> {
+        let heads = self.try_heads(channels).await;
+        heads.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+
+    async fn health(&self) -> Result<(), LogError> {
+        let healthy = self.connection.health().await;
+        healthy.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+}
+
+fn parse_appended(reply: &mut Reply) -> Result<Appended, CallError> {
+    let position = Position::new(reply.epoch()?, reply.number()?);
+    Ok(Appended { position, duplicate: reply.number()? == 1, time_ms: reply.number()? })
+}
+
+fn parse_head(reply: &mut Reply) -> Result<Head, CallError> {
+    let position = Position::new(reply.epoch()?, reply.number()?);
+    Ok(Head { position, incarnation: position.epoch.incarnation() })
+}
+
+fn parse_status(letter: &str) -> Result<Status, CallError> {
+    match letter {
+        "F" => Ok(Status::Fresh),
+        "C" => Ok(Status::Continues),
+        "W" => Ok(Status::Rewound),
+        "X" => Ok(Status::Reset),
+        "T" => Ok(Status::Trimmed),
+        _ => Err(unexpected("a status")),
+    }
+}
+
+/// How many follow `base` one by one. Something else than the log must have removed an entry for it
+/// to be fewer than all; reading on from there tells of the hole.
+fn count_without_hole(publications: &[Publication], base: u64) -> usize {
+    let follows = |(one, expected): &(&Publication, u64)| one.position.offset == *expected;
+    publications.iter().zip(base + 1..).take_while(follows).count()
+}
+
+/// How long an append whose reply was lost is repeated before its outcome is said to be unknown.
+const APPEND_BUDGET: Duration = Duration::from_secs(5);
+
+/// The most publications of one reply: a caller that wants more reads on.
+const MOST_ENTRIES: usize = 1_000;
+
+/// The most channels of one call for heads, which takes Redis about half a millisecond.
+const MOST_HEADS: usize = 200;
+
+/// Ten years: beyond all use, and far from where Redis' times overflow.
+const LONGEST_TTL_MS: u64 = 10 * 366 * 24 * 60 * 60 * 1_000;

@@ -1,0 +1,234 @@
+//! What goes wrong, and what is said about it.
+
+use std::time::Duration;
+
+use tidewire_broker::{Log, LogError, Status};
+use tidewire_model::Since;
+use tidewire_store::{Membership, SessionStore};
+use tidewire_store_redis::{
+    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
+};
+use tidewire_testkit::services::{RedisServer, free_port};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::redis::{
+    append, command, config, connect, draft, key_of, log, read_since, room, text, without_id,
+};
+
+#[tokio::test]
+async fn flushed_functions_are_loaded_again() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    append(&log, &["1"]).await;
+
+    command(&server, &["FUNCTION", "FLUSH"]).await;
+
+    assert_eq!(append(&log, &["2"]).await[0].position.offset, 2);
+}
+
+#[tokio::test]
+async fn a_restart_begins_an_epoch_and_positions_go_on() {
+    let mut server = RedisServer::with_appendonly().await;
+    let log = log(&server);
+    let before = append(&log, &["1", "2"]).await;
+
+    server.restart().await;
+    let read = read_since(&log, before[0].position).await;
+    let again = append(&log, &["2"]).await[0];
+
+    assert_eq!((read.status, read.base, read.top), (Status::Continues, 1, 2));
+    assert_eq!(read.publications[0].position, before[1].position);
+    assert!(read.incarnation > before[0].position.epoch.incarnation());
+    assert_eq!((again.position, again.duplicate), (before[1].position, true));
+}
+
+#[tokio::test]
+async fn a_flushed_server_resets_every_position_under_a_newer_incarnation() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let before = append(&log, &["1", "2"]).await;
+
+    command(&server, &["FLUSHALL"]).await;
+    let read = read_since(&log, before[1].position).await;
+    let after = append(&log, &["2"]).await[0];
+
+    assert_eq!((read.status, read.base, read.top), (Status::Reset, 0, 0));
+    assert!(read.incarnation > before[0].position.epoch.incarnation());
+    assert_eq!((after.position.offset, after.duplicate), (1, false));
+}
+
+#[tokio::test]
+async fn who_saw_a_lost_tail_is_set_back_to_where_all_agree() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let before = append(&log, &["1", "2", "3"]).await;
+
+    // As a promoted replica that lacks the last one: other data, written by another process.
+    let fence = text(command(&server, &["GET", "tw:f"]).await);
+    command(&server, &["SET", "tw:f", &format!("{} 0123abcd", &fence[..12])]).await;
+    command(&server, &["XDEL", &key_of(&server, 'l').await, "3-0"]).await;
+    command(&server, &["HSET", &key_of(&server, 'm').await, "t", "2"]).await;
+    let read = read_since(&log, before[2].position).await;
+
+    assert_eq!((read.status, read.base, read.top), (Status::Rewound, 2, 2));
+    assert_eq!(read.base_position().offset, before[1].position.offset);
+}
+
+#[tokio::test]
+async fn a_primary_that_is_behind_what_was_seen_is_raised_above_it() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let before = append(&log, &["1"]).await[0].position;
+
+    let fence = text(command(&server, &["GET", "tw:f"]).await);
+    command(&server, &["SET", "tw:f", &format!("000000000001 {}", &fence[13..])]).await;
+    let after = append(&log, &["2"]).await[0].position;
+    let read = read_since(&log, before).await;
+
+    assert!(after.epoch.incarnation() > before.epoch.incarnation());
+    assert_eq!((after.offset, read.status), (2, Status::Continues));
+}
+
+#[tokio::test]
+async fn a_numbering_that_was_deleted_begins_anew_without_the_old_publications() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let before = append(&log, &["1", "2"]).await;
+
+    command(&server, &["DEL", &key_of(&server, 'm').await]).await;
+    let after = append(&log, &["2"]).await[0];
+    let read = log.read(&room(), Since::Last(10), 10).await.expect("read");
+
+    assert_ne!(after.position.epoch, before[0].position.epoch);
+    assert_eq!((after.position.offset, after.duplicate), (1, false));
+    assert_eq!(read.publications.len(), 1);
+}
+
+#[tokio::test]
+async fn a_removed_entry_is_a_hole_that_is_told_and_not_skipped() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let appended = append(&log, &["1", "2", "3", "4"]).await;
+
+    command(&server, &["XDEL", &key_of(&server, 'l').await, "3-0"]).await;
+    let before_hole = read_since(&log, appended[0].position).await;
+    let at_hole = read_since(&log, appended[1].position).await;
+
+    assert_eq!((before_hole.status, before_hole.publications.len()), (Status::Continues, 1));
+    assert_eq!((at_hole.status, at_hole.base), (Status::Trimmed, 3));
+}
+
+#[tokio::test]
+async fn what_something_else_wrote_is_corrupt_and_no_panic() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    append(&log, &["1"]).await;
+    let (numbering, entries) = (key_of(&server, 'm').await, key_of(&server, 'l').await);
+
+    command(&server, &["XADD", &entries, "2-0", "a", "b"]).await;
+    command(&server, &["HSET", &numbering, "t", "2"]).await;
+    assert_corrupt(&log.read(&room(), Since::Last(10), 10).await);
+
+    command(&server, &["XADD", &entries, "99-0", "m", "x", "p", "y"]).await;
+    assert_corrupt(&log.append(&room(), &[draft("2")]).await);
+
+    command(&server, &["HSET", &numbering, "t", "many"]).await;
+    assert_corrupt(&log.heads(&[room()]).await);
+
+    command(&server, &["DEL", &numbering]).await;
+    command(&server, &["SET", &numbering, "x"]).await;
+    assert_corrupt(&log.append(&room(), &[draft("2")]).await);
+}
+
+#[tokio::test]
+async fn an_unreachable_server_is_named_at_once_and_without_its_password() {
+    let port = free_port();
+    let config = config(&format!("redis://user:secret@127.0.0.1:{port}"));
+    let connection = RedisConnection::new(config).expect("reaching it is not tried yet");
+    let log = RedisLog::new(connection.clone(), tidewire_broker::Retention::default());
+    let sessions = RedisSessionStore::new(connection.clone());
+    let membership = RedisMembership::new(connection);
+
+    let failures = [
+        log.health().await.expect_err("down").to_string(),
+        log.append(&room(), &[draft("1")]).await.expect_err("down").to_string(),
+        sessions.health().await.expect_err("down").to_string(),
+        membership.members().await.expect_err("down").to_string(),
+    ];
+
+    let reason = format!("at 127.0.0.1:{port} is unavailable: connection refused");
+    let [log, store] = ["log", "store"].map(|port| format!("{port} {reason}"));
+    assert_eq!(failures, [log.clone(), log, store.clone(), store]);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_used_again() {
+    let mut server = RedisServer::with_appendonly().await;
+    let log = log(&server);
+    append(&log, &["1"]).await;
+
+    server.kill();
+    let down = timeout(Duration::from_secs(6), log.append(&room(), &[draft("2")])).await;
+    assert!(down.expect("it does not hang").is_err());
+    log.health().await.expect_err("down");
+    server.restart().await;
+    until(async || log.health().await.is_ok()).await;
+
+    assert_eq!(append(&log, &["2"]).await[0].position.offset, 2);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_unhealthy_within_a_second() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    log.health().await.expect("healthy");
+
+    server.pause();
+    let started = Instant::now();
+    let health = log.health().await;
+    server.resume();
+
+    assert!(health.is_err());
+    assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn an_append_that_nobody_answers_ends_as_unknown() {
+    let server = RedisServer::start().await;
+    let config = RedisConfig { deadline: Duration::from_millis(200), ..config(&server.url()) };
+    let connection = RedisConnection::new(config).expect("a valid configuration");
+    let log = RedisLog::new(connection, tidewire_broker::Retention::default());
+    append(&log, &["1"]).await;
+
+    server.pause();
+    let outcome = log.append(&room(), &[without_id("2")]).await;
+    server.resume();
+
+    assert!(matches!(outcome, Err(LogError::Timeout { .. })), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn settings_that_break_a_promise_are_named() {
+    let server = RedisServer::start().await;
+    let connection = connect(&server);
+    command(&server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
+
+    let warnings = connection.check_settings().await;
+
+    for setting in ["maxmemory-policy", "appendonly", "stream-node-max-bytes"] {
+        assert!(warnings.iter().any(|warning| warning.contains(setting)), "{warnings:?}");
+    }
+}
+
+fn assert_corrupt<T: std::fmt::Debug>(result: &Result<T, LogError>) {
+    assert!(matches!(result, Err(LogError::Corrupt { .. })), "{result:?}");
+}
+
+async fn until(mut is_so: impl AsyncFnMut() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), waiting).await.expect("it becomes so in 10 s");
+}
