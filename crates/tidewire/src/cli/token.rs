@@ -40,6 +40,9 @@ pub struct Create {
     pub kid: Option<KeyId>,
     #[command(flatten)]
     pub key: SigningSource,
+    /// Algorithm of the private key: `EdDSA`, `ES256` or `RS256`
+    #[arg(long, requires = "key_file", value_parser = parse_algorithm)]
+    pub algorithm: Option<Algorithm>,
 }
 
 /// Where the signing key comes from: exactly one of these.
@@ -63,9 +66,6 @@ pub struct SigningSource {
     /// Sign with the private key in this PEM file
     #[arg(long, value_name = "FILE", requires = "algorithm")]
     pub key_file: Option<PathBuf>,
-    /// Algorithm of the private key: `EdDSA`, `ES256` or `RS256`
-    #[arg(long, requires = "key_file", value_parser = parse_algorithm)]
-    pub algorithm: Option<Algorithm>,
 }
 
 #[derive(Args, Debug)]
@@ -81,6 +81,9 @@ pub struct Verify {
     pub audience: Option<String>,
     #[command(flatten)]
     pub key: VerificationSource,
+    /// Algorithm of the public key: `EdDSA`, `ES256` or `RS256`
+    #[arg(long, requires = "key_file", value_parser = parse_algorithm)]
+    pub algorithm: Option<Algorithm>,
 }
 
 /// Where the verifying key comes from: exactly one of these.
@@ -104,9 +107,6 @@ pub struct VerificationSource {
     /// Verify with the public key in this PEM file
     #[arg(long, value_name = "FILE", requires_all = ["tenant", "algorithm"])]
     pub key_file: Option<PathBuf>,
-    /// Algorithm of the public key: `EdDSA`, `ES256` or `RS256`
-    #[arg(long, requires = "key_file", value_parser = parse_algorithm)]
-    pub algorithm: Option<Algorithm>,
 }
 
 #[derive(Args, Debug)]

@@ -3,7 +3,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 
 use crate::cli::{ConfigCommand, ConfigFile, Init, Print};
 use crate::config::{self, Loaded};
@@ -25,13 +25,20 @@ pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
 
 /// Reads the file and the environment of this process.
 pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Loaded> {
-    Ok(Loaded::load(path, variables())?)
+    Ok(Loaded::load(path, variables()?.into_iter())?)
 }
 
-/// Leaves out what is not Unicode: no name of ours is, and no value of ours may be.
-fn variables() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+/// The variables of this process that may be ours. One that is not UTF-8 cannot be meant.
+fn variables() -> anyhow::Result<Vec<(String, String)>> {
+    let mut variables = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| name.starts_with("TIDEWIRE_")) else {
+            continue;
+        };
+        let value = value.into_string().map_err(|_| anyhow!("{name} is not UTF-8"))?;
+        variables.push((name.to_owned(), value));
+    }
+    Ok(variables)
 }
 
 fn check(file: &ConfigFile) -> anyhow::Result<ExitCode> {

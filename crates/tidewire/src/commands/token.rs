@@ -10,7 +10,7 @@ use tidewire_auth::{
 use tidewire_model::{Permissions, Tenant};
 
 use super::config::load;
-use crate::cli::{Create, Keygen, TokenCommand, VerificationSource, Verify};
+use crate::cli::{Create, Keygen, TokenCommand, Verify};
 use crate::output;
 
 pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
@@ -62,7 +62,7 @@ fn signing_key(create: &Create) -> anyhow::Result<(SigningKey, String)> {
         return Ok((key.clone(), config.auth.audience));
     }
     let id = create.kid.clone();
-    if let (Some(path), Some(algorithm)) = (&source.key_file, source.algorithm) {
+    if let (Some(path), Some(algorithm)) = (&source.key_file, create.algorithm) {
         let key = SigningKey::from_private_pem(id, algorithm, &read_text(path)?);
         let key = key.with_context(|| format!("{} cannot sign", path.display()))?;
         return Ok((key, default_audience));
@@ -86,7 +86,7 @@ fn bearer(verify: &Verify) -> anyhow::Result<String> {
 fn verifier(verify: &Verify, token: &str) -> anyhow::Result<Verifier> {
     let verifier = match (&verify.key.config, &verify.tenant) {
         (Some(path), _) => load(Some(path))?.config.verifier(),
-        (None, Some(tenant)) => Verifier::new(key_ring(&verify.key, tenant, token)?),
+        (None, Some(tenant)) => Verifier::new(key_ring(verify, tenant, token)?),
         (None, None) => bail!("`--tenant` is needed to know whose key it is"),
     };
     Ok(match &verify.audience {
@@ -96,10 +96,11 @@ fn verifier(verify: &Verify, token: &str) -> anyhow::Result<Verifier> {
 }
 
 /// One key, which goes by whatever name the token gives it.
-fn key_ring(source: &VerificationSource, tenant: &Tenant, token: &str) -> anyhow::Result<KeyRing> {
+fn key_ring(verify: &Verify, tenant: &Tenant, token: &str) -> anyhow::Result<KeyRing> {
     let unnamed = || KeyId::parse("unnamed").expect("a valid id");
     let id = KeyId::named_in(token).unwrap_or_else(unnamed);
-    let key = if let (Some(path), Some(algorithm)) = (&source.key_file, source.algorithm) {
+    let source = &verify.key;
+    let key = if let (Some(path), Some(algorithm)) = (&source.key_file, verify.algorithm) {
         VerificationKey::from_public_pem(id, algorithm, &read_text(path)?)
             .with_context(|| format!("{} cannot verify", path.display()))?
     } else {

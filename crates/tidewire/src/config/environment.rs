@@ -121,9 +121,11 @@ fn is_service_link(name: &str) -> bool {
     if name.contains("__") {
         return false;
     }
-    let after_port = name.rsplit_once("_PORT").map(|(_, rest)| rest);
-    let is_port = after_port
-        .is_some_and(|rest| rest.is_empty() || rest[1..].starts_with(|c: char| c.is_ascii_digit()));
+    let is_numbered = |rest: &str| {
+        rest.strip_prefix('_').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let is_port =
+        name.rsplit_once("_PORT").is_some_and(|(_, rest)| rest.is_empty() || is_numbered(rest));
     is_port
         || name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")

@@ -9,7 +9,7 @@ const INTRODUCTION: &str = "\
 # Configuration
 
 <!-- Written by `tidewire config docs`. Change the doc comments in \
-`crates/tidewire/src/config/document.rs` instead. -->
+`crates/tidewire/src/config/document/` instead. -->
 
 `tidewire serve --config tidewire.toml` reads one TOML file. Unknown keys are refused, and every
 problem is reported at once; `tidewire config check` does so without starting anything.

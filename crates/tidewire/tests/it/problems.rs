@@ -1,6 +1,7 @@
 //! What is refused, and how that reads.
 
-use tidewire::config::{Config, Problem};
+use proptest::prelude::*;
+use tidewire::config::{Config, Loaded, Problem};
 
 use crate::config::Setup;
 
@@ -293,4 +294,20 @@ fn a_missing_file_is_named() {
     let error = Config::load(Some(missing), std::iter::empty()).expect_err("not there");
 
     assert!(error.to_string().contains("/nowhere/tidewire.toml cannot be read"), "{error}");
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_loading_panic(
+        toml in "((\\[?\\[(server|nats|tenants|tenants.keys|é)\\]\\]?|(listen|servers|name|keys|\"a.b\") = (1|\"x\"|\\[1\\]|\\{ a = 1 \\}|é|\"\"\"))\\n){0,6}",
+        name in "TIDEWIRE_(SERVER__LISTEN|NATS__SERVERS|TENANTS|HISTORY__SIZE|PORT|.{0,4})(_PORT)?.?",
+        value in ".{0,12}",
+    ) {
+        let setup = Setup::new(&toml).with_variable(&name, &value);
+
+        if let Err(error) = setup.load() {
+            prop_assert!(!error.to_string().is_empty());
+        }
+        drop(Loaded::load(None, [(name, value)].into_iter()));
+    }
 }

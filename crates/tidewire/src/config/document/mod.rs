@@ -4,16 +4,16 @@
 //! the first paragraph of a doc comment is what an operator reads. `x-min` and `x-max` are the
 //! bounds of a duration, which JSON Schema has no word for.
 
-use std::collections::BTreeMap;
+mod tenant;
+
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidewire_auth::Algorithm;
-use tidewire_model::Action;
 
 use super::period::Period;
 use super::secret::Secret;
+pub use tenant::{ActionName, AlgorithmName, ApiKey, Tenant, TokenKey};
 
 /// The configuration of a Tidewire node.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -59,22 +59,22 @@ pub struct Node {
 pub struct Server {
     /// IP address and port on which clients connect; `[::]:8000` for every interface.
     pub listen: String,
-    /// Most connections at once. Further ones are refused with 503 until some leave. The process
-    /// needs about as many file descriptors.
+    /// Most connections at once; further ones are refused until some leave. The process needs about
+    /// as many file descriptors.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: u32,
     /// Longest message a client may send, in bytes after decompression. A longer one ends its
     /// connection.
     #[schemars(range(min = 16_384, max = 524_288))]
     pub max_message_bytes: u32,
-    /// Time from accepting a connection to its first command, handshake included.
+    /// Time within which a new connection must have shaken hands and sent its first command.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
     pub connect_timeout: Period,
-    /// Silence after which a client is pinged; after two such spans without an answer it is gone.
-    /// Keep it below half the idle timeout of every proxy in between.
+    /// How long a client may be silent before it is pinged. Keep it well below the idle timeout of
+    /// every proxy in between.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
     pub ping_interval: Period,
-    /// Time within which a client must take what is written to it before its connection is ended.
+    /// Time within which a client must take what is written to it, or its connection is ended.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
     pub write_timeout: Period,
     /// Origins whose pages may connect, each as `scheme://host` or `scheme://host:port`. Empty
@@ -314,103 +314,5 @@ pub struct Auth {
 impl Default for Auth {
     fn default() -> Self {
         Self { audience: "tidewire".into(), max_token_lifetime: Period::from_secs(24 * 3600) }
-    }
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tenant {
-    /// Name of the tenant: 1 to 32 characters from `a-z`, `0-9`, `_` and `-`.
-    pub name: String,
-    /// Keys that its users' tokens are signed with, at most 16. No two tenants may share one.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub keys: Vec<TokenKey>,
-    /// Keys that its servers publish with, at most 16.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
-    pub api_keys: Vec<ApiKey>,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenKey {
-    /// What a token's `kid` header calls the key. A token without `kid` is tried against every key
-    /// of its algorithm.
-    pub id: String,
-    /// How the key signs. A token that names another algorithm is refused.
-    pub algorithm: AlgorithmName,
-    /// Secret of an `HS256` key, at least 32 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<Secret>,
-    /// File that holds `secret`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_file: Option<PathBuf>,
-    /// Public key in PEM, of the other algorithms; for `RS256` of at least 2048 bits.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_key: Option<String>,
-    /// File that holds `public_key`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub public_key_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct ApiKey {
-    /// The part of the key before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_` and `-`.
-    /// It may appear in logs.
-    pub id: String,
-    /// The part after the dot, at least 32 bytes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret: Option<Secret>,
-    /// File that holds `secret`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_file: Option<PathBuf>,
-    /// SHA-256 of the secret in hexadecimal, instead of the secret itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sha256: Option<String>,
-    /// What the key may do: patterns of channels, each with its actions. Everything unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
-pub enum AlgorithmName {
-    #[serde(rename = "HS256")]
-    Hs256,
-    #[serde(rename = "EdDSA")]
-    EdDsa,
-    #[serde(rename = "ES256")]
-    Es256,
-    #[serde(rename = "RS256")]
-    Rs256,
-}
-
-impl From<AlgorithmName> for Algorithm {
-    fn from(name: AlgorithmName) -> Self {
-        match name {
-            AlgorithmName::Hs256 => Self::Hs256,
-            AlgorithmName::EdDsa => Self::EdDsa,
-            AlgorithmName::Es256 => Self::Es256,
-            AlgorithmName::Rs256 => Self::Rs256,
-        }
-    }
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ActionName {
-    Subscribe,
-    Publish,
-    History,
-}
-
-impl From<ActionName> for Action {
-    fn from(name: ActionName) -> Self {
-        match name {
-            ActionName::Subscribe => Self::Subscribe,
-            ActionName::Publish => Self::Publish,
-            ActionName::History => Self::History,
-        }
     }
 }

@@ -1,0 +1,107 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tidewire_auth::Algorithm;
+use tidewire_model::Action;
+
+use crate::config::Secret;
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Name of the tenant: 1 to 32 characters from `a-z`, `0-9`, `_` and `-`.
+    pub name: String,
+    /// Keys that its users' tokens are signed with, at most 16. No two tenants may share one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub keys: Vec<TokenKey>,
+    /// Keys that its servers publish with, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub api_keys: Vec<ApiKey>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenKey {
+    /// What a token's `kid` header calls the key. A token without `kid` is tried against every key
+    /// of its algorithm.
+    pub id: String,
+    /// How the key signs. A token that names another algorithm is refused.
+    pub algorithm: AlgorithmName,
+    /// Secret of an `HS256` key, at least 32 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// File that holds `secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// Public key in PEM, of the other algorithms; for `RS256` of at least 2048 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// File that holds `public_key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiKey {
+    /// The part of the key before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_` and `-`.
+    /// It may appear in logs.
+    pub id: String,
+    /// The part after the dot, at least 32 bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<Secret>,
+    /// File that holds `secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_file: Option<PathBuf>,
+    /// SHA-256 of the secret in hexadecimal, instead of the secret itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+    /// What the key may do: patterns of channels, each with its actions. Everything unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+pub enum AlgorithmName {
+    #[serde(rename = "HS256")]
+    Hs256,
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+    #[serde(rename = "ES256")]
+    Es256,
+    #[serde(rename = "RS256")]
+    Rs256,
+}
+
+impl From<AlgorithmName> for Algorithm {
+    fn from(name: AlgorithmName) -> Self {
+        match name {
+            AlgorithmName::Hs256 => Self::Hs256,
+            AlgorithmName::EdDsa => Self::EdDsa,
+            AlgorithmName::Es256 => Self::Es256,
+            AlgorithmName::Rs256 => Self::Rs256,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActionName {
+    Subscribe,
+    Publish,
+    History,
+}
+
+impl From<ActionName> for Action {
+    fn from(name: ActionName) -> Self {
+        match name {
+            ActionName::Subscribe => Self::Subscribe,
+            ActionName::Publish => Self::Publish,
+            ActionName::History => Self::History,
+        }
+    }
+}
