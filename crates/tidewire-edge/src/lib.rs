@@ -1,1 +1,26 @@
-//! To be written.
+//! The network face of a node: listen, route, shake hands, run connections, drain.
+//!
+//! Start from [`Edge`], which is built from an [`EdgeConfig`] and run with [`Edge::serve`]; then
+//! `connection.rs`, where a client's whole life is one loop; then `drain.rs`.
+//!
+//! The edge knows no protocol by name: it is handed [`Descriptor`](tidewire_protocol::Descriptor)s
+//! and picks one by subprotocol. A connection exists only once its credential has been verified and
+//! its session is claimed: there is no half-authenticated one.
+
+mod api;
+mod config;
+mod connection;
+mod drain;
+mod edge;
+mod handshake;
+mod listener;
+mod metrics;
+mod ops;
+mod outcome;
+mod registry;
+mod router;
+mod upgrade;
+
+pub use config::{DrainConfig, EdgeConfig};
+pub use edge::{Edge, Parts};
+pub use ops::{Render, ops_router};

@@ -1,0 +1,271 @@
+//! Publishing over HTTP, for servers with an API key.
+
+use std::borrow::Cow;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tidewire_auth::ApiIdentity;
+use tidewire_broker::{Appended, Draft};
+use tidewire_model::{
+    Action, Channel, ErrorCode, Failure, Payload, PublicationId, Tenant, TenantChannel,
+};
+use tidewire_node::Publishing;
+use tokio::time::Instant;
+
+use crate::{Edge, metrics};
+
+/// Publications in one batch.
+const MOST_IN_BATCH: usize = 1_000;
+
+/// What is published. Exactly one of `data` and `binary` is given; `channel` only in a batch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item<'a> {
+    #[serde(borrow, default)]
+    channel: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    binary: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    publications: Vec<&'a RawValue>,
+}
+
+/// Where one publication ended up.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Published {
+        epoch: String,
+        offset: u64,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        duplicate: bool,
+    },
+    Refused {
+        error: Refusal,
+    },
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    code: u16,
+    name: &'static str,
+    message: Cow<'static, str>,
+    retryable: bool,
+}
+
+#[derive(Serialize)]
+struct Answers {
+    results: Vec<Answer>,
+}
+
+/// `POST /v1/{tenant}/channels/{channel}/publications`
+pub(crate) async fn publish(
+    State(edge): State<Edge>,
+    Path((tenant, channel)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let started = Instant::now();
+    let verdict = publish_one(&edge, &tenant, &channel, &headers, &body).await;
+    let status = verdict.as_ref().map_or_else(|failure| status(failure.code), |_| StatusCode::OK);
+    metrics::api_request(status.as_u16(), started.elapsed());
+    respond(status, &answer(verdict))
+}
+
+async fn publish_one(
+    edge: &Edge,
+    tenant: &str,
+    channel: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Appended, Failure> {
+    let caller = authenticate(edge, tenant, headers)?;
+    let item: Item<'_> = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    if item.channel.is_some() {
+        let message = "`channel` stands in the path, and in the body of a batch only";
+        return Err(Failure::new(ErrorCode::BadRequest, message));
+    }
+    let publishing = submit(edge, &caller, channel, &item).await?;
+    finish(publishing).await
+}
+
+/// `POST /v1/{tenant}/publications`: each publication has its own verdict. Those of one channel get
+/// offsets in the order of the batch.
+pub(crate) async fn publish_batch(
+    State(edge): State<Edge>,
+    Path(tenant): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let started = Instant::now();
+    let response = match publish_all(&edge, &tenant, &headers, &body).await {
+        Ok(results) => respond(StatusCode::OK, &Answers { results }),
+        Err(failure) => respond(status(failure.code), &answer(Err(failure))),
+    };
+    metrics::api_request(response.status().as_u16(), started.elapsed());
+    response
+}
+
+async fn publish_all(
+    edge: &Edge,
+    tenant: &str,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Vec<Answer>, Failure> {
+    let caller = authenticate(edge, tenant, headers)?;
+    let batch: Batch<'_> = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    if batch.publications.len() > MOST_IN_BATCH {
+        let message = format!("a batch may hold {MOST_IN_BATCH} publications");
+        return Err(Failure::new(ErrorCode::LimitExceeded, message));
+    }
+    let mut submitted = Vec::with_capacity(batch.publications.len());
+    for raw in batch.publications {
+        submitted.push(submit_raw(edge, &caller, raw).await);
+    }
+    let mut answers = Vec::with_capacity(submitted.len());
+    for publishing in submitted {
+        answers.push(answer(match publishing {
+            Ok(publishing) => finish(publishing).await,
+            Err(failure) => Err(failure),
+        }));
+    }
+    Ok(answers)
+}
+
+async fn submit_raw(
+    edge: &Edge,
+    caller: &ApiIdentity,
+    raw: &RawValue,
+) -> Result<Publishing, Failure> {
+    let item: Item<'_> = serde_json::from_str(raw.get()).map_err(|error| malformed(&error))?;
+    let channel = item.channel.as_deref().ok_or_else(|| {
+        Failure::new(ErrorCode::BadRequest, "a publication of a batch needs a `channel`")
+    })?;
+    submit(edge, caller, channel, &item).await
+}
+
+/// Checks a publication and hands it to the node.
+async fn submit(
+    edge: &Edge,
+    caller: &ApiIdentity,
+    channel: &str,
+    item: &Item<'_>,
+) -> Result<Publishing, Failure> {
+    let channel = Channel::parse(channel)
+        .map_err(|error| Failure::new(ErrorCode::BadChannel, error.to_string()))?;
+    if !caller.permissions.allows(Action::Publish, &channel) {
+        let message = "the api key does not allow publishing to this channel";
+        return Err(Failure::new(ErrorCode::PermissionDenied, message));
+    }
+    let draft = draft(item, edge.0.config.limits.payload_bytes)?;
+    let channel = TenantChannel::new(caller.tenant.clone(), channel);
+    Ok(edge.0.node.publish(channel, draft).await)
+}
+
+async fn finish(publishing: Publishing) -> Result<Appended, Failure> {
+    let verdict = publishing.finish().await;
+    metrics::api_published(&verdict);
+    verdict
+}
+
+fn draft(item: &Item<'_>, most_bytes: usize) -> Result<Draft, Failure> {
+    let id = item.id.as_deref().map(PublicationId::parse).transpose();
+    let id = id.map_err(|error| Failure::new(ErrorCode::BadPublicationId, error.to_string()))?;
+    let payload = match (item.data, &item.binary) {
+        (Some(data), None) => Payload::checked_json(Bytes::copy_from_slice(data.get().as_bytes())),
+        (None, Some(binary)) => {
+            let bytes = STANDARD.decode(binary.as_bytes());
+            let bytes = bytes.map_err(|_| {
+                Failure::new(ErrorCode::BadPayload, "`binary` is not base64 (RFC 4648 section 4)")
+            })?;
+            Payload::binary(bytes.into())
+        }
+        _ => {
+            let message = "a publication needs either `data` or `binary`";
+            return Err(Failure::new(ErrorCode::BadPayload, message));
+        }
+    };
+    if payload.len() > most_bytes {
+        let bytes = payload.len();
+        let message = format!("payload has {bytes} bytes, at most {most_bytes} are allowed");
+        return Err(Failure::new(ErrorCode::PayloadTooLarge, message));
+    }
+    Ok(Draft { id, publisher: None, payload })
+}
+
+/// Says whose server is calling. An unknown tenant is no different from a wrong key.
+fn authenticate(edge: &Edge, tenant: &str, headers: &HeaderMap) -> Result<ApiIdentity, Failure> {
+    let refused = || {
+        metrics::authenticated("api_key", "invalid");
+        let message = "send `Authorization: Bearer <id>.<secret>` with an api key of this tenant";
+        Failure::new(ErrorCode::BadToken, message)
+    };
+    let tenant = Tenant::parse(tenant).map_err(|_| refused())?;
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let caller = value.and_then(|value| edge.0.verifier.verify_api_key(value, &tenant).ok());
+    let caller = caller.ok_or_else(refused)?;
+    metrics::authenticated("api_key", "ok");
+    Ok(caller)
+}
+
+fn malformed(error: &serde_json::Error) -> Failure {
+    // The category and place only: the text itself may hold what was sent.
+    let place = format!("line {} column {}", error.line(), error.column());
+    let message = if error.is_data() {
+        format!("the body is not what is expected here, at {place}")
+    } else {
+        format!("the body is not JSON, at {place}")
+    };
+    Failure::new(ErrorCode::BadRequest, message)
+}
+
+fn answer(verdict: Result<Appended, Failure>) -> Answer {
+    match verdict {
+        Ok(Appended { position, duplicate, .. }) => {
+            let epoch = position.epoch.to_string();
+            Answer::Published { epoch, offset: position.offset, duplicate }
+        }
+        Err(Failure { code, message, .. }) => {
+            let (number, name, retryable) = (code.number(), code.as_str(), code.is_retryable());
+            Answer::Refused { error: Refusal { code: number, name, message, retryable } }
+        }
+    }
+}
+
+fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::BadToken | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
+        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorCode::PayloadTooLarge | ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::Unavailable | ErrorCode::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        _ => StatusCode::BAD_REQUEST,
+    }
+}
+
+fn respond(status: StatusCode, body: &impl Serialize) -> Response {
+    let mut response = (status, axum::Json(body)).into_response();
+    let headers = response.headers_mut();
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}

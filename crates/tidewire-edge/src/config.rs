@@ -1,0 +1,71 @@
+use std::time::Duration;
+
+use tidewire_hub::QueueLimits;
+use tidewire_session::Limits;
+
+/// How an edge treats its clients.
+#[derive(Clone, Debug)]
+pub struct EdgeConfig {
+    /// Connections at once; more are refused with 503.
+    pub max_connections: usize,
+    /// Bytes of one message from a client.
+    pub max_message_bytes: usize,
+    /// From the end of the HTTP handshake to a verified `connect`.
+    pub connect_timeout: Duration,
+    /// How often the server pings. Silence of twice this long ends the connection.
+    pub ping_interval: Duration,
+    /// How long a client may leave what was sent to it unread, when its buffers are full.
+    pub write_timeout: Duration,
+    /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
+    /// and never in a cookie, so a foreign page has nothing to ride on.
+    pub allowed_origins: Vec<String>,
+    /// What a session may have and ask.
+    pub limits: Limits,
+    /// What may wait for one connection.
+    pub queue: QueueLimits,
+    /// Whether metrics are also kept per tenant.
+    pub tenant_metrics: bool,
+    pub drain: DrainConfig,
+}
+
+impl Default for EdgeConfig {
+    fn default() -> Self {
+        Self {
+            max_connections: 100_000,
+            max_message_bytes: 64 * 1_024,
+            connect_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(25),
+            write_timeout: Duration::from_secs(15),
+            allowed_origins: Vec::new(),
+            limits: Limits::default(),
+            queue: QueueLimits::default(),
+            tenant_metrics: false,
+            drain: DrainConfig::default(),
+        }
+    }
+}
+
+/// How a node leaves.
+#[derive(Clone, Copy, Debug)]
+pub struct DrainConfig {
+    /// How long the node goes on taking connections after it has said that it is not ready, because
+    /// balancers lag.
+    pub announce: Duration,
+    /// Clients asked to move per second, at most. A whole node takes two seconds at least.
+    pub rate: u32,
+    /// How long a client that was asked to move is still served here.
+    pub window: Duration,
+    /// When whoever is left is disconnected, counted from the beginning.
+    pub deadline: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            announce: Duration::from_secs(5),
+            rate: 2_000,
+            window: Duration::from_secs(15),
+            deadline: Duration::from_mins(2),
+        }
+    }
+}

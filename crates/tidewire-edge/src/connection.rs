@@ -1,0 +1,369 @@
+//! One client attached to this node: a task that owns everything about it.
+//!
+//! The loop waits for one [`Action`] and applies it. Applying is to ask the session what to do, to
+//! perform its effects, and to queue its events; writing goes on while the loop waits. Effects that
+//! take time are futures the connection owns, so nothing of it outlives it.
+
+mod clock;
+mod effects;
+mod ending;
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tidewire_hub::{Inbox, Outbox, outbox};
+use tidewire_model::{
+    Connected, ConnectionId, Delivery, Disconnect, ErrorCode, Event, Failure, RequestId,
+};
+use tidewire_node::OwnedSession;
+use tidewire_protocol::{Decoded, Frame, Protocol};
+use tidewire_session::{Outputs, Session};
+use tidewire_store::Saved;
+use tidewire_transport::{Transport, TransportError};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use self::clock::{Alarm, Clock};
+use self::ending::turn_away;
+use crate::edge::{Shared, unix_seconds};
+use crate::handshake::{Admitted, Handshake};
+use crate::metrics::{self, ConnectionMetrics};
+use crate::outcome::{self, Outcome};
+use crate::registry::Control;
+
+/// Deliveries taken from the inbox in one turn.
+const BATCH: usize = 128;
+/// Bytes a frame holds before another is begun.
+const FRAME_BYTES: usize = 32 * 1_024;
+/// Bytes waiting for the socket above which nothing more is taken from the inbox, and no command
+/// is read: a client that does not read is not asked what else it wants.
+const MOST_UNSENT: usize = 128 * 1_024;
+/// Effects under way above which no further command is read.
+const MOST_PENDING: usize = 64;
+
+/// Shakes hands with a client and serves it until either side leaves.
+pub(crate) async fn run<T: Transport>(shared: Arc<Shared>, mut transport: T, handshake: Handshake) {
+    let mut protocol = (handshake.protocol.start)();
+    let admission = handshake.admit(&shared, &mut transport, protocol.as_mut());
+    let admitted = match timeout(shared.config.connect_timeout, admission).await {
+        Ok(None) => return,
+        Ok(Some(Ok(admitted))) => admitted,
+        Ok(Some(Err(rejected))) => {
+            metrics::rejected("auth");
+            return turn_away(transport, protocol.as_mut(), rejected).await;
+        }
+        Err(_elapsed) => {
+            metrics::rejected("timeout");
+            let rejected = Disconnect::ConnectTimeout.into();
+            return turn_away(transport, protocol.as_mut(), rejected).await;
+        }
+    };
+    tracing::debug!(
+        tenant = %admitted.owned.key.tenant,
+        session = %admitted.owned.key.session,
+        protocol = handshake.protocol.name,
+        peer = %handshake.peer,
+        resumed = admitted.is_resumed,
+        "connected"
+    );
+    let metrics = shared.metrics.connection("ws", &admitted.owned.key.tenant);
+    Connection::new(shared, transport, protocol, metrics, admitted).run().await;
+}
+
+pub(crate) struct Connection<T> {
+    id: ConnectionId,
+    shared: Arc<Shared>,
+    transport: T,
+    protocol: Box<dyn Protocol>,
+    session: Session,
+    owned: OwnedSession,
+    outbox: Outbox,
+    inbox: Inbox,
+    batch: Vec<Delivery>,
+    controls: mpsc::Receiver<Control>,
+    pending: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    outputs: Outputs,
+    clock: Clock,
+    /// The store has refused a write: the session has another owner, and is not ours to release.
+    is_fenced: bool,
+    metrics: ConnectionMetrics,
+}
+
+/// Everything that can happen to a connection.
+enum Action {
+    Receive(Frame),
+    /// There are deliveries in the batch.
+    Deliver,
+    Finish(Outcome),
+    Control(Control),
+    Alarm(Alarm),
+    /// The socket has taken what was waiting for it.
+    Flushed,
+    Close(Disconnect),
+    /// The client has left.
+    Leave,
+}
+
+/// Whether the connection goes on.
+type Verdict = Result<(), Ending>;
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// The server ends it, and says why.
+    Disconnected(Disconnect),
+    /// The client has ended it, or the network has.
+    Left,
+}
+
+impl<T: Transport> Connection<T> {
+    fn new(
+        shared: Arc<Shared>,
+        transport: T,
+        protocol: Box<dyn Protocol>,
+        metrics: ConnectionMetrics,
+        admitted: Admitted,
+    ) -> Self {
+        let Admitted { request, owned, session, is_resumed, mut outputs, rest } = admitted;
+        let id = shared.next_connection();
+        let (outbox, inbox) = outbox(shared.config.queue);
+        let controls = shared.registry.add(id, &owned);
+        let expires_at = session.identity().expires_at;
+        outputs.events.insert(
+            0,
+            Event::Connected(Connected {
+                request,
+                session: owned.key.session,
+                resume_token: shared.resume_token(&owned),
+                resume_window: shared.node.resume_window(),
+                resumed: is_resumed,
+                node: shared.node.id().clone(),
+                ping_interval: shared.config.ping_interval,
+                expires_at,
+            }),
+        );
+        let mut connection = Self {
+            id,
+            clock: Clock::new(&shared.config, expires_at),
+            shared,
+            transport,
+            protocol,
+            session,
+            owned,
+            outbox,
+            inbox,
+            batch: Vec::new(),
+            controls,
+            pending: FuturesUnordered::new(),
+            outputs,
+            is_fenced: false,
+            metrics,
+        };
+        for decoded in rest {
+            connection.take(decoded);
+        }
+        connection
+    }
+
+    async fn run(mut self) {
+        let mut verdict = self.perform().await;
+        while verdict.is_ok() {
+            let action = self.next_action().await;
+            verdict = self.apply(action).await;
+        }
+        if let Err(ending) = verdict {
+            self.end(ending).await;
+        }
+    }
+
+    async fn next_action(&mut self) -> Action {
+        let is_writable = self.transport.unsent() < MOST_UNSENT;
+        let may_ask = is_writable && self.pending.len() < MOST_PENDING;
+        tokio::select! {
+            Some(control) = self.controls.recv() => Action::Control(control),
+            alarm = self.clock.next() => Action::Alarm(alarm),
+            Some(outcome) = self.pending.next() => Action::Finish(outcome),
+            () = self.inbox.take(&mut self.batch, BATCH), if is_writable => Action::Deliver,
+            action = carry(&mut self.transport, may_ask) => action,
+        }
+    }
+
+    async fn apply(&mut self, action: Action) -> Verdict {
+        match action {
+            Action::Receive(frame) => self.receive(frame)?,
+            Action::Deliver => self.deliver(),
+            Action::Finish(outcome) => self.finish(outcome)?,
+            Action::Control(control) => self.heed(control)?,
+            Action::Alarm(alarm) => self.wake(alarm)?,
+            Action::Flushed => self.clock.stall(None),
+            Action::Close(disconnect) => return Err(Ending::Disconnected(disconnect)),
+            Action::Leave => return Err(Ending::Left),
+        }
+        self.perform().await
+    }
+
+    fn receive(&mut self, frame: Frame) -> Verdict {
+        self.metrics.received(frame.bytes().len());
+        match self.protocol.decode(frame) {
+            Ok(decoded) => decoded.into_iter().for_each(|decoded| self.take(decoded)),
+            Err(error) => {
+                let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
+                self.outputs.events.push(Event::Failed { request: None, failure });
+                return Err(Ending::Disconnected(error.disconnect()));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, decoded: Decoded) {
+        match decoded {
+            Decoded::Request(request) => {
+                self.session.handle(request, unix_seconds(), &mut self.outputs);
+            }
+            Decoded::Refused { id, failure } => {
+                self.outputs.events.push(Event::Failed { request: id, failure });
+            }
+        }
+    }
+
+    fn deliver(&mut self) {
+        let (session, outputs) = (&mut self.session, &mut self.outputs);
+        for delivery in self.batch.drain(..) {
+            match delivery {
+                Delivery::Joined { join, outcome } => session.joined(join, outcome, outputs),
+                Delivery::Publication { join, envelope } => {
+                    session.deliver(join, envelope, outputs);
+                }
+                Delivery::Gap { join, gap } => session.gap(join, gap, outputs),
+                Delivery::Lagged { join } => {
+                    metrics::lagged();
+                    session.lagged(join, outputs);
+                }
+            }
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome) -> Verdict {
+        match outcome {
+            Outcome::Published { request, took, verdict } => {
+                self.metrics.published(took, &verdict);
+                self.outputs.events.push(outcome::published(request, verdict));
+            }
+            Outcome::Read { request, page } => {
+                self.outputs.events.push(outcome::read(request, page));
+            }
+            Outcome::Saved(Ok(Saved::Done)) => {}
+            Outcome::Saved(Ok(Saved::Fenced)) => {
+                self.is_fenced = true;
+                return Err(Ending::Disconnected(Disconnect::Moved));
+            }
+            Outcome::Saved(Err(error)) => {
+                tracing::debug!(%error, "cannot save a session; trying again");
+                self.clock.save_later();
+            }
+        }
+        Ok(())
+    }
+
+    fn heed(&mut self, control: Control) -> Verdict {
+        match control {
+            Control::LetGo(generation) if generation > self.owned.generation => {
+                self.is_fenced = true;
+                Err(Ending::Disconnected(Disconnect::Moved))
+            }
+            Control::LetGo(_) => Ok(()),
+            Control::Move { after, window } => {
+                let token = self.shared.resume_token(&self.owned);
+                self.outputs.events.push(Event::Reconnect { after, window, token });
+                self.clock.leave_in(after + window);
+                Ok(())
+            }
+            Control::Close(disconnect) => Err(Ending::Disconnected(disconnect)),
+        }
+    }
+
+    fn wake(&mut self, alarm: Alarm) -> Verdict {
+        match alarm {
+            Alarm::Ping => self.ping(),
+            Alarm::Save => {
+                self.save();
+                Ok(())
+            }
+            Alarm::Touch => {
+                self.touch();
+                Ok(())
+            }
+            Alarm::Expiring => {
+                if let Some(at) = self.session.identity().expires_at {
+                    self.outputs.events.push(Event::Expiring { at });
+                }
+                Ok(())
+            }
+            Alarm::Expired => Err(Ending::Disconnected(Disconnect::TokenExpired)),
+            Alarm::Stalled => Err(Ending::Disconnected(Disconnect::Slow)),
+            Alarm::WindowPassed => Err(Ending::Disconnected(Disconnect::Draining)),
+        }
+    }
+
+    fn ping(&mut self) -> Verdict {
+        let silence = self.transport.last_heard().elapsed();
+        if silence >= 2 * self.shared.config.ping_interval {
+            return Err(Ending::Disconnected(Disconnect::PingTimeout));
+        }
+        self.transport.ping();
+        Ok(())
+    }
+
+    fn queue_events(&mut self) -> Verdict {
+        self.outputs.events.retain(|event| !is_unwanted_reply(event));
+        if self.outputs.events.is_empty() {
+            return Ok(());
+        }
+        let mut frames = Vec::new();
+        self.protocol.encode(&self.outputs.events, FRAME_BYTES, &mut frames);
+        self.metrics.sent(&self.outputs.events, &frames);
+        self.outputs.events.clear();
+        self.transport.queue(&frames).map_err(|_| Ending::Left)?;
+        if self.transport.unsent() >= MOST_UNSENT {
+            self.clock.stall(Some(self.shared.config.write_timeout));
+        }
+        Ok(())
+    }
+}
+
+/// Reads and writes, or only writes when the client is not to be asked anything now.
+async fn carry<T: Transport>(transport: &mut T, may_ask: bool) -> Action {
+    if !may_ask {
+        if transport.unsent() == 0 {
+            return std::future::pending().await;
+        }
+        return match transport.flush().await {
+            Ok(()) => Action::Flushed,
+            Err(_) => Action::Leave,
+        };
+    }
+    match transport.receive().await {
+        Ok(Some(frame)) => Action::Receive(frame),
+        Ok(None) => Action::Leave,
+        Err(error) => broken(&error),
+    }
+}
+
+fn broken(error: &TransportError) -> Action {
+    tracing::debug!(%error, "connection broke");
+    error.disconnect().map_or(Action::Leave, Action::Close)
+}
+
+/// Replies to a request that asked for none. Refusals are sent all the same.
+fn is_unwanted_reply(event: &Event) -> bool {
+    let request = match event {
+        Event::Published { request, .. }
+        | Event::Pong { request }
+        | Event::Refreshed { request, .. }
+        | Event::Unsubscribed { request: Some(request), .. } => *request,
+        _ => return false,
+    };
+    request == RequestId::default()
+}

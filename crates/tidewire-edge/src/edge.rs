@@ -1,0 +1,143 @@
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use tidewire_auth::{ResumeClaims, Sealer, Verifier};
+use tidewire_broker::Notice;
+use tidewire_model::{ConnectionId, Tenant};
+use tidewire_node::{Node, OwnedSession};
+use tidewire_protocol::Descriptor;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::drain::Phase;
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::{EdgeConfig, listener, router};
+
+/// The network face of a node: a cheap handle on its connections.
+#[derive(Clone)]
+pub struct Edge(pub(crate) Arc<Shared>);
+
+/// What an edge is built from.
+pub struct Parts {
+    pub node: Node,
+    pub verifier: Arc<Verifier>,
+    pub sealer: Arc<Sealer>,
+    /// The protocols on offer; a client that asks for none gets the first.
+    pub protocols: Vec<Descriptor>,
+    /// Every connection runs on it; whoever made it waits for it.
+    pub tracker: TaskTracker,
+}
+
+pub(crate) struct Shared {
+    pub(crate) config: EdgeConfig,
+    pub(crate) node: Node,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) sealer: Arc<Sealer>,
+    pub(crate) protocols: Vec<Descriptor>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) registry: Registry,
+    pub(crate) phase: tokio::sync::watch::Sender<Phase>,
+    /// One permit per connection that may still come.
+    pub(crate) room: Arc<Semaphore>,
+    pub(crate) metrics: Metrics,
+    next_connection: AtomicU64,
+}
+
+/// How long a resume token can be used. The session itself ends earlier: a while after its
+/// connection.
+const RESUME_TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+impl Edge {
+    pub fn new(config: EdgeConfig, parts: Parts) -> Self {
+        let Parts { node, verifier, sealer, protocols, tracker } = parts;
+        let room = Arc::new(Semaphore::new(config.max_connections));
+        let metrics = Metrics::new(config.tenant_metrics, &verifier);
+        Self(Arc::new(Shared {
+            config,
+            node,
+            verifier,
+            sealer,
+            protocols,
+            tracker,
+            registry: Registry::default(),
+            phase: tokio::sync::watch::Sender::new(Phase::Serving),
+            room,
+            metrics,
+            next_connection: AtomicU64::new(1),
+        }))
+    }
+
+    /// The routes for clients and for servers with an API key.
+    pub fn router(&self) -> Router {
+        router::router(self.clone())
+    }
+
+    /// Accepts connections for `router` until `stop`.
+    pub async fn serve(&self, listener: TcpListener, router: Router, stop: CancellationToken) {
+        listener::serve(&self.0.tracker, listener, router, stop).await;
+    }
+
+    /// Lets go of sessions that have moved elsewhere, as other nodes say so, until `stop`.
+    pub async fn follow_notices(
+        &self,
+        mut notices: mpsc::Receiver<Notice>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let notice = tokio::select! {
+                () = stop.cancelled() => return,
+                notice = notices.recv() => notice,
+            };
+            let Some(Notice::SessionMoved { tenant, session, generation }) = notice else { return };
+            self.0.registry.let_go(&tenant, session, generation);
+        }
+    }
+
+    /// Connections with a session, now.
+    pub fn connections(&self) -> usize {
+        self.0.registry.len()
+    }
+}
+
+impl Shared {
+    pub(crate) fn next_connection(&self) -> ConnectionId {
+        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Seals a token that opens `session` again.
+    pub(crate) fn resume_token(&self, session: &OwnedSession) -> String {
+        let issued_at = unix_seconds();
+        self.sealer.seal(&ResumeClaims {
+            tenant: session.key.tenant.clone(),
+            session: session.key.session,
+            generation: session.generation,
+            issued_at,
+            expires_at: issued_at + RESUME_TOKEN_SECONDS,
+        })
+    }
+}
+
+/// Seconds since the Unix epoch, for judging credentials.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The tenant a path names, if it names one.
+pub(crate) type PathTenant = Option<Tenant>;

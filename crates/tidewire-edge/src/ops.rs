@@ -1,0 +1,77 @@
+//! What operators and their machines ask a node.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Serialize;
+use tidewire_model::{NodeId, Tenant};
+use tidewire_node::placement;
+use tidewire_store::NodeLease;
+
+use crate::Edge;
+
+/// Renders the metrics in Prometheus' text format.
+pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// The routes for operators: keep them off the open network.
+///
+/// - `GET /metrics`: Prometheus text format
+/// - `GET /healthz`: 200 as long as the process answers; for liveness
+/// - `GET /readyz`: 200 when the node takes clients, else 503 and why
+/// - `GET /nodes`: the live nodes
+/// - `GET /placement/{tenant}`: the nodes a tenant maps to, best first
+pub fn ops_router(edge: Edge, render: Render) -> Router {
+    Router::new()
+        .route("/metrics", get(move || async move { metrics(&render) }))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/nodes", get(nodes))
+        .route("/placement/{tenant}", get(place))
+        .with_state(edge)
+}
+
+fn metrics(render: &Render) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], render()).into_response()
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+}
+
+async fn ready(State(edge): State<Edge>) -> (StatusCode, Json<Readiness>) {
+    let mut reasons = edge.0.node.ailments().await;
+    if edge.is_draining() {
+        reasons.insert(0, "the node is draining".into());
+    }
+    let ready = reasons.is_empty();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Readiness { ready, reasons }))
+}
+
+async fn nodes(State(edge): State<Edge>) -> Json<Vec<NodeLease>> {
+    Json(edge.0.node.members())
+}
+
+#[derive(Serialize)]
+struct Placement {
+    tenant: Tenant,
+    /// Best first.
+    nodes: Vec<NodeId>,
+}
+
+async fn place(
+    State(edge): State<Edge>,
+    Path(tenant): Path<String>,
+) -> Result<Json<Placement>, (StatusCode, String)> {
+    let tenant =
+        Tenant::parse(&tenant).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+    let nodes = placement(&tenant, &edge.0.node.members());
+    Ok(Json(Placement { tenant, nodes }))
+}

@@ -1,0 +1,29 @@
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderValue, Request, Response, header};
+use axum::middleware::{Next, from_fn};
+use axum::routing::{any, post};
+
+use crate::{Edge, api, upgrade};
+
+/// Bytes of a request body; a batch holds up to a thousand publications.
+const BODY_BYTES: usize = 4 << 20;
+
+pub(crate) fn router(edge: Edge) -> Router {
+    Router::new()
+        .route("/v1/ws", any(upgrade::without_tenant))
+        .route("/v1/{tenant}/ws", any(upgrade::with_tenant))
+        .route("/v1/{tenant}/channels/{channel}/publications", post(api::publish))
+        .route("/v1/{tenant}/publications", post(api::publish_batch))
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(from_fn(no_store))
+        .with_state(edge)
+}
+
+/// Nothing here may be kept by a cache between us and the client.
+async fn no_store(request: Request<axum::body::Body>, next: Next) -> Response<axum::body::Body> {
+    let mut response = next.run(request).await;
+    let value = HeaderValue::from_static("no-store");
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(value);
+    response
+}

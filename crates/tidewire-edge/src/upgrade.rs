@@ -1,0 +1,113 @@
+//! From an HTTP request to a connection.
+
+use axum::body::Body;
+use axum::extract::{Extension, Path, Request, State};
+use axum::http::{HeaderValue, Response, StatusCode, header};
+use tidewire_model::Tenant;
+use tidewire_protocol::Descriptor;
+use tidewire_transport::{Limits, Upgrade};
+use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::drain::Phase;
+use crate::edge::{PathTenant, Peer};
+use crate::handshake::Handshake;
+use crate::{Edge, connection, metrics};
+
+pub(crate) async fn without_tenant(
+    State(edge): State<Edge>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response<Body> {
+    respond(&edge, None, peer, request)
+}
+
+/// A name that can be no tenant's is told apart from one that is not a tenant's only by the
+/// verdict on the credential, which is the same.
+pub(crate) async fn with_tenant(
+    State(edge): State<Edge>,
+    Path(tenant): Path<String>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response<Body> {
+    match Tenant::parse(&tenant) {
+        Ok(tenant) => respond(&edge, Some(tenant), peer, request),
+        Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
+    }
+}
+
+fn respond(edge: &Edge, tenant: PathTenant, peer: Peer, mut request: Request) -> Response<Body> {
+    if let Some(origin) = foreign_origin(edge, &request) {
+        tracing::info!(?origin, "connection refused: its origin is not allowed");
+        metrics::rejected("origin");
+        return refuse(StatusCode::FORBIDDEN, "this origin may not connect".into());
+    }
+    if *edge.0.phase.borrow() >= Phase::Refusing {
+        metrics::rejected("draining");
+        return come_back("the node is leaving; another takes you", "0");
+    }
+    let Ok(room) = edge.0.room.clone().try_acquire_owned() else {
+        metrics::rejected("node_limit");
+        return come_back("the node has as many connections as it may", "2");
+    };
+    let offered: Vec<_> = edge.0.protocols.iter().map(|protocol| protocol.subprotocol).collect();
+    match tidewire_transport::upgrade(&mut request, &offered) {
+        Ok(upgrade) => accept(edge, tenant, peer, (upgrade, room)),
+        Err(error) => {
+            metrics::rejected("protocol");
+            error.response().map(Body::from)
+        }
+    }
+}
+
+/// Answers 101, and runs the connection once that has been sent.
+fn accept(
+    edge: &Edge,
+    tenant: PathTenant,
+    peer: Peer,
+    (upgrade, room): (Upgrade, OwnedSemaphorePermit),
+) -> Response<Body> {
+    let Upgrade { response, subprotocol, upgrading } = upgrade;
+    let protocol = descriptor(edge, subprotocol);
+    let limits = Limits { message_bytes: edge.0.config.max_message_bytes, ..Limits::default() };
+    let shared = edge.0.clone();
+    edge.0.tracker.spawn(async move {
+        let _room = room;
+        let transport = match upgrading.websocket::<TcpStream>(limits).await {
+            Ok(transport) => transport,
+            Err(error) => return tracing::debug!(%error, "upgrade failed"),
+        };
+        let handshake = Handshake { tenant, peer, protocol };
+        connection::run(shared, transport, handshake).await;
+    });
+    response.map(|()| Body::empty())
+}
+
+fn descriptor(edge: &Edge, subprotocol: &str) -> Descriptor {
+    let mut protocols = edge.0.protocols.iter();
+    let chosen = protocols.find(|protocol| protocol.subprotocol == subprotocol);
+    *chosen.expect("the upgrade chose from what was offered")
+}
+
+/// The request's origin, if it has one that is not on the list.
+fn foreign_origin(edge: &Edge, request: &Request) -> Option<HeaderValue> {
+    let allowed = &edge.0.config.allowed_origins;
+    let origin = request.headers().get(header::ORIGIN)?;
+    let is_allowed =
+        allowed.is_empty() || allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
+    (!is_allowed).then(|| origin.clone())
+}
+
+fn refuse(status: StatusCode, message: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(message));
+    *response.status_mut() = status;
+    response
+}
+
+fn come_back(message: &'static str, seconds: &'static str) -> Response<Body> {
+    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, message.into());
+    let headers = response.headers_mut();
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
