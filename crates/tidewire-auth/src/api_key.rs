@@ -43,7 +43,11 @@ pub struct ApiKey {
 }
 
 impl ApiKey {
-    /// Keeps the hash of `secret`, which has at least [`MIN_SECRET_BYTES`].
+    /// The longest secret, in bytes.
+    pub const MAX_SECRET_BYTES: usize = 256;
+
+    /// Keeps the hash of `secret`, which has from [`MIN_SECRET_BYTES`] to
+    /// [`MAX_SECRET_BYTES`](Self::MAX_SECRET_BYTES).
     pub fn from_secret(
         id: ApiKeyId,
         secret: &str,
@@ -51,6 +55,9 @@ impl ApiKey {
     ) -> Result<Self, InvalidApiKey> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(InvalidApiKey::ShortSecret { bytes: secret.len() });
+        }
+        if secret.len() > Self::MAX_SECRET_BYTES {
+            return Err(InvalidApiKey::LongSecret { bytes: secret.len() });
         }
         Ok(Self { id, hash: sha256(secret.as_bytes()), permissions })
     }
@@ -115,6 +122,8 @@ pub enum InvalidApiKey {
     Id,
     #[error("api key secret has {bytes} bytes, at least {MIN_SECRET_BYTES} are needed")]
     ShortSecret { bytes: usize },
+    #[error("api key secret has {bytes} bytes, at most {} are allowed", ApiKey::MAX_SECRET_BYTES)]
+    LongSecret { bytes: usize },
     #[error("api key hash is not 64 hexadecimal digits")]
     Hash,
 }

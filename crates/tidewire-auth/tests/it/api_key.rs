@@ -56,11 +56,25 @@ fn whatever_is_wrong_with_a_key_looks_the_same() {
 }
 
 #[test]
+fn a_header_over_512_bytes_is_not_hashed_even_if_it_would_match() {
+    const HASH: &str = "5130b33e6b87fbf5316ed9049e98924eb110800bcbaaad8050f642fba6df37c9";
+    let key = ApiKey::from_sha256(id("server"), HASH, permissions()).expect("key");
+    let keys = TenantKeys { api_keys: vec![key], ..tenant_keys("acme", vec![]) };
+    let verifier = Verifier::new(KeyRing::new([keys]).expect("ring"));
+
+    let result = verifier.verify_api_key(&format!("server.{}", "x".repeat(600)), &tenant("acme"));
+
+    assert_eq!(result, Err(ApiKeyRefused));
+}
+
+#[test]
 fn keys_that_are_weak_or_malformed_are_refused() {
+    let long = ApiKey::from_secret(id("server"), &"x".repeat(257), permissions());
     let short = ApiKey::from_secret(id("server"), &SECRET[1..], permissions());
     let bad_hash = ApiKey::from_sha256(id("server"), "+f", permissions());
 
     assert_eq!(short.map(drop), Err(InvalidApiKey::ShortSecret { bytes: 31 }));
+    assert_eq!(long.map(drop), Err(InvalidApiKey::LongSecret { bytes: 257 }));
     assert_eq!(bad_hash.map(drop), Err(InvalidApiKey::Hash));
     for text in ["", "a.b", "a b", "ä", &"x".repeat(65)] {
         assert_eq!(ApiKeyId::parse(text), Err(InvalidApiKey::Id), "{text:?}");

@@ -51,7 +51,7 @@ pub struct ApiKey {
     /// The part of the key before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_` and `-`.
     /// It may appear in logs.
     pub id: String,
-    /// The part after the dot, at least 32 bytes.
+    /// The part after the dot, 32 to 256 bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
     /// File that holds `secret`.
