@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewire_model::{Channel, Encoding, Envelope, Epoch, Event, Publication};
+use tidewire_model::{Channel, Encoding, Envelope, Epoch, Event, Publication, RequestId};
 use tidewire_protocol::Frame;
 
 use crate::assembly::{Assembly, Framing};
@@ -40,10 +40,22 @@ pub(crate) fn encode<W: EventWriter>(events: &[Event], soft_limit: usize, frames
         return;
     }
     let mut assembly = Assembly::new(W::FRAMING, soft_limit, frames);
-    for event in events {
+    for event in events.iter().filter(|event| !is_unwanted(event)) {
         W::push_event(&mut assembly, event);
     }
     assembly.finish();
+}
+
+/// Whether an event is nothing but the reply to a command that asked for none. What it changed
+/// (a subscription, the connection itself) is told all the same, without an id.
+fn is_unwanted(event: &Event) -> bool {
+    match event {
+        Event::Published { request, .. }
+        | Event::History { request, .. }
+        | Event::Pong { request }
+        | Event::Refreshed { request, .. } => *request == RequestId(0),
+        _ => false,
+    }
 }
 
 /// Appends publications of one channel as batches: as many as they have epochs, or more where the

@@ -143,11 +143,8 @@ fn push_publication(out: &mut Vec<u8>, publication: &Publication) {
 }
 
 fn push_history(out: &mut Vec<u8>, RequestId(id): RequestId, page: &HistoryPage) {
-    out.push(b'{');
-    if id != 0 {
-        write!(out, r#""id":{id},"#).expect("writing to memory does not fail");
-    }
-    out.extend_from_slice(br#""history":{"publications":["#);
+    write!(out, r#"{{"id":{id},"history":{{"publications":["#)
+        .expect("writing to memory does not fail");
     for (index, publication) in page.publications.iter().enumerate() {
         let separator = if index == 0 { "" } else { "," };
         let epoch = publication.position.epoch;

@@ -7,10 +7,10 @@ use tidewire_model::{
     Connected, Disconnect, ErrorCode, Event, Failure, Gap, GapReason, HistoryPage, NodeId, Payload,
     Position, Recovery, RequestId, SessionId, Subscribed,
 };
-use tidewire_protocol_native::PROTOBUF;
 use tidewire_protocol_native::client::{
     Closing, Codec, Received, ReceivedPage, Refusal, ServerEvent,
 };
+use tidewire_protocol_native::{JSON, PROTOBUF};
 
 use crate::samples::{
     EPOCH, LATER_EPOCH, at, binary_frame, channel, encode, encode_json, epoch, json_payload,
@@ -38,10 +38,10 @@ fn connected() -> Row {
             *b"\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f",
         ),
         resume_token: "sealed".into(),
-        resume_window: Duration::from_secs(120),
+        resume_window: Duration::from_mins(2),
         resumed: true,
         node: NodeId::parse("node-1").unwrap(),
-        ping_interval: Duration::from_millis(25_000),
+        ping_interval: Duration::from_secs(25),
         expires_at: Some(1_790_000_000),
     };
     Row {
@@ -292,19 +292,11 @@ fn failures() -> Vec<Row> {
     let denied = Failure::new(ErrorCode::PermissionDenied, "no permission to publish here");
     let busy =
         Failure::new(ErrorCode::Overloaded, "slow down").retry_after(Duration::from_millis(250));
-    let heard_denied = Refusal {
-        code: 1100,
-        name: "permission_denied".into(),
-        message: "no permission to publish here".into(),
-        retryable: false,
-        retry_after: None,
-    };
+    let heard_denied = refusal(1100, "permission_denied", "no permission to publish here");
     let heard_busy = Refusal {
-        code: 2002,
-        name: "overloaded".into(),
-        message: "slow down".into(),
         retryable: true,
         retry_after: Some(Duration::from_millis(250)),
+        ..refusal(2002, "overloaded", "slow down")
     };
     let json_denied = r#"{"code":1100,"name":"permission_denied","message":"no permission to publish here","retryable":false}"#;
     let wire_denied =
@@ -351,6 +343,11 @@ fn failures() -> Vec<Row> {
             },
         },
     ]
+}
+
+fn refusal(code: u16, name: &str, message: &str) -> Refusal {
+    let (name, message) = (name.into(), message.into());
+    Refusal { code, name, message, retryable: false, retry_after: None }
 }
 
 fn partings() -> Vec<Row> {
@@ -434,6 +431,36 @@ fn no_events_make_no_frame() {
 }
 
 #[test]
+fn a_command_without_an_id_gets_no_reply_unless_it_changed_something_or_failed() {
+    let zero = RequestId(0);
+    let page = HistoryPage { publications: vec![], top: at(0), next: None };
+    let failure = Failure::new(ErrorCode::Timeout, "x");
+    let replies = [
+        Event::Pong { request: zero },
+        Event::Published { request: zero, position: at(1), duplicate: false },
+        Event::Refreshed { request: zero, expires_at: None },
+        Event::History { request: zero, page },
+    ];
+    let changes = [
+        Event::Unsubscribed { request: Some(zero), channel: channel("a"), failure: None },
+        Event::Failed { request: Some(zero), failure },
+    ];
+
+    for (codec, descriptor) in [(Codec::Json, JSON), (Codec::Protobuf, PROTOBUF)] {
+        assert_eq!(encode(descriptor, &replies, usize::MAX), []);
+
+        let heard = codec.decode(&encode(descriptor, &changes, usize::MAX)[0]).unwrap();
+        assert!(matches!(
+            &heard[..],
+            [
+                ServerEvent::Unsubscribed { request: None, .. },
+                ServerEvent::Failed { request: None, .. }
+            ]
+        ));
+    }
+}
+
+#[test]
 fn every_code_reaches_the_client_as_what_it_is() {
     for code in ErrorCode::ALL {
         let event = Event::Failed { request: None, failure: Failure::new(code, "x") };
@@ -457,7 +484,7 @@ fn every_code_reaches_the_client_as_what_it_is() {
 fn both(event: &Event) -> [(Codec, Vec<tidewire_protocol::Frame>); 2] {
     let events = std::slice::from_ref(event);
     [
-        (Codec::Json, encode(tidewire_protocol_native::JSON, events, usize::MAX)),
+        (Codec::Json, encode(JSON, events, usize::MAX)),
         (Codec::Protobuf, encode(PROTOBUF, events, usize::MAX)),
     ]
 }

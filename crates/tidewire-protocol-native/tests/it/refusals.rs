@@ -11,9 +11,9 @@ const ID: Option<RequestId> = Some(RequestId(3));
 
 #[track_caller]
 fn refusal(decoded: Result<Vec<Decoded>, ProtocolError>) -> (Option<RequestId>, ErrorCode, String) {
-    match decoded.as_deref() {
-        Ok([Decoded::Refused { id, failure }]) => (*id, failure.code, failure.message.to_string()),
-        _ => panic!("not one refusal: {decoded:?}"),
+    match decoded.unwrap().as_slice() {
+        [Decoded::Refused { id, failure }] => (*id, failure.code, failure.message.to_string()),
+        other => panic!("not one refusal: {other:?}"),
     }
 }
 
