@@ -59,19 +59,19 @@ pub struct Node {
 pub struct Server {
     /// IP address and port on which clients connect; `[::]:8000` for every interface.
     pub listen: String,
-    /// Most connections at once; further ones are refused until some leave. The process needs about
-    /// as many file descriptors.
+    /// Most connections at once; further ones are refused with 503 until some leave. The process
+    /// needs about as many file descriptors.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: u32,
     /// Longest message a client may send, in bytes after decompression. A longer one ends its
     /// connection.
     #[schemars(range(min = 16_384, max = 524_288))]
     pub max_message_bytes: u32,
-    /// Time within which a new connection must have shaken hands and sent its first command.
+    /// Time from the end of the HTTP handshake to a verified `connect`.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
     pub connect_timeout: Period,
-    /// How long a client may be silent before it is pinged. Keep it well below the idle timeout of
-    /// every proxy in between.
+    /// How often a client is pinged; silence of twice this long ends its connection. Keep it well
+    /// below the idle timeout of every proxy in between.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
     pub ping_interval: Period,
     /// Time within which a client must take what is written to it, or its connection is ended.
@@ -250,14 +250,15 @@ impl Default for Session {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drain {
-    /// Time between not being ready any more and asking the first client to leave, so that load
-    /// balancers have stopped sending new ones.
+    /// How long a node that is no longer ready goes on taking connections before it asks the first
+    /// client to leave, because load balancers lag.
     #[schemars(extend("x-min" = "0s", "x-max" = "5m"))]
     pub announce: Period,
     /// Clients asked to leave each second.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub rate: u32,
-    /// Span over which those asked to leave spread their return, chosen by each at random.
+    /// How long a client that was asked to leave is still served here, so that it can connect
+    /// elsewhere first.
     #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
     pub window: Period,
     /// When what is left is cut and the process ends, counted from the signal. Kubernetes' grace
