@@ -138,10 +138,11 @@ impl LinkTask {
         let data = self.connections().data_connects();
         let control = self.connections().control_connects();
         let state = &mut self.state;
-        let reconnects = data.saturating_sub(state.data_connects.max(1))
-            + control.saturating_sub(state.control_connects.max(1));
-        self.metrics.reconnects.increment(reconnects);
-        if data != state.data_connects {
+        // The first time is no reconnect: what was wanted before it is expected late already.
+        let data_reconnects = data.saturating_sub(state.data_connects.max(1));
+        let control_reconnects = control.saturating_sub(state.control_connects.max(1));
+        self.metrics.reconnects.increment(data_reconnects + control_reconnects);
+        if data_reconnects > 0 {
             let mut interest = self.link.interest.lock();
             if !interest.is_empty() {
                 // Not at once: the subscriptions of the new connection must be in force before the

@@ -65,6 +65,16 @@ async fn a_nats_server_comes_back_on_the_same_port() {
 }
 
 #[tokio::test]
+async fn a_server_can_be_started_later_on_a_port_chosen_before() {
+    let port = free_port();
+
+    let redis = RedisServer::on_port(port).await;
+
+    assert_eq!(redis.address().port(), port);
+    assert_eq!(ask(redis.address(), "PING").await.as_deref(), Some("+PONG"));
+}
+
+#[tokio::test]
 async fn dropping_a_server_ends_its_process() {
     let nats = NatsServer::start().await;
     let address = nats.address();
