@@ -1,1 +1,22 @@
-//! To be written.
+//! A client of the native protocol.
+//!
+//! Two layers: a [`Connection`] is commands out and events in, on one WebSocket; a [`Client`] keeps a
+//! session over many of them. It comes back after a loss, moves when a node asks it to, resumes
+//! every channel where it left off and publishes again, under the same id, what was not
+//! acknowledged, so that an application sees each publication once and in order.
+//!
+//! Nothing here spawns a task: whoever calls [`Client::next`] drives it.
+
+mod backoff;
+mod client;
+mod connection;
+mod options;
+mod seen;
+
+pub use client::{Client, ClientError, Happening};
+pub use connection::{Connection, Lost, OpenError};
+pub use options::Options;
+pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since};
+pub use tidewire_protocol_native::client::{
+    Closing, Codec, Received, ReceivedPage, Refusal, ServerEvent,
+};

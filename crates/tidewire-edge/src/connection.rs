@@ -14,9 +14,7 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tidewire_hub::{Inbox, Outbox, outbox};
-use tidewire_model::{
-    Connected, ConnectionId, Delivery, Disconnect, ErrorCode, Event, Failure, RequestId,
-};
+use tidewire_model::{Connected, ConnectionId, Delivery, Disconnect, ErrorCode, Event, Failure};
 use tidewire_node::OwnedSession;
 use tidewire_protocol::{Decoded, Frame, Protocol};
 use tidewire_session::{Outputs, Session};
@@ -317,7 +315,6 @@ impl<T: Transport> Connection<T> {
     }
 
     fn queue_events(&mut self) -> Verdict {
-        self.outputs.events.retain(|event| !is_unwanted_reply(event));
         if self.outputs.events.is_empty() {
             return Ok(());
         }
@@ -354,16 +351,4 @@ async fn carry<T: Transport>(transport: &mut T, may_ask: bool) -> Action {
 fn broken(error: &TransportError) -> Action {
     tracing::debug!(%error, "connection broke");
     error.disconnect().map_or(Action::Leave, Action::Close)
-}
-
-/// Replies to a request that asked for none. Refusals are sent all the same.
-fn is_unwanted_reply(event: &Event) -> bool {
-    let request = match event {
-        Event::Published { request, .. }
-        | Event::Pong { request }
-        | Event::Refreshed { request, .. }
-        | Event::Unsubscribed { request: Some(request), .. } => *request,
-        _ => return false,
-    };
-    request == RequestId::default()
 }

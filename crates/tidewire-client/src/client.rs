@@ -1,0 +1,402 @@
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use tidewire_model::{
+    Channel, Command, Connected, Gap, Payload, Position, PublicationId, Publish, RequestId, Resume,
+    SessionNonce, Since, Subscribed,
+};
+use tidewire_protocol_native::client::{Received, Refusal, ServerEvent};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::Options;
+use crate::backoff::Backoff;
+use crate::connection::{Connection, Lost, OpenError};
+use crate::seen::Seen;
+
+/// A session that outlives its connections.
+pub struct Client {
+    options: Options,
+    connection: Option<Connection>,
+    /// Which of the addresses is next.
+    attempt: usize,
+    resume: Option<ResumeState>,
+    backoff: Backoff,
+    channels: HashMap<Channel, Followed>,
+    /// Published and not acknowledged, oldest first.
+    unacknowledged: VecDeque<Unacknowledged>,
+    next_id: u64,
+    id_prefix: String,
+    move_at: Option<Instant>,
+    /// When to publish again what was refused as retryable.
+    retry_at: Option<Instant>,
+    happenings: VecDeque<Happening>,
+}
+
+struct ResumeState {
+    token: String,
+    nonce: SessionNonce,
+}
+
+/// A channel the application wants.
+struct Followed {
+    since: Since,
+    position: Option<Position>,
+    seen: Seen,
+}
+
+struct Unacknowledged {
+    publish: Publish,
+    request: Option<RequestId>,
+}
+
+/// What happens to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// It is connected; `resumed` says whether its session went on.
+    Connected {
+        node: String,
+        resumed: bool,
+    },
+    Subscribed(Subscribed),
+    Publication {
+        channel: Channel,
+        publication: Received,
+    },
+    Gap {
+        channel: Channel,
+        gap: Gap,
+    },
+    /// The publication of this id is kept at this position.
+    Published {
+        id: PublicationId,
+        position: Position,
+        duplicate: bool,
+    },
+    /// The publication of this id was refused for good.
+    Rejected {
+        id: PublicationId,
+        refusal: Refusal,
+    },
+    /// A command was refused, or the server ended a subscription.
+    Refused {
+        channel: Option<Channel>,
+        refusal: Refusal,
+    },
+    /// The connection is gone; the client is coming back.
+    Lost {
+        reason: String,
+    },
+}
+
+/// Why a client cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Lost(#[from] Lost),
+}
+
+/// How long to wait before repeating what was refused as retryable.
+const RETRY: Duration = Duration::from_millis(100);
+
+impl Client {
+    /// Connects. Fails at the first attempt that fails; later losses are made good.
+    pub async fn connect(options: Options) -> Result<Self, ClientError> {
+        let mut client = Self {
+            options,
+            connection: None,
+            attempt: 0,
+            resume: None,
+            backoff: Backoff::default(),
+            channels: HashMap::new(),
+            unacknowledged: VecDeque::new(),
+            next_id: 0,
+            id_prefix: random_prefix(),
+            move_at: None,
+            retry_at: None,
+            happenings: VecDeque::new(),
+        };
+        client.open().await?;
+        Ok(client)
+    }
+
+    /// Wants a channel's publications, from now on and over every loss.
+    pub fn subscribe(&mut self, channel: Channel, since: Since) {
+        let position = match since {
+            Since::Position(position) => Some(position),
+            Since::Now | Since::Last(_) => None,
+        };
+        let followed = Followed { since, position, seen: Seen::default() };
+        if self.channels.insert(channel.clone(), followed).is_none() {
+            self.send(Command::Subscribe { channel, since });
+        }
+    }
+
+    /// Publishes, and goes on publishing under the same id until it is acknowledged or refused for
+    /// good. Publications to one channel are kept in the order of these calls, over losses too; one
+    /// that is refused as retryable may fall behind those after it.
+    pub fn publish(&mut self, channel: Channel, payload: Payload) -> PublicationId {
+        self.next_id += 1;
+        let id = format!("{}-{}", self.id_prefix, self.next_id);
+        let id = PublicationId::parse(&id).expect("hexadecimal digits and a number");
+        let publish = Publish { channel, id: Some(id.clone()), payload };
+        let request = self.send(Command::Publish(publish.clone()));
+        self.unacknowledged.push_back(Unacknowledged { publish, request });
+        id
+    }
+
+    /// Publications that have not been acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.unacknowledged.len()
+    }
+
+    /// How far a channel has been read.
+    pub fn position(&self, channel: &Channel) -> Option<Position> {
+        self.channels.get(channel)?.position
+    }
+
+    /// Waits for the next thing to happen, and does all that is to be done meanwhile: writes,
+    /// comes back after a loss, moves when asked.
+    ///
+    /// Cancel-safe. An error means that the client will not be let in again as it is.
+    pub async fn next(&mut self) -> Result<Happening, ClientError> {
+        loop {
+            if let Some(happening) = self.happenings.pop_front() {
+                return Ok(happening);
+            }
+            let Some(connection) = &mut self.connection else {
+                self.come_back().await?;
+                continue;
+            };
+            let (move_at, retry_at) = (self.move_at, self.retry_at);
+            tokio::select! {
+                event = connection.next() => match event {
+                    Ok(event) => self.take(event),
+                    Err(lost) if lost.invites_back() => self.lose(&lost),
+                    Err(lost) => return Err(lost.into()),
+                },
+                () = reached(move_at) => self.go_elsewhere().await?,
+                () = reached(retry_at) => self.retry(),
+            }
+        }
+    }
+
+    /// Cuts the connection without a goodbye, as a broken network does; the client comes back.
+    pub fn cut(&mut self) {
+        self.connection = None;
+        self.move_at = None;
+        self.retry_at = None;
+    }
+
+    /// Says goodbye.
+    pub async fn close(mut self) {
+        if let Some(connection) = self.connection.take() {
+            connection.close().await;
+        }
+    }
+
+    /// `None` without a connection: it is sent when there is one.
+    fn send(&mut self, command: Command) -> Option<RequestId> {
+        self.connection.as_mut()?.send(command).ok()
+    }
+
+    fn lose(&mut self, lost: &Lost) {
+        self.cut();
+        self.attempt += 1;
+        self.happenings.push_back(Happening::Lost { reason: lost.to_string() });
+    }
+
+    async fn come_back(&mut self) -> Result<(), ClientError> {
+        sleep(self.backoff.next()).await;
+        match self.open().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_transient() => {
+                self.attempt += 1;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens the new connection before it lets go of the old one.
+    async fn go_elsewhere(&mut self) -> Result<(), ClientError> {
+        self.attempt += 1;
+        match self.open().await {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_transient() => {
+                self.move_at = Some(Instant::now() + self.backoff.next());
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn open(&mut self) -> Result<(), OpenError> {
+        let resume = self.resume.as_ref().map(|state| Resume {
+            token: state.token.clone(),
+            nonce: state.nonce,
+            positions: self.positions(),
+        });
+        let (connection, connected) = Connection::open(&self.options, self.attempt, resume).await?;
+        self.connection = Some(connection);
+        self.move_at = None;
+        self.backoff.reset();
+        self.settle_in(connected);
+        Ok(())
+    }
+
+    fn positions(&self) -> Vec<(Channel, Position)> {
+        let position = |(channel, followed): (&Channel, &Followed)| {
+            Some((channel.clone(), followed.position?))
+        };
+        self.channels.iter().filter_map(position).collect()
+    }
+
+    /// Asks for whatever the session does not bring back by itself, then publishes again what was
+    /// not acknowledged, before anything new.
+    fn settle_in(&mut self, connected: Connected) {
+        let token = connected.resume_token;
+        let nonce = SessionNonce::from_bytes(random());
+        self.resume = Some(ResumeState { token, nonce });
+        if !connected.resumed {
+            self.subscribe_again();
+        }
+        let connection = self.connection.as_mut();
+        if let Some(connection) = connection {
+            for waiting in &mut self.unacknowledged {
+                waiting.request = connection.send(Command::Publish(waiting.publish.clone())).ok();
+            }
+        }
+        let (node, resumed) = (connected.node.to_string(), connected.resumed);
+        self.happenings.push_back(Happening::Connected { node, resumed });
+    }
+
+    fn subscribe_again(&mut self) {
+        let wanted: Vec<_> = self
+            .channels
+            .iter()
+            .map(|(channel, followed)| {
+                let since = followed.position.map_or(followed.since, Since::Position);
+                Command::Subscribe { channel: channel.clone(), since }
+            })
+            .collect();
+        for command in wanted {
+            self.send(command);
+        }
+    }
+
+    fn take(&mut self, event: ServerEvent) {
+        match event {
+            ServerEvent::Publications { channel, publications } => {
+                for publication in publications {
+                    self.receive(&channel, publication);
+                }
+            }
+            ServerEvent::Subscribed(subscribed) => {
+                if let Some(followed) = self.channels.get_mut(&subscribed.channel) {
+                    followed.position = Some(subscribed.position);
+                }
+                self.happenings.push_back(Happening::Subscribed(subscribed));
+            }
+            ServerEvent::Gap { channel, gap } => {
+                if let Some(followed) = self.channels.get_mut(&channel) {
+                    followed.position = Some(gap.position);
+                }
+                self.happenings.push_back(Happening::Gap { channel, gap });
+            }
+            ServerEvent::Published { request, position, duplicate } => {
+                self.acknowledge(request, position, duplicate);
+            }
+            ServerEvent::Reconnect { after, token, .. } => {
+                if let Some(state) = &mut self.resume {
+                    state.token = token;
+                }
+                self.move_at = Some(Instant::now() + after);
+            }
+            ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {
+                self.channels.remove(&channel);
+                let channel = Some(channel);
+                self.happenings.push_back(Happening::Refused { channel, refusal });
+            }
+            ServerEvent::Failed { request, refusal } => self.fail(request, refusal),
+            _ => {}
+        }
+    }
+
+    /// Passes a publication on, unless it was passed on before.
+    fn receive(&mut self, channel: &Channel, publication: Received) {
+        let Some(followed) = self.channels.get_mut(channel) else { return };
+        let is_old = followed.position.is_some_and(|position| {
+            position.epoch == publication.position.epoch
+                && publication.position.offset <= position.offset
+        });
+        if is_old {
+            return;
+        }
+        followed.position = Some(publication.position);
+        if publication.id.as_ref().is_none_or(|id| followed.seen.insert(id)) {
+            let channel = channel.clone();
+            self.happenings.push_back(Happening::Publication { channel, publication });
+        }
+    }
+
+    fn acknowledge(&mut self, request: RequestId, position: Position, duplicate: bool) {
+        if let Some(Unacknowledged { publish, .. }) = self.take_unacknowledged(request)
+            && let Some(id) = publish.id
+        {
+            self.happenings.push_back(Happening::Published { id, position, duplicate });
+        }
+    }
+
+    fn take_unacknowledged(&mut self, request: RequestId) -> Option<Unacknowledged> {
+        let index = self.index_of(request)?;
+        self.unacknowledged.remove(index)
+    }
+
+    fn index_of(&self, request: RequestId) -> Option<usize> {
+        self.unacknowledged.iter().position(|waiting| waiting.request == Some(request))
+    }
+
+    fn fail(&mut self, request: Option<RequestId>, refusal: Refusal) {
+        let Some(index) = request.and_then(|request| self.index_of(request)) else {
+            return self.happenings.push_back(Happening::Refused { channel: None, refusal });
+        };
+        if refusal.retryable {
+            self.unacknowledged[index].request = None;
+            let at = Instant::now() + refusal.retry_after.unwrap_or(RETRY);
+            self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
+            return;
+        }
+        let id = self.unacknowledged.remove(index).and_then(|waiting| waiting.publish.id);
+        self.happenings.extend(id.map(|id| Happening::Rejected { id, refusal }));
+    }
+
+    /// Publishes again, in order, what has been refused as retryable.
+    fn retry(&mut self) {
+        self.retry_at = None;
+        let Some(connection) = self.connection.as_mut() else { return };
+        for waiting in self.unacknowledged.iter_mut().filter(|waiting| waiting.request.is_none()) {
+            waiting.request = connection.send(Command::Publish(waiting.publish.clone())).ok();
+        }
+    }
+}
+
+/// Waits until `at`, or for ever if there is no such time.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the system's random source works");
+    bytes
+}
+
+/// Tells this client's publications from those of the same user's other clients.
+fn random_prefix() -> String {
+    format!("{:012x}", u128::from_be_bytes(random()) >> 80)
+}

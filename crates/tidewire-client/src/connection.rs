@@ -1,0 +1,196 @@
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use tidewire_model::{Command, Connect, Connected, Request, RequestId, Resume};
+use tidewire_protocol::ProtocolError;
+use tidewire_protocol_native::client::{Closing, Codec, Refusal, ServerEvent};
+use tidewire_transport::{
+    ClientSocket, CloseCode, ConnectError, Limits, Transport, TransportError, client,
+};
+use tokio::time::timeout;
+
+use crate::Options;
+
+/// One WebSocket to a node, with an identity: commands out, events in.
+pub struct Connection {
+    socket: ClientSocket,
+    codec: Codec,
+    last_request: RequestId,
+    ready: VecDeque<ServerEvent>,
+    closing: Option<Closing>,
+}
+
+/// What a server may send in one frame: more than it ever does.
+const LIMITS: Limits = Limits { message_bytes: 16 << 20, fragments: 64 };
+const GOODBYE: Duration = Duration::from_secs(1);
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Connection {
+    /// Connects to the address of this `attempt`, and takes up the session of `resume` if one is
+    /// given. Takes ten seconds at most. Cancelling it closes what there is.
+    pub async fn open(
+        options: &Options,
+        attempt: usize,
+        resume: Option<Resume>,
+    ) -> Result<(Self, Connected), OpenError> {
+        let opening = async {
+            let mut connection = Self::dial(options, attempt).await?;
+            let connect = Connect { token: Some(options.token.clone()), resume };
+            connection.send(Command::Connect(connect))?;
+            let connected = connection.answer().await?;
+            Ok((connection, connected))
+        };
+        timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(OpenError::Timeout))
+    }
+
+    /// Connects without saying who: for whoever wants to see what a server makes of that.
+    pub async fn dial(options: &Options, attempt: usize) -> Result<Self, OpenError> {
+        let (address, codec) = (options.address(attempt), options.codec);
+        let socket = client::connect(&address, codec.subprotocol(), LIMITS).await?;
+        Ok(Self {
+            socket,
+            codec,
+            last_request: RequestId::default(),
+            ready: VecDeque::new(),
+            closing: None,
+        })
+    }
+
+    /// What the server answers to `connect`.
+    async fn answer(&mut self) -> Result<Connected, OpenError> {
+        loop {
+            match self.next().await? {
+                ServerEvent::Connected(connected) => return Ok(connected),
+                ServerEvent::Failed { refusal, .. } => {
+                    let closing = self.last_word().await;
+                    return Err(OpenError::Refused { refusal, closing });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads on to the server's goodbye.
+    async fn last_word(&mut self) -> Option<Closing> {
+        while self.next().await.is_ok() {}
+        self.closing.clone()
+    }
+
+    /// Queues a command; it is written while [`next`](Self::next) waits.
+    pub fn send(&mut self, command: Command) -> Result<RequestId, Lost> {
+        self.last_request.0 += 1;
+        let id = self.last_request;
+        let frame = self.codec.encode(&Request { id, command });
+        self.socket.queue(&[frame]).map_err(|_| self.lost())?;
+        Ok(id)
+    }
+
+    /// Queues a frame as it is: for whoever wants to see what a server makes of it.
+    pub fn send_raw(&mut self, frame: tidewire_protocol::Frame) -> Result<(), Lost> {
+        self.socket.queue(&[frame]).map_err(|_| self.lost())
+    }
+
+    /// The next event.
+    ///
+    /// Cancel-safe.
+    pub async fn next(&mut self) -> Result<ServerEvent, Lost> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                if let ServerEvent::Closing(closing) = &event {
+                    self.closing = Some(closing.clone());
+                }
+                return Ok(event);
+            }
+            match self.socket.receive().await {
+                Ok(Some(frame)) => self.ready.extend(self.codec.decode(&frame)?),
+                Err(TransportError::Io(error)) => return Err(Lost::Broken(error)),
+                Ok(None) | Err(_) => return Err(self.lost()),
+            }
+        }
+    }
+
+    /// Events that have come already, without waiting.
+    pub fn next_ready(&mut self) -> Option<ServerEvent> {
+        self.ready.pop_front()
+    }
+
+    /// Bytes queued and not yet written.
+    pub fn unsent(&self) -> usize {
+        self.socket.unsent()
+    }
+
+    /// Writes what is queued. Cancel-safe.
+    pub async fn flush(&mut self) -> Result<(), Lost> {
+        self.socket.flush().await.map_err(|_| self.lost())
+    }
+
+    fn lost(&self) -> Lost {
+        let code = self.socket.peer_close().map(|close| close.code.value());
+        Lost::Closed { code, closing: self.closing.clone() }
+    }
+
+    /// Says goodbye: the session waits for its window and is then gone.
+    pub async fn close(mut self) {
+        // A server that does not answer is of no interest any more.
+        drop(self.socket.close(CloseCode::NORMAL, "", GOODBYE).await);
+    }
+}
+
+/// Why a connection could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("server refused the connection: {refusal}")]
+    Refused { refusal: Refusal, closing: Option<Closing> },
+    #[error(transparent)]
+    Lost(#[from] Lost),
+    #[error("server did not answer within ten seconds")]
+    Timeout,
+}
+
+impl OpenError {
+    /// Whether trying again may succeed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect(ConnectError::Refused { status, .. }) => status.is_server_error(),
+            Self::Connect(ConnectError::Url(_) | ConnectError::Subprotocol) => false,
+            Self::Connect(_) | Self::Timeout => true,
+            Self::Refused { closing, .. } => closing.as_ref().is_none_or(|last| last.reconnect),
+            Self::Lost(lost) => lost.invites_back(),
+        }
+    }
+}
+
+/// Why a connection is over.
+#[derive(Debug, thiserror::Error)]
+pub enum Lost {
+    #[error("server closed the connection{}", describe(*.code, .closing.as_ref()))]
+    Closed { code: Option<u16>, closing: Option<Closing> },
+    #[error("connection broke")]
+    Broken(#[source] std::io::Error),
+    #[error("server sent what is not the protocol")]
+    Protocol(#[from] ProtocolError),
+}
+
+impl Lost {
+    /// Whether to come back: yes, unless the server said otherwise.
+    pub fn invites_back(&self) -> bool {
+        match self {
+            Self::Closed { closing: Some(closing), .. } => closing.reconnect,
+            Self::Closed { code, .. } => {
+                code.is_none_or(|code| matches!(code, 1001 | 1005 | 1012 | 1013 | 4500..=4999))
+            }
+            Self::Broken(_) => true,
+            Self::Protocol(_) => false,
+        }
+    }
+}
+
+fn describe(code: Option<u16>, closing: Option<&Closing>) -> String {
+    match (closing, code) {
+        (Some(closing), _) => format!(": {} ({})", closing.name, closing.code),
+        (None, Some(code)) => format!(" with code {code}"),
+        (None, None) => String::new(),
+    }
+}
