@@ -38,8 +38,8 @@ impl RedisConfig {
 pub enum Deployment {
     /// One server.
     Single { url: String },
-    /// A primary named `master` that these sentinels know; its own URL is made of the address they
-    /// give and of the scheme and database of `url`, the first of which may be empty.
+    /// Whatever server these sentinels say is the primary named `master`. What a URL says of
+    /// credentials is for the sentinel itself.
     Sentinel { urls: Vec<String>, master: String, database: i64, tls: bool },
     /// A cluster that these servers belong to.
     Cluster { urls: Vec<String> },

@@ -12,7 +12,7 @@ use tidewire_testkit::services::{RedisServer, free_port};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::redis::{
-    append, command, config, connect, draft, key_of, log, read_since, room, text, without_id,
+    append, command, config, connect, draft, key_of, keys, log, read_since, room, text, without_id,
 };
 
 #[tokio::test]
@@ -71,7 +71,8 @@ async fn who_saw_a_lost_tail_is_set_back_to_where_all_agree() {
     let read = read_since(&log, before[2].position).await;
 
     assert_eq!((read.status, read.base, read.top), (Status::Rewound, 2, 2));
-    assert_eq!(read.base_position().offset, before[1].position.offset);
+    assert_eq!(read.base_position(), before[1].position);
+    assert!(read.incarnation > before[2].position.epoch.incarnation());
 }
 
 #[tokio::test]
@@ -102,6 +103,45 @@ async fn a_numbering_that_was_deleted_begins_anew_without_the_old_publications()
     assert_ne!(after.position.epoch, before[0].position.epoch);
     assert_eq!((after.position.offset, after.duplicate), (1, false));
     assert_eq!(read.publications.len(), 1);
+}
+
+#[tokio::test]
+async fn an_id_is_still_known_when_the_next_bucket_has_begun() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let first = append(&log, &["1"]).await[0];
+
+    for bucket in keys(&server, "tw:*:d:*").await {
+        let (name, number) = bucket.rsplit_once(':').expect("a bucket has a number");
+        let number: u64 = number.parse().expect("a number");
+        command(&server, &["RENAME", &bucket, &format!("{name}:{}", number - 1)]).await;
+    }
+    let again = append(&log, &["1"]).await[0];
+
+    assert_eq!((again.position, again.duplicate), (first.position, true));
+}
+
+#[tokio::test]
+async fn everything_but_the_fence_runs_out_some_day() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let minutes = async |key: &str| {
+        let left = command(&server, &["PTTL", key]).await;
+        redis::from_redis_value::<i64>(left).expect("a time") / 60_000
+    };
+
+    log.read(&room(), Since::Now, 1).await.expect("read");
+    let unused = minutes(&key_of(&server, 'm').await).await;
+    append(&log, &["1"]).await;
+    let used = minutes(&key_of(&server, 'm').await).await;
+    let entries = minutes(&key_of(&server, 'l').await).await;
+    let ids = minutes(&keys(&server, "tw:*:d:*").await[0]).await;
+
+    assert!((55..=60).contains(&unused), "{unused}");
+    assert!((24 * 60..=24 * 60 + 5).contains(&used), "{used}");
+    assert!((5..=6).contains(&entries), "{entries}");
+    assert!((4..=6).contains(&ids), "{ids}");
+    assert_eq!(command(&server, &["PTTL", "tw:f"]).await, redis::Value::Int(-1));
 }
 
 #[tokio::test]

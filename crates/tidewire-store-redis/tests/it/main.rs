@@ -1,6 +1,8 @@
 //! The adapters against a real `redis-server`.
 
+mod cluster;
 mod conformance;
 mod failure;
 mod lost_reply;
 mod redis;
+mod sentinel;

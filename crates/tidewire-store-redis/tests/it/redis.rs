@@ -52,10 +52,13 @@ pub(crate) fn room() -> TenantChannel {
 
 /// The key of a kind that the only channel has.
 pub(crate) async fn key_of(server: &RedisServer, kind: char) -> String {
-    let keys = command(server, &["KEYS", &format!("tw:*:{kind}:acme:room:42")]).await;
-    let keys: Vec<String> = redis::from_redis_value(keys).expect("keys");
+    let keys = keys(server, &format!("tw:*:{kind}:acme:room:42")).await;
     let [key] = keys.try_into().expect("one key");
     key
+}
+
+pub(crate) async fn keys(server: &RedisServer, pattern: &str) -> Vec<String> {
+    redis::from_redis_value(command(server, &["KEYS", pattern]).await).expect("keys")
 }
 
 pub(crate) fn text(value: redis::Value) -> String {

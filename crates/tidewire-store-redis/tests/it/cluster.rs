@@ -1,0 +1,141 @@
+//! A cluster of three primaries.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tidewire_broker::{Log, Retention, Status};
+use tidewire_model::{Channel, Since, Tenant, TenantChannel};
+use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisLog};
+use tidewire_testkit::services::{RedisServer, free_port};
+use tokio::time::{sleep, timeout};
+
+use crate::redis::{command, draft, text};
+
+#[tokio::test]
+async fn channels_of_all_primaries_are_appended_to_and_read_and_survive_flushed_functions() {
+    let cluster = Cluster::start().await;
+    let log = cluster.log();
+    let channels: Vec<_> = (0..60).map(channel).collect();
+
+    let mut appended = Vec::new();
+    for channel in &channels {
+        appended.push(log.append(channel, &[draft("1"), draft("2")]).await.expect("append"));
+    }
+    let heads = log.heads(&channels).await.expect("heads");
+    for server in &cluster.servers {
+        command(server, &["FUNCTION", "FLUSH"]).await;
+    }
+
+    for ((channel, appended), head) in channels.iter().zip(appended).zip(heads) {
+        let since = Since::Position(appended[0].position);
+        let read = log.read(channel, since, 10).await.expect("read");
+        assert_eq!((read.status, read.base, read.top), (Status::Continues, 1, 2), "{channel}");
+        assert_eq!(head.position, appended[1].position);
+        assert!(log.append(channel, &[draft("2")]).await.expect("append")[0].duplicate);
+    }
+    for server in &cluster.servers {
+        let keys: u64 = redis::from_redis_value(command(server, &["DBSIZE"]).await).expect("count");
+        assert!(keys > 20, "a primary holds only {keys} keys");
+    }
+}
+
+#[tokio::test]
+async fn a_channel_whose_slot_moves_goes_on_at_its_new_primary() {
+    let cluster = Cluster::start().await;
+    let (log, room) = (cluster.log(), channel(1));
+    let before = log.append(&room, &[draft("1")]).await.expect("append")[0].position;
+
+    cluster.move_the_only_slot().await;
+    let after = log.append(&room, &[draft("2")]).await.expect("append")[0].position;
+    let read = log.read(&room, Since::Position(before), 10).await.expect("read");
+
+    assert_eq!((after.offset, read.status), (2, Status::Continues));
+    assert!(after.epoch.incarnation() > before.epoch.incarnation());
+}
+
+struct Cluster {
+    servers: Vec<RedisServer>,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let mut servers = Vec::new();
+        let mut buses = Vec::new();
+        for _ in 0..3 {
+            let bus = free_port().to_string();
+            let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+            servers.push(RedisServer::with_arguments(&arguments).await);
+            buses.push(bus);
+        }
+        let shares = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
+        for (server, (first, last)) in servers.iter().zip(shares) {
+            command(server, &["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
+        }
+        for (server, bus) in servers.iter().zip(&buses).skip(1) {
+            let port = server.address().port().to_string();
+            command(&servers[0], &["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
+        }
+        let cluster = Self { servers };
+        cluster.become_whole().await;
+        cluster
+    }
+
+    async fn become_whole(&self) {
+        let is_whole = async |server| {
+            let info = text(command(server, &["CLUSTER", "INFO"]).await);
+            let says = |line: &str| info.lines().any(|found| found == line);
+            says("cluster_state:ok") && says("cluster_known_nodes:3") && says("cluster_size:3")
+        };
+        let waiting = async {
+            for server in &self.servers {
+                while !is_whole(server).await {
+                    sleep(Duration::from_millis(20)).await;
+                }
+            }
+        };
+        timeout(Duration::from_secs(30), waiting).await.expect("the cluster is whole in 30 s");
+    }
+
+    fn log(&self) -> RedisLog {
+        let urls = self.servers.iter().take(1).map(RedisServer::url).collect();
+        let config = RedisConfig::new(Deployment::Cluster { urls });
+        let connection = RedisConnection::new(config).expect("a valid configuration");
+        RedisLog::new(connection, Retention::default())
+    }
+
+    /// Moves everything there is, which is in one slot, to another primary.
+    async fn move_the_only_slot(&self) {
+        let mut holders = Vec::new();
+        for server in &self.servers {
+            let keys = command(server, &["KEYS", "*"]).await;
+            let keys: BTreeSet<String> = redis::from_redis_value(keys).expect("keys");
+            holders.push((server, keys));
+        }
+        let (source, keys) = holders.iter().find(|(_, keys)| !keys.is_empty()).expect("a holder");
+        let (target, _) = holders.iter().find(|(_, keys)| keys.is_empty()).expect("an empty one");
+        let first = keys.first().expect("a key");
+        let slot: u64 =
+            redis::from_redis_value(command(source, &["CLUSTER", "KEYSLOT", first]).await)
+                .expect("a slot");
+        let slot = slot.to_string();
+        let source_id = text(command(source, &["CLUSTER", "MYID"]).await);
+        let target_id = text(command(target, &["CLUSTER", "MYID"]).await);
+
+        command(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await;
+        command(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await;
+        let port = target.address().port().to_string();
+        for key in keys {
+            command(source, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
+        }
+        for server in [target, source] {
+            command(server, &["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]).await;
+        }
+    }
+}
+
+fn channel(number: u32) -> TenantChannel {
+    TenantChannel::new(
+        Tenant::parse("acme").expect("a valid tenant"),
+        Channel::parse(&format!("room:{number}")).expect("a valid channel"),
+    )
+}
