@@ -120,9 +120,12 @@ impl RedisConnection {
                     self.resolve_again(started);
                 }
                 Ok(Answer::Behind) => {
-                    let may_raise = || self.0.fences.may_raise(fence, Instant::now());
-                    retrying.behind(may_raise);
-                    self.resolve_again(started);
+                    let raise = retrying.was_behind && self.may_raise(fence).await;
+                    retrying.behind(raise);
+                    // What is to be raised is what has just been looked at.
+                    if !raise {
+                        self.resolve_again(started);
+                    }
                 }
                 Ok(Answer::Unknown) => {
                     return Err(CallError::Unanswered("its traces have been trimmed".into()));
@@ -131,6 +134,17 @@ impl RedisConnection {
             }
             retrying.pause().await?;
         }
+    }
+
+    /// Whether the server in use is the primary beyond doubt, and was not raised a moment ago.
+    async fn may_raise(&self, fence: &FenceId) -> bool {
+        let asking = self.0.link.is_agreed_primary();
+        let agreed = timeout(self.0.deadline, asking).await.unwrap_or(false);
+        let raise = agreed && self.0.fences.may_raise(fence, Instant::now());
+        if raise {
+            tracing::warn!(address = self.address(), "raising a redis that is behind its log");
+        }
+        raise
     }
 
     async fn call_once(&self, function: Function, call: &Cmd) -> Result<Value, CallError> {

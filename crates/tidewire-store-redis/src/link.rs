@@ -6,7 +6,9 @@ use parking_lot::Mutex;
 use redis::aio::MultiplexedConnection;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
-use redis::{AsyncConnectionConfig, Client, Cmd, RedisResult, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisResult, Value,
+};
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Servers, Target};
@@ -30,6 +32,8 @@ pub(crate) struct Link {
 pub(crate) struct Established {
     id: u64,
     made: Instant,
+    /// Which server it leads to; `None` for all of a cluster.
+    address: Option<String>,
     wire: Wire,
 }
 
@@ -119,10 +123,33 @@ impl Link {
         }
     }
 
+    /// Whether those who decide agree that the server in use is the primary: a majority of the
+    /// sentinels that are configured, or the cluster.
+    pub(crate) async fn is_agreed_primary(&self) -> bool {
+        let Some(mut current) = self.current.lock().clone() else { return false };
+        match &self.target.servers {
+            Servers::Single(_) => true,
+            Servers::Sentinel { sentinels, master, .. } => {
+                let mut votes = 0;
+                for sentinel in sentinels {
+                    let primary = ask_for_primary(sentinel, master, self.deadline / 4).await;
+                    votes += usize::from(primary.is_some() && primary == current.address);
+                }
+                votes > sentinels.len() / 2
+            }
+            Servers::Cluster(_) => {
+                let info = current.send(redis::cmd("CLUSTER").arg("INFO")).await;
+                let info = info.and_then(|info| Ok(String::from_redis_value(info)?));
+                info.is_ok_and(|info| info.lines().any(|line| line == "cluster_state:ok"))
+            }
+        }
+    }
+
     async fn connect(&self, id: u64) -> Result<Established, String> {
         let connecting = async {
-            let mut established =
-                Established { id, made: Instant::now(), wire: self.open().await? };
+            let made = Instant::now();
+            let (address, wire) = self.open().await?;
+            let mut established = Established { id, made, address, wire };
             established.load_functions().await?;
             Ok(established)
         };
@@ -132,7 +159,7 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> RedisResult<Wire> {
+    async fn open(&self) -> RedisResult<(Option<String>, Wire)> {
         match &self.target.servers {
             Servers::Single(server) => open_node(&Client::open(server.clone())?).await,
             Servers::Sentinel { sentinels, master, node, tls } => {
@@ -153,17 +180,36 @@ impl Link {
                     .response_timeout(self.deadline)
                     .overall_response_timeout(None)
                     .build()?;
-                Ok(Wire::Cluster(client.get_async_connection().await?))
+                Ok((None, Wire::Cluster(client.get_async_connection().await?)))
             }
         }
     }
 }
 
-async fn open_node(client: &Client) -> RedisResult<Wire> {
+async fn open_node(client: &Client) -> RedisResult<(Option<String>, Wire)> {
     // Whoever calls has a deadline of their own.
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
-    client.get_multiplexed_async_connection_with_config(&config).await.map(Wire::Node)
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    let address = client.get_connection_info().addr().to_string();
+    Ok((Some(address), Wire::Node(connection)))
+}
+
+/// Which server a sentinel takes for the primary, as `host:port`.
+async fn ask_for_primary(
+    sentinel: &ConnectionInfo,
+    master: &str,
+    patience: Duration,
+) -> Option<String> {
+    let asking = async {
+        let mut connection =
+            Client::open(sentinel.clone())?.get_multiplexed_async_connection().await?;
+        let mut question = redis::cmd("SENTINEL");
+        question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+        question.query_async::<Option<(String, u16)>>(&mut connection).await
+    };
+    let (host, port) = timeout(patience, asking).await.ok()?.ok()??;
+    Some(format!("{host}:{port}"))
 }
 
 impl Attempts {

@@ -22,8 +22,8 @@ pub(crate) struct Retrying {
     deadline: Instant,
     pause: Duration,
     unanswered_since: Option<Instant>,
-    /// How often in a row the server was behind.
-    behind: u32,
+    /// A server that is behind is looked up anew; only one that still is then may be raised.
+    pub(crate) was_behind: bool,
     raise: bool,
     last: CallError,
 }
@@ -34,7 +34,7 @@ impl Retrying {
             deadline,
             pause: Duration::from_millis(10),
             unanswered_since: None,
-            behind: 0,
+            was_behind: false,
             raise: false,
             last: CallError::Unsent("not tried yet".into()),
         }
@@ -73,11 +73,11 @@ impl Retrying {
         self.last = CallError::Unanswered(BEHIND.into());
     }
 
-    /// Notes that the server was behind what has been seen. Only if it still is after it has been
-    /// looked up anew is it the primary, and raised.
-    pub(crate) fn behind(&mut self, may_raise: impl FnOnce() -> bool) {
-        self.behind += 1;
-        self.raise = self.behind > 1 && may_raise();
+    /// Notes that the server was behind what has been seen, and whether the next one is to be
+    /// raised above that.
+    pub(crate) fn behind(&mut self, raise: bool) {
+        self.was_behind = true;
+        self.raise = raise;
         self.last = CallError::Misplaced(BEHIND.into());
     }
 
@@ -132,15 +132,12 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_raised_only_after_it_has_been_looked_up_anew_and_only_once() {
+    fn a_server_is_raised_in_one_try_only() {
         let mut retrying = retrying(Duration::from_secs(5));
-        let mut raise = |behind: bool| {
-            if behind {
-                retrying.behind(|| true);
-            }
-            retrying.next_try(Incarnation::ZERO, Instant::now()).raise
-        };
 
-        assert_eq!([raise(true), raise(true), raise(false)], [false, true, false]);
+        retrying.behind(true);
+        let tries = [(); 2].map(|()| retrying.next_try(Incarnation::ZERO, Instant::now()).raise);
+
+        assert_eq!(tries, [true, false]);
     }
 }

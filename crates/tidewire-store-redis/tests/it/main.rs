@@ -4,5 +4,6 @@ mod cluster;
 mod conformance;
 mod failure;
 mod lost_reply;
+mod metric;
 mod redis;
 mod sentinel;

@@ -39,6 +39,26 @@ async fn replication(server: &RedisServer) -> String {
     text(command(server, &["INFO", "replication"]).await)
 }
 
+#[tokio::test]
+async fn a_primary_that_is_behind_is_raised_only_if_most_sentinels_say_it_is_the_primary() {
+    let primary = RedisServer::start().await;
+    let sentinel = Sentinel::start(&primary.address().port().to_string());
+    until(async || sentinel.knows_the_primary().await).await;
+    let (half, all) = (sentinel.log(), Sentinel::log_of(vec![sentinel.url.clone()]));
+    let before = append(&half, &["1"]).await[0].position;
+    append(&all, &["2"]).await;
+
+    let fence = text(command(&primary, &["GET", "tw:f"]).await);
+    command(&primary, &["SET", "tw:f", &format!("000000000001 {}", &fence[13..])]).await;
+    let refused = half.read(&room(), Since::Position(before), 10).await;
+    let read = all.read(&room(), Since::Position(before), 10).await.expect("read");
+
+    let refused = refused.expect_err("one of two is no majority").to_string();
+    assert!(refused.ends_with("redis is behind what has been seen of its log"), "{refused}");
+    assert_eq!((read.status, read.top), (Status::Continues, 2));
+    assert!(read.incarnation > before.epoch.incarnation());
+}
+
 async fn holds_two_publications(server: &RedisServer) -> bool {
     let logs = keys(server, "tw:*:l:*").await;
     match logs.first() {
@@ -72,9 +92,14 @@ impl Sentinel {
         Self { process, url: format!("redis://127.0.0.1:{port}"), directory }
     }
 
+    /// A log that knows of this sentinel and of one that is down.
     fn log(&self) -> RedisLog {
+        Self::log_of(vec![format!("redis://127.0.0.1:{}", free_port()), self.url.clone()])
+    }
+
+    fn log_of(urls: Vec<String>) -> RedisLog {
         let config = RedisConfig::new(Deployment::Sentinel {
-            urls: vec![format!("redis://127.0.0.1:{}", free_port()), self.url.clone()],
+            urls,
             master: "main".into(),
             database: 0,
             tls: false,
@@ -84,13 +109,17 @@ impl Sentinel {
     }
 
     async fn knows_a_replica(&self) -> bool {
+        self.list("REPLICAS").await.is_some_and(|replicas| !replicas.is_empty())
+    }
+
+    async fn knows_the_primary(&self) -> bool {
+        self.list("GET-MASTER-ADDR-BY-NAME").await.is_some()
+    }
+
+    async fn list(&self, question: &str) -> Option<Vec<redis::Value>> {
         let client = redis::Client::open(self.url.as_str()).expect("a valid url");
-        let Ok(mut connection) = client.get_multiplexed_async_connection().await else {
-            return false;
-        };
-        let replicas: redis::RedisResult<Vec<redis::Value>> =
-            redis::cmd("SENTINEL").arg("REPLICAS").arg("main").query_async(&mut connection).await;
-        replicas.is_ok_and(|replicas| !replicas.is_empty())
+        let mut connection = client.get_multiplexed_async_connection().await.ok()?;
+        redis::cmd("SENTINEL").arg(question).arg("main").query_async(&mut connection).await.ok()
     }
 }
 
