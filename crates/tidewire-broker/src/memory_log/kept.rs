@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use tidewire_model::{
-    Direction, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
+    Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
 };
 use tokio::time::Instant;
 
@@ -79,6 +79,8 @@ impl Kept {
     /// Loses the newest publications, kept or not.
     pub(super) fn lose(&mut self, count: u64) {
         self.top = self.top.saturating_sub(count);
+        let begun = |(_, first): &&(Epoch, u64)| *first <= self.top + 1;
+        self.lineage = Lineage::new(self.lineage.entries().iter().filter(begun).copied().collect());
         while self.publications.back().is_some_and(|newest| newest.position.offset > self.top) {
             self.publications.pop_back();
         }

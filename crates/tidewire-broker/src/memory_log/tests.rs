@@ -50,6 +50,52 @@ async fn who_saw_a_lost_tail_is_set_back_to_where_all_agree() {
 }
 
 #[tokio::test]
+async fn an_epoch_that_began_in_a_lost_tail_is_lost_with_it() {
+    let log = MemoryLog::new(Retention::default());
+    let first = append(&log, ["1", "2", "3"]).await;
+    log.restart(0);
+    let second = append(&log, ["4", "5"]).await;
+
+    log.restart(4);
+    let from_first = log.read(&channel(), Since::Position(first[2]), 10).await.expect("read");
+    let from_second = log.read(&channel(), Since::Position(second[0]), 10).await.expect("read");
+
+    assert_eq!((from_first.status, from_first.base), (Status::Rewound, 1));
+    assert_eq!((from_second.status, from_second.base), (Status::Reset, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_forgotten_after_two_minutes() {
+    let log = MemoryLog::new(Retention::default());
+    let append_again = async || log.append(&channel(), &[draft("1")]).await.expect("append")[0];
+    let first = append_again().await;
+
+    tokio::time::advance(Duration::from_secs(119)).await;
+    let inside = append_again().await;
+    tokio::time::advance(Duration::from_secs(2)).await;
+    let outside = append_again().await;
+
+    assert_eq!((inside.position, inside.duplicate), (first.position, true));
+    assert_eq!((outside.position.offset, outside.duplicate), (2, false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_numbering_of_an_idle_channel_is_forgotten_a_day_after_its_publications() {
+    let log = MemoryLog::new(Retention::default());
+    let other = TenantChannel::new(channel().tenant, Channel::parse("another").expect("valid"));
+    let first = append(&log, ["1"]).await[0];
+
+    tokio::time::advance(Duration::from_hours(24)).await;
+    let next = append(&log, ["2"]).await[0];
+    tokio::time::advance(Duration::from_hours(24) + Duration::from_mins(6)).await;
+    log.read(&other, Since::Now, 1).await.expect("read");
+
+    assert_eq!(next, Position::new(first.epoch, 2));
+    assert_eq!(log.state.lock().channels.len(), 1);
+    assert_eq!(append(&log, ["3"]).await[0].offset, 1);
+}
+
+#[tokio::test]
 async fn time_is_what_the_given_clock_says() {
     let unix_ms = Arc::new(AtomicU64::new(1_790_000_000_000));
     let clock = unix_ms.clone();

@@ -60,3 +60,23 @@ impl<K: Eq + Hash, V> Expiring<K, V> {
 }
 
 const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_memory_of_what_has_run_out_comes_back() {
+        let mut expiring = Expiring::default();
+        for key in 0..100 {
+            expiring.insert(key, (), Duration::from_secs(key));
+        }
+
+        tokio::time::advance(SWEEP_INTERVAL).await;
+        expiring.insert(100, (), SWEEP_INTERVAL);
+
+        assert_eq!(expiring.entries.len(), 40);
+        assert!(expiring.find(&60).is_none());
+        assert!(expiring.find(&61).is_some());
+    }
+}
