@@ -2,6 +2,8 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 use tidewire_broker::LogError;
 use tidewire_store::StoreError;
 
+use crate::library;
+
 /// Why a call has no result.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{}", self.reason())]
@@ -89,6 +91,9 @@ impl CallError {
 /// What an error says, in our words: lower case at its start, and without the keys or values that
 /// the detail of some of Redis' own errors holds.
 pub(crate) fn reason(error: &RedisError) -> String {
+    if library::is_unsupported(error) {
+        return "redis 7.0 or later is needed".into();
+    }
     match error.kind() {
         ErrorKind::Server(_) | ErrorKind::Extension => {
             let code = error.code().unwrap_or("ERR");

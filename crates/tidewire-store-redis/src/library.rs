@@ -80,6 +80,11 @@ pub(crate) fn is_loaded_already(error: &redis::RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("already exists"))
 }
 
+/// Whether the server knows no functions at all.
+pub(crate) fn is_unsupported(error: &redis::RedisError) -> bool {
+    error.detail().is_some_and(|detail| detail.contains("unknown command"))
+}
+
 /// Whether a call found no function: nobody has loaded it, or somebody has flushed it.
 pub(crate) fn is_missing(error: &redis::RedisError) -> bool {
     error.detail().is_some_and(|detail| detail.contains("Function not found"))

@@ -248,6 +248,26 @@ async fn an_append_that_nobody_answers_ends_as_unknown() {
 }
 
 #[tokio::test]
+async fn a_full_server_refuses_a_whole_batch_and_takes_it_later() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    append(&log, &["1"]).await;
+
+    command(&server, &["CONFIG", "SET", "maxmemory", "1mb"]).await;
+    let full = log.append(&room(), &[draft("2"), draft("3")]).await;
+    command(&server, &["CONFIG", "SET", "maxmemory", "0"]).await;
+    let later = append(&log, &["2", "3"]).await;
+
+    let full = full.expect_err("it is full");
+    assert!(
+        matches!(full, LogError::Unavailable { .. }) && full.to_string().contains("OOM"),
+        "{full}"
+    );
+    assert_eq!(later.iter().map(|one| one.position.offset).collect::<Vec<_>>(), [2, 3]);
+    assert!(later.iter().all(|one| !one.duplicate));
+}
+
+#[tokio::test]
 async fn settings_that_break_a_promise_are_named() {
     let server = RedisServer::start().await;
     let connection = connect(&server);

@@ -5,5 +5,6 @@ mod conformance;
 mod failure;
 mod lost_reply;
 mod metric;
+mod nodes;
 mod redis;
 mod sentinel;
