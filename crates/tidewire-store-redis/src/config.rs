@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 
 /// How to reach Redis, and how long to wait for it.
 #[derive(Clone)]
@@ -87,7 +87,10 @@ impl Target {
         }
         match &config.deployment {
             Deployment::Single { url } => {
-                let server = with_credentials(parse(url)?, config);
+                let server = parse(url)?;
+                let settings = credentials(server.redis_settings().clone(), config)
+                    .set_protocol(ProtocolVersion::RESP3);
+                let server = server.set_redis_settings(settings);
                 Ok(Self { address: server.addr().to_string(), servers: Servers::Single(server) })
             }
             Deployment::Sentinel { urls, master, database, tls } => {
@@ -96,8 +99,9 @@ impl Target {
                 }
                 let sentinels = parse_all(urls)?;
                 let address = format!("{} (sentinels of {master})", addresses(&sentinels));
-                let node =
-                    credentials(redis::RedisConnectionInfo::default(), config).set_db(*database);
+                let node = credentials(redis::RedisConnectionInfo::default(), config)
+                    .set_db(*database)
+                    .set_protocol(ProtocolVersion::RESP3);
                 let master = master.clone();
                 Ok(Self {
                     servers: Servers::Sentinel { sentinels, master, node, tls: *tls },

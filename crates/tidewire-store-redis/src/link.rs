@@ -1,13 +1,16 @@
 //! Getting and keeping a connection.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::aio::MultiplexedConnection;
+use redis::aio::{MultiplexedConnection, SendError};
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, PushInfo, PushKind,
+    RedisResult, Value,
 };
 use tokio::time::{Instant, timeout};
 
@@ -32,6 +35,8 @@ pub(crate) struct Link {
 pub(crate) struct Established {
     id: u64,
     made: Instant,
+    /// Set when the server has closed it: what is sent from then on is known not to arrive.
+    closed: Arc<AtomicBool>,
     /// Which server it leads to; `None` for all of a cluster.
     address: Option<String>,
     wire: Wire,
@@ -75,11 +80,11 @@ impl Link {
 
     /// The connection, made now if there is none, or why there is none.
     pub(crate) async fn established(&self, metrics: &Metrics) -> Result<Established, String> {
-        if let Some(established) = self.current.lock().clone() {
+        if let Some(established) = self.open_connection() {
             return Ok(established);
         }
         let mut attempts = self.attempts.lock().await;
-        if let Some(established) = self.current.lock().clone() {
+        if let Some(established) = self.open_connection() {
             return Ok(established);
         }
         if let Some(failed) = &attempts.failed
@@ -102,6 +107,11 @@ impl Link {
                 Err(reason)
             }
         }
+    }
+
+    fn open_connection(&self) -> Option<Established> {
+        let current = self.current.lock();
+        current.as_ref().filter(|current| !current.closed.load(Ordering::Relaxed)).cloned()
     }
 
     /// Lets go of a connection, so that the next call makes a new one and asks again where the
@@ -148,8 +158,9 @@ impl Link {
     async fn connect(&self, id: u64) -> Result<Established, String> {
         let connecting = async {
             let made = Instant::now();
-            let (address, wire) = self.open().await?;
-            let mut established = Established { id, made, address, wire };
+            let closed = Arc::new(AtomicBool::new(false));
+            let (address, wire) = self.open(&closed).await?;
+            let mut established = Established { id, made, closed, address, wire };
             established.load_functions().await?;
             Ok(established)
         };
@@ -159,9 +170,9 @@ impl Link {
         }
     }
 
-    async fn open(&self) -> RedisResult<(Option<String>, Wire)> {
+    async fn open(&self, closed: &Arc<AtomicBool>) -> RedisResult<(Option<String>, Wire)> {
         match &self.target.servers {
-            Servers::Single(server) => open_node(&Client::open(server.clone())?).await,
+            Servers::Single(server) => open_node(&Client::open(server.clone())?, closed).await,
             Servers::Sentinel { sentinels, master, node, tls } => {
                 let mut node =
                     SentinelNodeConnectionInfo::default().set_redis_connection_info(node.clone());
@@ -169,7 +180,7 @@ impl Link {
                     node = node.set_tls_mode(redis::TlsMode::Secure);
                 }
                 let mut sentinel = Sentinel::build(sentinels.clone())?;
-                open_node(&sentinel.async_master_for(master, Some(&node)).await?).await
+                open_node(&sentinel.async_master_for(master, Some(&node)).await?, closed).await
             }
             Servers::Cluster(seeds) => {
                 // The client must not repeat a call whose reply was lost: an append would be stored
@@ -186,10 +197,22 @@ impl Link {
     }
 }
 
-async fn open_node(client: &Client) -> RedisResult<(Option<String>, Wire)> {
+async fn open_node(
+    client: &Client,
+    closed: &Arc<AtomicBool>,
+) -> RedisResult<(Option<String>, Wire)> {
+    let closed = Arc::clone(closed);
+    let note_end = move |push: PushInfo| {
+        if push.kind == PushKind::Disconnection {
+            closed.store(true, Ordering::Relaxed);
+        }
+        Ok::<(), SendError>(())
+    };
     // Whoever calls has a deadline of their own.
-    let config =
-        AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(None)
+        .set_response_timeout(None)
+        .set_push_sender(note_end);
     let connection = client.get_multiplexed_async_connection_with_config(&config).await?;
     let address = client.get_connection_info().addr().to_string();
     Ok((Some(address), Wire::Node(connection)))
@@ -256,7 +279,30 @@ impl Established {
 
 #[cfg(test)]
 mod tests {
+    use tidewire_testkit::services::RedisServer;
+
     use super::*;
+    use crate::{Deployment, RedisConfig};
+
+    #[tokio::test]
+    async fn the_end_of_an_idle_connection_is_noticed_before_anything_is_sent() {
+        let mut server = RedisServer::start().await;
+        let config = RedisConfig::new(Deployment::Single { url: server.url() });
+        let link = Link::new(Target::check(&config).expect("valid"), config.deadline);
+        let metrics = Metrics::new();
+        link.established(&metrics).await.expect("the server is there");
+
+        server.kill();
+        let noticed = async {
+            while link.open_connection().is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), noticed).await.expect("it is noticed");
+
+        let refused = link.established(&metrics).await.err();
+        assert_eq!(refused.as_deref(), Some("connection refused"));
+    }
 
     #[test]
     fn the_back_off_doubles_up_to_two_seconds() {
