@@ -116,7 +116,8 @@ fn put_position(out: &mut BytesMut, position: Position) {
     out.put_u64(position.offset);
 }
 
-/// Reads an envelope. The payload of a publication is a slice of it, not a copy.
+/// Reads an envelope. The payload of a publication is a copy: a slice would keep the connection's
+/// whole read buffer for as long as the publication is remembered.
 pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
     let malformed = Misread::Malformed;
     if *envelope.first().ok_or(malformed)? != VERSION {
@@ -153,6 +154,7 @@ fn decode_publication(mut rest: Bytes, flags: u8, names: [u8; 4]) -> Option<Cont
         len => Some(take_name(&mut rest, len, |text| UserId::parse(text).ok())?),
     };
     // The node that published it has checked that it is JSON, and NATS is inside the wall.
+    let rest = Bytes::copy_from_slice(&rest);
     let payload =
         if flags == FLAG_JSON { Payload::checked_json(rest) } else { Payload::binary(rest) };
     Some(Content::Publication(Publication { channel, position, id, time_ms, publisher, payload }))

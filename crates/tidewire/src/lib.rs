@@ -7,6 +7,7 @@ pub mod cli;
 mod commands;
 pub mod config;
 mod output;
+mod server;
 
 use std::process::ExitCode;
 

@@ -1,7 +1,12 @@
+//! The program `tidewire`.
+
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use tidewire::cli::Cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()

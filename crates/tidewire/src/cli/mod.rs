@@ -49,12 +49,9 @@ pub enum Command {
 
 #[derive(Args, Debug)]
 pub struct Dev {
-    /// IP address and port for clients and for the page
+    /// IP address and port for clients, for the page, and for metrics and health
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
-    /// IP address and port for metrics and health
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8001")]
-    pub ops_listen: SocketAddr,
 }
 
 #[derive(Args, Debug)]

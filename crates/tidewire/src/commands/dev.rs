@@ -1,7 +1,53 @@
 use std::process::ExitCode;
 
-use crate::cli::Dev;
+use tidewire_edge::{DrainConfig, EdgeConfig};
+use tidewire_model::UserId;
+use tidewire_node::NodeConfig;
 
-pub(crate) fn run(_: &Dev) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`dev` is not built yet")
+use crate::cli::Dev;
+use crate::config::{LogFormat, generated_node_id};
+use crate::output;
+use crate::server::dev::{Playground, welcome};
+use crate::server::{Plan, Server, adapters, telemetry};
+
+/// Nobody waits for a balancer here.
+const DRAIN: DrainConfig = DrainConfig {
+    announce: std::time::Duration::ZERO,
+    rate: 2_000,
+    window: std::time::Duration::from_secs(1),
+    deadline: std::time::Duration::from_secs(10),
+};
+
+pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
+    let level = std::env::var("TIDEWIRE_LOG__LEVEL").unwrap_or_else(|_| "info".into());
+    telemetry::start_logging(&level, LogFormat::Auto)?;
+    super::runtime()?.block_on(serve(dev))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(dev: &Dev) -> anyhow::Result<()> {
+    let (handle, render) = telemetry::start_metrics()?;
+    let playground = Playground::new();
+    let node = generated_node_id("dev");
+    let ports = adapters::memory(&node);
+    let plan = Plan {
+        node: NodeConfig::new(node),
+        edge: EdgeConfig { drain: DRAIN, tenant_metrics: true, ..EdgeConfig::default() },
+        ports,
+        verifier: playground.verifier()?,
+        sealer: Playground::sealer()?,
+        render,
+        listen: dev.listen,
+        ops: None,
+    };
+    let server = Server::start(plan, playground.routes()).await?;
+    let token = playground.token(&UserId::parse("you")?)?;
+    output::data(&welcome(server.address, &token, &playground.api_key()))?;
+    if !server.address.ip().is_loopback() {
+        output::talk("warning: whoever can reach this address gets a token; use `serve` for that");
+    }
+    tokio::select! {
+        outcome = server.run() => outcome,
+        () = telemetry::keep_up(handle) => Ok(()),
+    }
 }

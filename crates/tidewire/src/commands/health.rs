@@ -1,7 +1,24 @@
 use std::process::ExitCode;
 
-use crate::cli::Health;
+use http::Method;
+use tidewire_transport::http::request;
 
-pub(crate) fn run(_: &Health) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`health` is not built yet")
+use crate::cli::Health;
+use crate::output;
+
+/// One line and an exit code: 0 when all is well, 1 otherwise.
+pub(crate) fn run(health: &Health) -> anyhow::Result<ExitCode> {
+    let path = if health.ready { "readyz" } else { "healthz" };
+    let url = format!("{}/{path}", health.url.trim_end_matches('/'));
+    let answer = super::small_runtime()?.block_on(request(Method::GET, &url, &[], ""));
+    Ok(match answer {
+        Ok(answer) => {
+            output::data(&format!("{}\n", String::from_utf8_lossy(&answer.body).trim()))?;
+            if answer.status.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            output::talk(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    })
 }

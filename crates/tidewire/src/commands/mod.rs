@@ -5,12 +5,15 @@ mod dev;
 mod health;
 mod history;
 mod publish;
+mod remote;
 mod serve;
 mod subscribe;
 mod token;
 mod version;
 
 use std::process::ExitCode;
+
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::Command;
 
@@ -26,4 +29,14 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Token(command) => token::run(command),
         Command::Version(version) => version::run(&version),
     }
+}
+
+/// For a node: all cores.
+fn runtime() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// For one connection.
+fn small_runtime() -> anyhow::Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -1,7 +1,62 @@
 use std::process::ExitCode;
 
-use crate::cli::Publish;
+use anyhow::bail;
+use tidewire_client::{Command, Connection, Payload, ServerEvent};
+use tidewire_model::Publish as PublishCommand;
 
-pub(crate) fn run(_: &Publish) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`pub` is not built yet")
+use crate::cli::Publish;
+use crate::{commands::remote, output};
+
+pub(crate) fn run(publish: &Publish) -> anyhow::Result<ExitCode> {
+    super::small_runtime()?.block_on(send(publish))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn send(publish: &Publish) -> anyhow::Result<()> {
+    let options = remote::options(&publish.remote)?;
+    let text = match publish.data.as_str() {
+        "-" => remote::standard_input()?,
+        text => text.to_owned(),
+    };
+    let (mut connection, _) = Connection::open(&options, 0, None).await?;
+    let request = connection.send(Command::Publish(PublishCommand {
+        channel: publish.channel.clone(),
+        id: publish.id.clone(),
+        payload: payload(&text)?,
+    }))?;
+    loop {
+        match connection.next().await? {
+            ServerEvent::Published { request: answered, position, duplicate }
+                if answered == request =>
+            {
+                connection.close().await;
+                return Ok(output::data(&receipt(publish, position, duplicate))?);
+            }
+            ServerEvent::Failed { request: Some(answered), refusal } if answered == request => {
+                connection.close().await;
+                bail!(refusal);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// JSON if it is, a JSON string otherwise.
+fn payload(text: &str) -> anyhow::Result<Payload> {
+    let trimmed = text.trim().to_owned();
+    if let Ok(payload) = Payload::json(trimmed.into()) {
+        return Ok(payload);
+    }
+    Ok(Payload::json(serde_json::to_string(text)?.into())?)
+}
+
+fn receipt(publish: &Publish, position: tidewire_client::Position, duplicate: bool) -> String {
+    let (epoch, offset) = (position.epoch, position.offset);
+    if publish.remote.json {
+        return format!(
+            "{{\"epoch\":\"{epoch}\",\"offset\":{offset},\"duplicate\":{duplicate}}}\n"
+        );
+    }
+    let note = if duplicate { " (was there already)" } else { "" };
+    format!("{epoch}:{offset}{note}\n")
 }

@@ -1,7 +1,81 @@
 use std::process::ExitCode;
 
-use crate::cli::Serve;
+use axum::Router;
+use tidewire_edge::{DrainConfig, EdgeConfig};
+use tidewire_model::NodeId;
+use tidewire_node::NodeConfig;
 
-pub(crate) fn run(_: &Serve) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("`serve` is not built yet")
+use crate::cli::Serve;
+use crate::config::{Config, generated_node_id};
+use crate::server::{Plan, Server, adapters, telemetry};
+
+pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
+    let config = super::config::load(serve.config.path.as_deref())?.config;
+    config.ready_to_serve()?;
+    telemetry::start_logging(&config.log.level, config.log.format)?;
+    super::runtime()?.block_on(run_node(config))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn run_node(config: Config) -> anyhow::Result<()> {
+    let (handle, render) = telemetry::start_metrics()?;
+    telemetry::set_state("starting");
+    let node = config.node_id.clone().unwrap_or_else(|| generated_node_id(&hostname()));
+    let plan = Plan {
+        node: node_config(&config, node.clone()),
+        edge: edge_config(&config),
+        ports: adapters::cluster(&config, &node).await?,
+        verifier: config.verifier(),
+        sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
+        render,
+        listen: config.listen.clients,
+        ops: Some(config.listen.ops),
+    };
+    let server = Server::start(plan, Router::new()).await?;
+    tracing::info!(
+        node = %server.node_id(),
+        clients = %server.address,
+        ops = %server.ops_address,
+        tenants = config.auth.ring.tenants().count(),
+        version = env!("CARGO_PKG_VERSION"),
+        "node is up"
+    );
+    let housekeeping = async {
+        adapters::warn_of_settings(config).await;
+        telemetry::keep_up(handle).await;
+    };
+    tokio::select! {
+        outcome = server.run() => outcome,
+        () = housekeeping => Ok(()),
+    }
+}
+
+fn node_config(config: &Config, node: NodeId) -> NodeConfig {
+    NodeConfig { resume_window: config.session.resume_window, ..NodeConfig::new(node) }
+}
+
+fn edge_config(config: &Config) -> EdgeConfig {
+    let (server, drain) = (&config.server, &config.drain);
+    EdgeConfig {
+        max_connections: server.max_connections,
+        connect_timeout: server.connect_timeout,
+        ping_interval: server.ping_interval,
+        write_timeout: server.write_timeout,
+        allowed_origins: server.allowed_origins.clone(),
+        drain: DrainConfig {
+            announce: drain.announce,
+            rate: drain.rate,
+            window: drain.window,
+            deadline: drain.deadline,
+        },
+        max_message_bytes: server.max_message_bytes,
+        ..EdgeConfig::default()
+    }
+}
+
+/// The machine's name, which a container's orchestrator chooses.
+fn hostname() -> String {
+    std::env::var("HOSTNAME")
+        .or_else(|_| std::fs::read_to_string("/etc/hostname"))
+        .unwrap_or_else(|_| "node".into())
 }

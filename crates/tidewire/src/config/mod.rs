@@ -40,6 +40,8 @@ pub use settings::{
 };
 pub use source::Place;
 
+pub use document::LogFormat;
+
 use document::Document;
 use draft::Draft;
 

@@ -1,0 +1,86 @@
+//! Choosing what a node is built on.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tidewire_broker::{MemoryBroker, MemoryLog, MemoryNetwork, Retention};
+use tidewire_broker_nats::{NatsAuth, NatsBroker, NatsConfig};
+use tidewire_model::NodeId;
+use tidewire_node::Ports;
+use tidewire_store::{MemoryMembership, MemorySessionStore};
+use tidewire_store_redis::{
+    Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
+};
+
+use crate::config::{Config, Nats, NatsLogin, Redis, RedisTopology};
+
+/// One node by itself, which forgets everything when it stops.
+pub(crate) fn memory(node: &NodeId) -> Ports {
+    Ports {
+        log: Arc::new(MemoryLog::new(Retention::default())),
+        broker: Arc::new(MemoryBroker::new(MemoryNetwork::default(), node.clone())),
+        sessions: Arc::new(MemorySessionStore::default()),
+        membership: Arc::new(MemoryMembership::default()),
+    }
+}
+
+/// A node of a cluster. Neither NATS nor Redis has to be there yet.
+pub(crate) async fn cluster(config: &Config, node: &NodeId) -> anyhow::Result<Ports> {
+    let redis = RedisConnection::new(redis_config(&config.redis))?;
+    let retention = Retention {
+        size: usize::try_from(config.history.size).context("history.size is too large")?,
+        ttl: config.history.ttl,
+    };
+    let broker = NatsBroker::connect(nats_config(&config.nats)?, node.clone()).await?;
+    Ok(Ports {
+        log: Arc::new(RedisLog::new(redis.clone(), retention)),
+        broker: Arc::new(broker),
+        sessions: Arc::new(RedisSessionStore::new(redis.clone())),
+        membership: Arc::new(RedisMembership::new(redis)),
+    })
+}
+
+/// Says what an operator should change in Redis.
+pub(crate) async fn warn_of_settings(config: Config) {
+    let Ok(redis) = RedisConnection::new(redis_config(&config.redis)) else { return };
+    for warning in redis.check_settings().await {
+        tracing::warn!("redis: {warning}");
+    }
+}
+
+fn redis_config(redis: &Redis) -> RedisConfig {
+    let deployment = match &redis.topology {
+        RedisTopology::Single { address } => Deployment::Single { url: address.clone() },
+        RedisTopology::Sentinel { addresses, master_name } => Deployment::Sentinel {
+            urls: addresses.clone(),
+            master: master_name.clone(),
+            database: 0,
+            tls: addresses.iter().any(|address| address.starts_with("rediss:")),
+        },
+        RedisTopology::Cluster { addresses } => Deployment::Cluster { urls: addresses.clone() },
+    };
+    let mut config = RedisConfig::new(deployment);
+    config.prefix.clone_from(&redis.prefix);
+    if let Some(login) = &redis.login {
+        config.username.clone_from(&login.username);
+        config.password = Some(login.password.expose().to_owned());
+    }
+    config
+}
+
+fn nats_config(nats: &Nats) -> anyhow::Result<NatsConfig> {
+    let auth = match &nats.login {
+        NatsLogin::Anonymous => NatsAuth::None,
+        NatsLogin::User { user, password } => {
+            NatsAuth::UserPassword { user: user.clone(), password: password.expose().to_owned() }
+        }
+        NatsLogin::Token(token) => NatsAuth::Token(token.expose().to_owned()),
+        NatsLogin::Credentials(file) => {
+            let text = std::fs::read_to_string(file)
+                .with_context(|| format!("cannot read nats.credentials_file {}", file.display()))?;
+            NatsAuth::Credentials(text)
+        }
+    };
+    let (servers, prefix) = (nats.servers.clone(), nats.prefix.clone());
+    Ok(NatsConfig { servers, prefix, auth, ..NatsConfig::default() })
+}

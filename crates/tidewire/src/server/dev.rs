@@ -1,0 +1,147 @@
+//! What `tidewire dev` adds: a tenant with keys made up on the spot, and a page to try it with.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tidewire_auth::{
+    ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
+    VerificationKey, Verifier, random_secret,
+};
+use tidewire_model::{Permissions, Tenant, UserId};
+
+/// The one tenant, and its keys.
+#[derive(Clone)]
+pub(crate) struct Playground {
+    tenant: Tenant,
+    secret: String,
+    api_secret: String,
+}
+
+const TENANT: &str = "dev";
+const KEY: &str = "dev";
+const TOKEN_SECONDS: u64 = 24 * 60 * 60;
+/// The page has its script and style inside, and speaks to where it came from.
+const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
+     img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; frame-ancestors 'none'";
+
+impl Playground {
+    pub(crate) fn new() -> Self {
+        let tenant = Tenant::parse(TENANT).expect("a valid tenant");
+        Self { tenant, secret: random_secret(), api_secret: random_secret() }
+    }
+
+    pub(crate) fn verifier(&self) -> anyhow::Result<Verifier> {
+        let key = VerificationKey::from_secret(KeyId::parse(KEY)?, self.secret.as_bytes())?;
+        let api_key =
+            ApiKey::from_secret(ApiKeyId::parse(KEY)?, &self.api_secret, Permissions::all())?;
+        let tenant = self.tenant.clone();
+        let keys = TenantKeys { tenant, keys: vec![key], api_keys: vec![api_key] };
+        Ok(Verifier::new(KeyRing::new([keys])?))
+    }
+
+    pub(crate) fn sealer() -> anyhow::Result<Sealer> {
+        Ok(Sealer::new(&[SealKey::parse(&random_secret())?])?)
+    }
+
+    pub(crate) fn api_key(&self) -> String {
+        format!("{KEY}.{}", self.api_secret)
+    }
+
+    /// A token that may do everything for a day.
+    pub(crate) fn token(&self, user: &UserId) -> anyhow::Result<String> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+        let key = SigningKey::from_secret(Some(KeyId::parse(KEY)?), self.secret.as_bytes())?;
+        Ok(key.sign(&Claims {
+            tenant: self.tenant.clone(),
+            user: user.clone(),
+            expires_at: now + TOKEN_SECONDS,
+            not_before: None,
+            issued_at: Some(now),
+            audience: vec![Verifier::DEFAULT_AUDIENCE.into()],
+            permissions: Permissions::all(),
+        }))
+    }
+
+    pub(crate) fn routes(&self) -> Router {
+        Router::new()
+            .route("/", get(page))
+            .route("/dev/token", get(hand_out))
+            .with_state(self.clone())
+    }
+}
+
+async fn page() -> Response {
+    let headers = [(header::CONTENT_SECURITY_POLICY, PAGE_POLICY)];
+    (headers, Html(include_str!("../page/index.html"))).into_response()
+}
+
+#[derive(Deserialize)]
+struct Wish {
+    user: Option<String>,
+}
+
+#[derive(Serialize)]
+struct HandedOut {
+    tenant: Tenant,
+    token: String,
+    url: String,
+}
+
+/// A token for whoever asks, as `user` or as somebody made up.
+async fn hand_out(
+    State(playground): State<Playground>,
+    Query(wish): Query<Wish>,
+    headers: HeaderMap,
+) -> Result<Json<HandedOut>, (StatusCode, String)> {
+    let user = wish.user.unwrap_or_else(|| format!("guest-{}", &random_secret()[..6]));
+    let user =
+        UserId::parse(&user).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+    let token = playground.token(&user).map_err(|error| {
+        tracing::error!(%error, "cannot sign a token");
+        (StatusCode::INTERNAL_SERVER_ERROR, "cannot sign a token\n".into())
+    })?;
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let tenant = playground.tenant.clone();
+    Ok(Json(HandedOut { url: format!("ws://{host}/v1/{tenant}/ws"), tenant, token }))
+}
+
+/// What a person sees who has just started it.
+pub(crate) fn welcome(address: SocketAddr, token: &str, api_key: &str) -> String {
+    format!(
+        "\
+Tidewire is running in memory, for development. Nothing is kept when it stops.
+
+  page       http://{address}/            open it twice and talk to yourself
+  websocket  ws://{address}/v1/dev/ws      subprotocols tidewire.v1.json, tidewire.v1.protobuf
+  metrics    http://{address}/metrics      also /healthz, /readyz, /nodes
+  tokens     http://{address}/dev/token    anyone who can reach it gets one
+
+Publish from a server:
+
+  curl -H 'Authorization: Bearer {api_key}' \\
+       -d '{{\"data\":{{\"text\":\"hello\"}}}}' \\
+       http://{address}/v1/dev/channels/chat%2Flobby/publications
+
+Listen in a browser's console:
+
+  const ws = new WebSocket('ws://{address}/v1/dev/ws', 'tidewire.v1.json')
+  ws.onmessage = (frame) => console.log(frame.data)
+  ws.onopen = () => ws.send(JSON.stringify([
+    {{ id: 1, connect: {{ token: '{token}' }} }},
+    {{ id: 2, subscribe: {{ channel: 'chat/lobby', last: 20 }} }},
+  ]))
+
+Or with this program:
+
+  export TIDEWIRE_URL=ws://{address} TIDEWIRE_TOKEN={token}
+  tidewire sub chat/lobby &
+  tidewire pub chat/lobby '{{\"text\":\"hello\"}}'
+"
+    )
+}

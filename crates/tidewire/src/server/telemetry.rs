@@ -1,0 +1,122 @@
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tidewire_edge::Render;
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Seconds, from what a publication takes on one machine to what nobody should wait for.
+const LATENCIES: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
+const COUNTS: [f64; 9] = [1.0, 4.0, 16.0, 64.0, 256.0, 1_024.0, 4_096.0, 16_384.0, 100_000.0];
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// Sends logs to standard error: for people on a terminal, as JSON otherwise.
+pub(crate) fn start_logging(level: &str, format: LogFormat) -> anyhow::Result<()> {
+    // The NATS client tells of every event; what matters of them is told by the broker.
+    let filter = EnvFilter::try_new(format!("async_nats=warn,{level}"))?;
+    let is_human = match format {
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+    };
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = if is_human {
+        logs.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+    } else {
+        logs.json().flatten_event(true).try_init()
+    };
+    started.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Installs the recorder of metrics and says how to render them. Needs to come before anything
+/// that is measured; the upkeep runs on the current runtime until it ends.
+pub(crate) fn start_metrics() -> anyhow::Result<(PrometheusHandle, Render)> {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&LATENCIES)?
+        .set_buckets_for_metric(Matcher::Full("tidewire_broadcast_recipients".into()), &COUNTS)?
+        .set_buckets_for_metric(Matcher::Full("tidewire_recovered_messages".into()), &COUNTS)?
+        .build_recorder();
+    let handle = recorder.handle();
+    metrics::set_global_recorder(recorder).context("metrics have a recorder already")?;
+    describe();
+    let process = metrics_process::Collector::default();
+    process.describe();
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!("tidewire_node_start_timestamp_seconds").set(since_epoch.as_secs_f64());
+    gauge!(
+        "tidewire_build_info",
+        "version" => env!("CARGO_PKG_VERSION"),
+        "commit" => option_env!("TIDEWIRE_COMMIT").unwrap_or("unknown")
+    )
+    .set(1.0);
+    counter!("tidewire_messages_dropped_total", "reason" => "broker_gap").absolute(0);
+    let rendered = handle.clone();
+    let render = Arc::new(move || {
+        process.collect();
+        rendered.render()
+    });
+    Ok((handle, render))
+}
+
+/// Histograms keep every sample until somebody drains them; a node that nobody scrapes must not
+/// grow for it.
+pub(crate) async fn keep_up(handle: PrometheusHandle) {
+    let mut upkeep = tokio::time::interval(UPKEEP_EVERY);
+    loop {
+        upkeep.tick().await;
+        handle.run_upkeep();
+    }
+}
+
+/// One of these is 1.
+pub(crate) fn set_state(current: &'static str) {
+    for state in ["starting", "ready", "draining", "stopped"] {
+        gauge!("tidewire_node_state", "state" => state).set(f64::from(u8::from(state == current)));
+    }
+}
+
+fn describe() {
+    describe_gauge!("tidewire_build_info", "What is running; always 1.");
+    describe_gauge!("tidewire_node_start_timestamp_seconds", "When the node started.");
+    describe_gauge!("tidewire_node_state", "1 for the state the node is in.");
+    describe_gauge!("tidewire_connections", "Connections with a session.");
+    describe_counter!("tidewire_connections_opened_total", "Connections that got a session.");
+    describe_counter!("tidewire_connections_rejected_total", "Connections that did not.");
+    describe_counter!(
+        "tidewire_connections_closed_total",
+        "Connections that ended, by close code."
+    );
+    describe_histogram!("tidewire_connection_duration_seconds", "How long connections lasted.");
+    describe_counter!("tidewire_sessions_resumed_total", "Attempts to resume a session.");
+    describe_counter!("tidewire_auth_total", "Credentials verified.");
+    describe_counter!("tidewire_token_refresh_total", "Credentials replaced on live connections.");
+    describe_counter!("tidewire_publish_total", "Publications, by where from and how it went.");
+    describe_histogram!("tidewire_publish_duration_seconds", "From accepting to acknowledging.");
+    describe_counter!("tidewire_messages_received_total", "Frames from clients.");
+    describe_counter!("tidewire_messages_received_bytes_total", "Bytes of frames from clients.");
+    describe_counter!("tidewire_messages_sent_total", "Publications and other events to clients.");
+    describe_counter!("tidewire_messages_sent_bytes_total", "Bytes of frames to clients.");
+    describe_counter!("tidewire_messages_dropped_total", "What was dropped; the log has it.");
+    describe_counter!("tidewire_slow_consumers_total", "Clients that read too slowly.");
+    describe_gauge!("tidewire_channels", "Channels with a subscriber in step.");
+    describe_gauge!("tidewire_subscriptions", "Subscribers in step, over all channels.");
+    describe_histogram!("tidewire_broadcast_recipients", "Subscribers per publication.");
+    describe_counter!("tidewire_deliveries_total", "Publications put into subscribers' queues.");
+    describe_counter!("tidewire_gaps_total", "Gaps announced to subscribers.");
+    describe_counter!("tidewire_log_reads_total", "Reads of the log to repair a channel.");
+    describe_counter!("tidewire_recover_total", "Subscriptions that named a position.");
+    describe_histogram!("tidewire_recovered_messages", "Publications replayed per recovery.");
+    describe_counter!("tidewire_api_requests_total", "Requests to the HTTP API.");
+    describe_histogram!("tidewire_api_duration_seconds", "How long HTTP requests took.");
+    describe_gauge!("tidewire_drain_remaining", "Connections a draining node still has.");
+    describe_counter!("tidewire_drain_connections_total", "How connections left a draining node.");
+    describe_gauge!("tidewire_drain_duration_seconds", "How long the drain took.");
+    describe_gauge!("tidewire_tenant_connections", "Connections per tenant.");
+    describe_counter!("tidewire_tenant_messages_total", "Messages per tenant.");
+}
