@@ -21,10 +21,15 @@ def program(name):
     return path
 
 
-def run(*command, **options):
+def environment():
+    """Ours without what is meant for the checks: the program refuses variables it does not know."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TIDEWIRE_")}
+
+
+def run(*command):
     """The output of a program that must succeed."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, **options)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False, env=environment())
     assert done.returncode == 0, f"{command[0]}: {done.stdout}{done.stderr}"
     return done.stdout + done.stderr
 
@@ -32,8 +37,8 @@ def run(*command, **options):
 @contextlib.contextmanager
 def child(*command, **options):
     """A running program."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([str(word) for word in command], **{**quiet, **options})
+    defaults = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": environment()}
+    process = subprocess.Popen([str(word) for word in command], **{**defaults, **options})
     try:
         yield process
     finally:

@@ -1,6 +1,5 @@
 """The program under test accepts every tidewire.toml that is shipped or rendered here."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -10,6 +9,7 @@ import yaml
 from conftest import CHART, ROOT, only, render
 from helm_python.chart import Chart
 from helm_python.errors import HelmError
+from processes import environment
 
 
 @pytest.fixture
@@ -19,13 +19,12 @@ def check(tidewire, tmp_path):
     def run(toml):
         path = tmp_path / "tidewire.toml"
         path.write_text(toml)
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("TIDEWIRE_")}
         return subprocess.run(
             [tidewire, "config", "check", "--config", path],
             capture_output=True,
             text=True,
             timeout=30,
-            env=environment,
+            env=environment(),
             check=False,
         )
 
@@ -74,7 +73,7 @@ def test_every_environment_variable_of_the_compose_file_is_one_the_program_knows
         capture_output=True,
         text=True,
         timeout=30,
-        env=defaults,
+        env={**environment(), **defaults},
         check=False,
     )
 
@@ -99,7 +98,12 @@ def test_the_commands_that_containers_run_exist(tidewire, arguments):
     command, *options = arguments
 
     help_text = subprocess.run(
-        [tidewire, command, "--help"], capture_output=True, text=True, check=True, timeout=30
+        [tidewire, command, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+        env=environment(),
     ).stdout
 
     assert all(option in help_text for option in options)
@@ -114,10 +118,12 @@ def test_the_token_that_the_notes_of_the_chart_make_is_valid(tidewire, tmp_path)
     (tmp_path / "token-secret").write_text("k" * 48)
 
     _, *arguments = shlex.split(command)
-    token = subprocess.check_output([tidewire, *arguments], cwd=tmp_path, text=True, timeout=30).strip()
+    token = subprocess.check_output(
+        [tidewire, *arguments], cwd=tmp_path, text=True, timeout=30, env=environment()
+    ).strip()
 
     key = ["--tenant", "demo", "--secret-file", "token-secret"]
     verified = subprocess.check_output(
-        [tidewire, "token", "verify", *key, token], cwd=tmp_path, text=True, timeout=30
+        [tidewire, "token", "verify", *key, token], cwd=tmp_path, text=True, timeout=30, env=environment()
     )
     assert "demo" in verified

@@ -5,7 +5,6 @@ Every program runs with the file that its container mounts; only addresses and p
 
 import contextlib
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,7 +15,7 @@ import urllib.request
 import pytest
 import yaml
 from conftest import ROOT
-from processes import accepts, balancer_configuration, child, free_port, program, run, until
+from processes import accepts, balancer_configuration, child, environment, free_port, program, run, until
 
 DEPLOY = ROOT / "deploy"
 NODES = ("node-a", "node-b")
@@ -58,8 +57,8 @@ class Topology:
 
     def node(self, stack, name, nats, redis):
         client, ops = self.ports[name]
-        environment = {
-            "PATH": os.environ["PATH"],
+        variables = {
+            **environment(),
             "TIDEWIRE_SERVER__LISTEN": f"127.0.0.1:{client}",
             "TIDEWIRE_OPS__LISTEN": f"127.0.0.1:{ops}",
             "TIDEWIRE_NATS__SERVERS": f'["nats://127.0.0.1:{nats}"]',
@@ -67,7 +66,7 @@ class Topology:
         }
         log = stack.enter_context((self.folder / f"{name}.log").open("w"))
         command = [self.tidewire, "serve", "--config", DEPLOY / "compose" / "tidewire.toml"]
-        running = child(*command, env=environment, stdout=log, stderr=log)
+        running = child(*command, env=variables, stdout=log, stderr=log)
         self.processes[name] = stack.enter_context(running)
 
     def ready(self, name):
@@ -88,8 +87,7 @@ class Topology:
         grant = "**=subscribe,publish,history"
         config = DEPLOY / "compose" / "tidewire.toml"
         command = [self.tidewire, "token", "create", "--tenant", tenant, "--user", "me", "--channel", grant]
-        done = subprocess.run([*command, "--config", config], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
+        return subprocess.check_output([*command, "--config", config], text=True, env=environment()).strip()
 
     def remote(self, name=None):
         """How the command line reaches the balancer, or one node."""
@@ -109,7 +107,11 @@ class Subscriber:
     def __init__(self, topology, channel, remote):
         command = [topology.tidewire, "sub", channel, "--last", "100", *remote]
         self.process = subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [str(word) for word in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment(),
         )
         self.lines = []
         threading.Thread(target=self.gather, daemon=True).start()

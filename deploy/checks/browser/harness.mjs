@@ -49,7 +49,12 @@ export function chromium() {
 export function startNode() {
   const program = process.env.TIDEWIRE_BIN ?? join(root, 'target/debug/tidewire')
   if (!existsSync(program)) throw new Error(`${program} is missing; build it with: cargo build --package tidewire`)
-  const child = spawn(program, ['dev', '--listen', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'pipe'] })
+  // Without what is meant for the checks: the program refuses variables it does not know.
+  const ours = Object.entries(process.env).filter(([name]) => !name.startsWith('TIDEWIRE_'))
+  const child = spawn(program, ['dev', '--listen', '127.0.0.1:0'], {
+    env: Object.fromEntries(ours),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   const ended = new Promise((tell) => child.once('exit', tell))
   let printed = ''
   const address = new Promise((tell, fail) => {
