@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tidewire_model::{
     Channel, Command, Connected, Gap, Payload, Position, PublicationId, Publish, RequestId, Resume,
-    SessionNonce, Since, Subscribed,
+    SessionNonce, Since, Subscribed, Token,
 };
 use tidewire_protocol_native::client::{Received, Refusal, ServerEvent};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -33,7 +33,7 @@ pub struct Client {
 }
 
 struct ResumeState {
-    token: String,
+    token: Token,
     nonce: SessionNonce,
 }
 

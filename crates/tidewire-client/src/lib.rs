@@ -16,7 +16,7 @@ mod seen;
 pub use client::{Client, ClientError, Happening};
 pub use connection::{Connection, Lost, OpenError};
 pub use options::Options;
-pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since};
+pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since, Token};
 pub use tidewire_protocol_native::client::{
     Closing, Codec, Received, ReceivedPage, Refusal, ServerEvent,
 };

@@ -1,22 +1,20 @@
-use std::fmt;
-
-use tidewire_model::Tenant;
+use tidewire_model::{Tenant, Token};
 use tidewire_protocol_native::client::Codec;
 
 /// Where to connect, and as whom.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Nodes or balancers, as `ws://host:port`; a client that loses one tries the next.
     pub urls: Vec<String>,
     /// Named in the path, so that a balancer can send all of a tenant to one place.
     pub tenant: Option<Tenant>,
-    pub token: String,
+    pub token: Token,
     pub codec: Codec,
 }
 
 impl Options {
     /// JSON, to one address.
-    pub fn new(url: impl Into<String>, token: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<String>, token: impl Into<Token>) -> Self {
         Self { urls: vec![url.into()], tenant: None, token: token.into(), codec: Codec::Json }
     }
 
@@ -29,13 +27,14 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
-    /// Without the token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("urls", &self.urls)
-            .field("tenant", &self.tenant)
-            .field("codec", &self.codec)
-            .finish_non_exhaustive()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_show_no_token() {
+        let shown = format!("{:?}", Options::new("ws://localhost", "hunter2"));
+
+        assert!(shown.contains("Token(..)") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use tidewire_auth::{ResumeClaims, Sealer, Verifier};
 use tidewire_broker::Notice;
-use tidewire_model::{ConnectionId, Tenant};
+use tidewire_model::{ConnectionId, Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
 use tokio::net::TcpListener;
@@ -112,15 +112,16 @@ impl Shared {
     }
 
     /// Seals a token that opens `session` again.
-    pub(crate) fn resume_token(&self, session: &OwnedSession) -> String {
+    pub(crate) fn resume_token(&self, session: &OwnedSession) -> Token {
         let issued_at = unix_seconds();
-        self.sealer.seal(&ResumeClaims {
+        let claims = ResumeClaims {
             tenant: session.key.tenant.clone(),
             session: session.key.session,
             generation: session.generation,
             issued_at,
             expires_at: issued_at + RESUME_TOKEN_SECONDS,
-        })
+        };
+        self.sealer.seal(&claims).into()
     }
 }
 

@@ -3,7 +3,7 @@
 use tidewire_auth::TokenError;
 use tidewire_model::{
     Channel, Command, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, Request,
-    RequestId, Resume,
+    RequestId, Resume, Token,
 };
 use tidewire_node::{OwnedSession, SessionError};
 use tidewire_protocol::{Decoded, Descriptor, Protocol};
@@ -117,7 +117,7 @@ impl Handshake {
         let Connect { token, resume } = connect;
         let had_resume = resume.is_some();
         if let Some(resume) = resume {
-            let resumed = self.resume(shared, request, resume, token.as_deref()).await?;
+            let resumed = self.resume(shared, request, resume, token.as_ref()).await?;
             if let Some(proved) = resumed {
                 return Ok(proved);
             }
@@ -141,9 +141,9 @@ impl Handshake {
         shared: &Shared,
         request: RequestId,
         resume: Resume,
-        token: Option<&str>,
+        token: Option<&Token>,
     ) -> Result<Option<Proved>, Rejected> {
-        let opened = shared.sealer.open(&resume.token, unix_seconds());
+        let opened = shared.sealer.open(resume.token.as_str(), unix_seconds());
         let claims = match opened {
             Ok(claims) if self.is_of_path(&claims.tenant) => claims,
             Ok(_) | Err(_) => {
@@ -179,7 +179,7 @@ impl Handshake {
         shared: &Shared,
         request: RequestId,
         expired: &Identity,
-        token: Option<&str>,
+        token: Option<&Token>,
     ) -> Result<Identity, Rejected> {
         let Some(token) = token else {
             let message = "the token has expired: resume again with a new one";
@@ -202,9 +202,9 @@ impl Handshake {
         &self,
         shared: &Shared,
         request: RequestId,
-        token: &str,
+        token: &Token,
     ) -> Result<Identity, Rejected> {
-        match shared.verifier.verify(token, unix_seconds()) {
+        match shared.verifier.verify(token.as_str(), unix_seconds()) {
             Ok(identity) if self.is_of_path(&identity.tenant) => {
                 metrics::authenticated("token", "ok");
                 Ok(identity)

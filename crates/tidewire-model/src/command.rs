@@ -1,4 +1,4 @@
-use crate::{Channel, Payload, Position, PublicationId, RequestId, SessionNonce};
+use crate::{Channel, Payload, Position, PublicationId, RequestId, SessionNonce, Token};
 
 /// A command and what its client calls it.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,32 +26,22 @@ pub enum Command {
     Ping,
     /// Replaces the credential of a live connection.
     Refresh {
-        token: String,
+        token: Token,
     },
 }
 
 /// The first command of every connection. One of the two credentials is needed.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connect {
-    pub token: Option<String>,
+    pub token: Option<Token>,
     pub resume: Option<Resume>,
 }
 
-impl std::fmt::Debug for Connect {
-    /// Tells which credentials there are, and none of them.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connect")
-            .field("token", &self.token.is_some())
-            .field("resume", &self.resume.is_some())
-            .finish()
-    }
-}
-
 /// A session to take up again where its client left off.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Resume {
     /// The sealed token of the last `Connected` or `Reconnect`.
-    pub token: String,
+    pub token: Token,
     /// Makes a repeated attempt recognisable as the same.
     pub nonce: SessionNonce,
     /// How far the client has read, for each of its channels.

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use crate::{
     Channel, Disconnect, Envelope, Failure, NodeId, Position, Publication, RequestId, SessionId,
+    Token,
 };
 
 /// What a client hears, in any protocol.
@@ -52,7 +53,7 @@ pub enum Event {
         /// How long this connection will go on being served.
         window: Duration,
         /// The resume token to use.
-        token: String,
+        token: Token,
     },
     /// The credential expires at `at` (seconds since the Unix epoch): send `refresh`.
     Expiring {
@@ -73,7 +74,7 @@ pub struct Connected {
     pub request: RequestId,
     pub session: SessionId,
     /// Opens the session again on any node.
-    pub resume_token: String,
+    pub resume_token: Token,
     /// How long after a loss the session can be resumed.
     pub resume_window: Duration,
     /// Whether the session of the presented resume token goes on. If so, a `Subscribed` follows for

@@ -23,6 +23,7 @@ mod permissions;
 mod position;
 mod publication;
 mod tenant;
+mod token;
 
 pub use channel::{Channel, InvalidChannel, TenantChannel};
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
@@ -39,3 +40,4 @@ pub use permissions::{Action, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use tenant::{InvalidTenant, Tenant};
+pub use token::Token;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use tidewire_model::{
     Channel, Command, Connect, Epoch, ErrorCode, Failure, Payload, Position, PublicationId,
-    RequestId, Resume, SessionNonce,
+    RequestId, Resume, SessionNonce, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -45,7 +45,7 @@ pub(crate) fn history_limit(limit: Option<u32>) -> Result<u32, Failure> {
     }
 }
 
-pub(crate) fn connect(token: Option<String>, resume: Option<Resume>) -> Result<Command, Failure> {
+pub(crate) fn connect(token: Option<Token>, resume: Option<Resume>) -> Result<Command, Failure> {
     let token = token.filter(|token| !token.is_empty());
     if token.is_none() && resume.is_none() {
         return Err(bad_request("`connect` takes a `token`, a `resume`, or both"));
@@ -54,7 +54,7 @@ pub(crate) fn connect(token: Option<String>, resume: Option<Resume>) -> Result<C
 }
 
 pub(crate) fn resume(
-    token: String,
+    token: Token,
     nonce: &str,
     positions: Vec<(Channel, Position)>,
 ) -> Result<Resume, Failure> {
@@ -66,7 +66,7 @@ pub(crate) fn resume(
     Ok(Resume { token, nonce, positions })
 }
 
-pub(crate) fn refresh(token: String) -> Result<Command, Failure> {
+pub(crate) fn refresh(token: Token) -> Result<Command, Failure> {
     if token.is_empty() {
         return Err(bad_request("`refresh` takes a `token`"));
     }

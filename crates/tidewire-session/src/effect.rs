@@ -1,5 +1,6 @@
 use tidewire_model::{
-    Channel, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, Publish, RequestId, Since,
+    Channel, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, Publish, RequestId,
+    Since, Token,
 };
 
 /// What a session wants done.
@@ -14,7 +15,7 @@ pub enum Effect {
     /// Read a page; the answer goes to the client as it is.
     History { request: RequestId, channel: Channel, query: HistoryQuery },
     /// Verify a new credential; answered by [`Session::refreshed`](crate::Session::refreshed).
-    Refresh { request: RequestId, token: String },
+    Refresh { request: RequestId, token: Token },
     /// Write the session's snapshot to the store, some time soon.
     Save,
     /// End the connection.

@@ -3,7 +3,7 @@
 use std::mem;
 
 use tidewire_broker::Draft;
-use tidewire_model::{Channel, ErrorCode, Failure, Publish, RequestId, TenantChannel};
+use tidewire_model::{Channel, ErrorCode, Failure, Publish, RequestId, TenantChannel, Token};
 use tidewire_node::Join;
 use tidewire_session::Effect;
 use tidewire_transport::Transport;
@@ -64,8 +64,8 @@ impl<T: Transport> Connection<T> {
         }));
     }
 
-    fn refresh(&mut self, request: RequestId, token: &str) {
-        let verdict = self.shared.verifier.verify(token, unix_seconds());
+    fn refresh(&mut self, request: RequestId, token: &Token) {
+        let verdict = self.shared.verifier.verify(token.as_str(), unix_seconds());
         metrics::refreshed(verdict.is_ok());
         let verdict =
             verdict.map_err(|_| Failure::new(ErrorCode::BadToken, "the token is not valid here"));

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use tidewire_model::{
     Channel, Connected, Disconnect, ErrorCode, Gap, GapReason, Payload, Position, PublicationId,
-    Recovery, RequestId, Subscribed, UserId,
+    Recovery, RequestId, Subscribed, Token, UserId,
 };
 
 /// What a node tells a client.
@@ -50,7 +50,7 @@ pub enum ServerEvent {
     Reconnect {
         after: Duration,
         window: Duration,
-        token: String,
+        token: Token,
     },
     /// Seconds since the Unix epoch at which the credential expires.
     Expiring {

@@ -46,7 +46,7 @@ pub(super) fn push_request(out: &mut Vec<u8>, request: &Request) {
 fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
     match command {
         Command::Connect(connect) => CommandBody::Connect(ConnectBody {
-            token: connect.token.as_deref().map(Into::into),
+            token: connect.token.as_ref().map(|token| token.as_str().into()),
             resume: connect.resume.as_ref().map(|resume| Object(resume_body(resume))),
         }),
         Command::Subscribe { channel, since } => {
@@ -168,7 +168,7 @@ fn event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEvent, Pro
         EventBody::Reconnect(body) => ServerEvent::Reconnect {
             after: Duration::from_millis(body.after_ms),
             window: Duration::from_millis(body.window_ms),
-            token: body.token.0.into_owned(),
+            token: body.token.0.into_owned().into(),
         },
         EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
         EventBody::Error(body) => {
@@ -182,7 +182,7 @@ fn connected(request: RequestId, body: ConnectedBody<'_>) -> Result<Connected, P
     Ok(Connected {
         request,
         session: checked(body.session.parse::<SessionId>())?,
-        resume_token: body.resume_token.0.into_owned(),
+        resume_token: body.resume_token.0.into_owned().into(),
         resume_window: Duration::from_millis(body.resume_window_ms),
         resumed: body.resumed,
         node: checked(NodeId::parse(&body.node))?,

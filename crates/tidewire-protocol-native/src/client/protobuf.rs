@@ -37,7 +37,9 @@ fn command_body(command: &Command) -> CommandBody {
         }),
         Command::History { channel, query } => CommandBody::History(history_body(channel, query)),
         Command::Ping => CommandBody::Ping(wire::Ping {}),
-        Command::Refresh { token } => CommandBody::Refresh(wire::Refresh { token: token.clone() }),
+        Command::Refresh { token } => {
+            CommandBody::Refresh(wire::Refresh { token: token.as_str().to_owned() })
+        }
     }
 }
 
@@ -48,12 +50,12 @@ fn connect_body(connect: &Connect) -> wire::Connect {
             position: Some(wire_position(position)),
         });
         wire::Resume {
-            token: token.clone(),
+            token: token.as_str().to_owned(),
             nonce: nonce.to_string(),
             positions: positions.collect(),
         }
     });
-    wire::Connect { token: connect.token.clone(), resume }
+    wire::Connect { token: connect.token.as_ref().map(|token| token.as_str().to_owned()), resume }
 }
 
 fn subscribe_body(channel: &Channel, since: &Since) -> wire::Subscribe {
@@ -113,7 +115,7 @@ fn event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, Protoco
         EventBody::Reconnect(body) => ServerEvent::Reconnect {
             after: Duration::from_millis(body.after_ms),
             window: Duration::from_millis(body.window_ms),
-            token: body.token,
+            token: body.token.into(),
         },
         EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
         EventBody::Error(body) => {
@@ -127,7 +129,7 @@ fn connected(request: RequestId, body: wire::Connected) -> Result<Connected, Pro
     Ok(Connected {
         request,
         session: checked(body.session.parse::<SessionId>())?,
-        resume_token: body.resume_token,
+        resume_token: body.resume_token.into(),
         resume_window: Duration::from_millis(body.resume_window_ms),
         resumed: body.resumed,
         node: checked(NodeId::parse(&body.node))?,

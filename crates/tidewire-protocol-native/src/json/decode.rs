@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tidewire_model::{
     Channel, Command, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
-    Request, RequestId, Resume, Since,
+    Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -12,7 +12,7 @@ use super::command_object::{
     CommandBody, CommandName, CommandObject, ConnectBody, HistoryBody, PositionBody, PublishBody,
     ResumeBody, SubscribeBody,
 };
-use super::object::{Object, Offset};
+use super::object::{Object, Offset, Str};
 use super::{Text, check_syntax};
 use crate::parse;
 
@@ -82,13 +82,13 @@ fn command(body: CommandBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
         CommandBody::Publish(body) => publish(&body, frame),
         CommandBody::History(body) => history(&body),
         CommandBody::Ping(_) => Ok(Command::Ping),
-        CommandBody::Refresh(body) => parse::refresh(body.token.0.into_owned()),
+        CommandBody::Refresh(body) => parse::refresh(token(body.token)),
     }
 }
 
 fn connect(body: ConnectBody<'_>) -> Result<Command, Failure> {
     let resume = body.resume.map(|Object(body)| resume(body)).transpose()?;
-    parse::connect(body.token.map(|token| token.0.into_owned()), resume)
+    parse::connect(body.token.map(token), resume)
 }
 
 fn resume(body: ResumeBody<'_>) -> Result<Resume, Failure> {
@@ -97,7 +97,11 @@ fn resume(body: ResumeBody<'_>) -> Result<Resume, Failure> {
         Ok((parse::channel(&body.channel)?, position))
     });
     let positions: Vec<(Channel, Position)> = positions.collect::<Result<_, Failure>>()?;
-    parse::resume(body.token.0.into_owned(), &body.nonce, positions)
+    parse::resume(token(body.token), &body.nonce, positions)
+}
+
+fn token(Str(text): Str<'_>) -> Token {
+    text.into_owned().into()
 }
 
 fn subscribe(body: &SubscribeBody<'_>) -> Result<Command, Failure> {

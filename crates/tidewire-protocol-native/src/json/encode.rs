@@ -6,7 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tidewire_model::{
     Channel, Connected, Disconnect, Encoding, Epoch, Event, Failure, Gap, HistoryPage, Payload,
-    Position, Publication, Recovery, RequestId, Subscribed,
+    Position, Publication, Recovery, RequestId, Subscribed, Token,
 };
 
 use super::event_object::{
@@ -212,9 +212,9 @@ fn gap_body<'a>(channel: &'a Channel, gap: &'a Gap) -> EventBody<'a> {
     })
 }
 
-fn reconnect_body(after: Duration, window: Duration, token: &str) -> EventBody<'_> {
+fn reconnect_body(after: Duration, window: Duration, token: &Token) -> EventBody<'_> {
     let (after_ms, window_ms) = (millis(after), millis(window));
-    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token: token.into() })
+    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token: token.as_str().into() })
 }
 
 fn error_body(failure: &Failure) -> ErrorBody<'_> {

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use prost::Message;
 use tidewire_model::{
     Channel, Command, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
-    Request, RequestId, Resume, Since,
+    Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -44,7 +44,9 @@ fn request(bytes: Bytes, frame_len: usize) -> Decoded {
 fn command(body: wire::command::Command, frame_len: usize) -> Result<Command, Failure> {
     use wire::command::Command as Body;
     match body {
-        Body::Connect(body) => parse::connect(body.token, body.resume.map(resume).transpose()?),
+        Body::Connect(body) => {
+            parse::connect(body.token.map(Token::from), body.resume.map(resume).transpose()?)
+        }
         Body::Subscribe(body) => subscribe(&body),
         Body::Unsubscribe(body) => {
             Ok(Command::Unsubscribe { channel: parse::channel(&body.channel)? })
@@ -52,7 +54,7 @@ fn command(body: wire::command::Command, frame_len: usize) -> Result<Command, Fa
         Body::Publish(body) => publish(body, frame_len),
         Body::History(body) => history(&body),
         Body::Ping(wire::Ping {}) => Ok(Command::Ping),
-        Body::Refresh(body) => parse::refresh(body.token),
+        Body::Refresh(body) => parse::refresh(body.token.into()),
     }
 }
 
@@ -62,7 +64,7 @@ fn resume(body: wire::Resume) -> Result<Resume, Failure> {
         Ok((parse::channel(&entry.channel)?, position))
     });
     let positions: Vec<(Channel, Position)> = positions.collect::<Result<_, Failure>>()?;
-    parse::resume(body.token, &body.nonce, positions)
+    parse::resume(body.token.into(), &body.nonce, positions)
 }
 
 fn subscribe(body: &wire::Subscribe) -> Result<Command, Failure> {

@@ -79,7 +79,7 @@ impl EventWriter for ProtobufWriter {
             Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
             Event::Reconnect { after, window, token } => {
                 let (after_ms, window_ms) = (millis(*after), millis(*window));
-                let token = token.clone();
+                let token = token.as_str().to_owned();
                 (0, Body::Reconnect(wire::Reconnect { after_ms, window_ms, token }))
             }
             Event::Expiring { at } => (0, Body::Expiring(wire::Expiring { at: *at })),
@@ -135,7 +135,7 @@ fn history_body(page: &HistoryPage) -> Body {
 fn connected_body(connected: &Connected) -> Body {
     Body::Connected(wire::Connected {
         session: connected.session.to_string(),
-        resume_token: connected.resume_token.clone(),
+        resume_token: connected.resume_token.as_str().to_owned(),
         resume_window_ms: millis(connected.resume_window),
         resumed: connected.resumed,
         node: connected.node.to_string(),

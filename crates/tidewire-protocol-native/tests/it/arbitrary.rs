@@ -42,9 +42,12 @@ fn connects() -> impl Strategy<Value = Connect> {
     let positions = vec((channels(), positions()), 0..4);
     let resumed = (TOKEN, any::<[u8; 16]>(), positions).prop_map(|(token, nonce, positions)| {
         let nonce = SessionNonce::from_bytes(nonce);
-        Connect { token: None, resume: Some(Resume { token, nonce, positions }) }
+        Connect { token: None, resume: Some(Resume { token: token.into(), nonce, positions }) }
     });
-    prop_oneof![TOKEN.prop_map(|token| Connect { token: Some(token), resume: None }), resumed]
+    prop_oneof![
+        TOKEN.prop_map(|token| Connect { token: Some(token.into()), resume: None }),
+        resumed
+    ]
 }
 
 fn publishes() -> impl Strategy<Value = Publish> {
@@ -78,7 +81,7 @@ fn commands() -> impl Strategy<Value = Command> {
         channels().prop_map(|channel| Command::Unsubscribe { channel }),
         (channels(), queries()).prop_map(|(channel, query)| Command::History { channel, query }),
         Just(Command::Ping),
-        TOKEN.prop_map(|token| Command::Refresh { token }),
+        TOKEN.prop_map(|token| Command::Refresh { token: token.into() }),
     ]
 }
 

@@ -127,6 +127,15 @@ fn a_malformed_event_is_not_quoted() {
 }
 
 #[test]
+fn what_a_client_hears_shows_no_token() {
+    let frame = text_frame(r#"{"reconnect":{"after_ms":1,"window_ms":1,"token":"hunter2"}}"#);
+
+    let shown = format!("{:?}", Codec::Json.decode(&frame).unwrap());
+
+    assert!(shown.contains("Token(..)") && !shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
 fn each_codec_takes_its_own_kind_of_frame_only() {
     assert!(matches!(
         Codec::Json.decode(&binary_frame(vec![])),

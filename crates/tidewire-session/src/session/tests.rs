@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use tidewire_model::{
-    Filter, Incarnation, Payload, Permissions, Publication, Tenant, TenantChannel, UserId,
+    Disconnect, Filter, Incarnation, Payload, Permissions, Publication, Tenant, TenantChannel,
+    UserId,
 };
 
 use super::*;
