@@ -23,19 +23,8 @@ impl Channel {
 
     /// Checks `name` once, so that holding a `Channel` is proof that it is valid.
     pub fn parse(name: &str) -> Result<Self, InvalidChannel> {
-        if name.is_empty() {
-            return Err(InvalidChannel::Empty);
-        }
-        if name.len() > Self::MAX_BYTES {
-            return Err(InvalidChannel::TooLong { bytes: name.len() });
-        }
-        if name.starts_with('$') {
-            return Err(InvalidChannel::Reserved);
-        }
-        if let Some(character) = name.chars().find(|&c| is_forbidden(c)) {
-            return Err(InvalidChannel::Character { character });
-        }
-        check_levels(name.split('/'))?;
+        check_outline(name)?;
+        check_characters(name)?;
         Ok(Self(name.into()))
     }
 
@@ -49,25 +38,34 @@ impl Channel {
     }
 }
 
-fn is_forbidden(character: char) -> bool {
-    character.is_control() || matches!(character, '*' | '>' | '+' | '#')
-}
-
-/// The rules a channel and a [`Filter`](crate::Filter) share for what stands between the slashes.
-pub(crate) fn check_levels<'a>(
-    levels: impl Iterator<Item = &'a str>,
-) -> Result<(), InvalidChannel> {
-    let mut count = 0;
-    for level in levels {
-        if level.is_empty() {
-            return Err(InvalidChannel::EmptyLevel);
-        }
-        count += 1;
+/// The rules a channel and a [`Filter`](crate::Filter) share for a name as a whole.
+pub(crate) fn check_outline(name: &str) -> Result<(), InvalidChannel> {
+    if name.is_empty() {
+        return Err(InvalidChannel::Empty);
     }
-    if count > Channel::MAX_LEVELS {
-        return Err(InvalidChannel::TooManyLevels { levels: count });
+    if name.len() > Channel::MAX_BYTES {
+        return Err(InvalidChannel::TooLong { bytes: name.len() });
+    }
+    if name.starts_with('$') {
+        return Err(InvalidChannel::Reserved);
+    }
+    if name.split('/').any(str::is_empty) {
+        return Err(InvalidChannel::EmptyLevel);
+    }
+    let levels = name.split('/').count();
+    if levels > Channel::MAX_LEVELS {
+        return Err(InvalidChannel::TooManyLevels { levels });
     }
     Ok(())
+}
+
+/// The rule for what may stand in a name, or in a part of one.
+pub(crate) fn check_characters(text: &str) -> Result<(), InvalidChannel> {
+    let is_forbidden = |&c: &char| c.is_control() || matches!(c, '*' | '>' | '+' | '#');
+    match text.chars().find(is_forbidden) {
+        Some(character) => Err(InvalidChannel::Character { character }),
+        None => Ok(()),
+    }
 }
 
 impl fmt::Display for Channel {
@@ -133,7 +131,8 @@ mod tests {
     #[test]
     fn ordinary_names_are_channels() {
         let longest = "x".repeat(255);
-        for name in ["a", "room:42", "sport/football/live", "größe", "a b", "a$", longest.as_str()]
+        for name in
+            ["a", "room:42", "sport/football/live", "größe", "a b", "a$", "a/$b", longest.as_str()]
         {
             assert_eq!(Channel::parse(name).map(String::from).as_deref(), Ok(name));
         }

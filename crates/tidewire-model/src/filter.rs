@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::channel::check_levels;
+use crate::channel::{check_characters, check_outline};
 use crate::{Channel, InvalidChannel};
 
 /// A channel name or a pattern of names, such as `room:42`, `chat/*` or `orders/**`.
@@ -17,14 +17,7 @@ pub struct Filter(Box<str>);
 impl Filter {
     /// Checks `pattern` once.
     pub fn parse(pattern: &str) -> Result<Self, InvalidFilter> {
-        if pattern.is_empty() {
-            return Err(InvalidFilter::Level(InvalidChannel::Empty));
-        }
-        if pattern.len() > Channel::MAX_BYTES {
-            let too_long = InvalidChannel::TooLong { bytes: pattern.len() };
-            return Err(InvalidFilter::Level(too_long));
-        }
-        check_levels(pattern.split('/')).map_err(InvalidFilter::Level)?;
+        check_outline(pattern).map_err(InvalidFilter::Name)?;
         let mut levels = pattern.split('/').peekable();
         while let Some(level) = levels.next() {
             match level {
@@ -61,7 +54,7 @@ fn check_literal(level: &str) -> Result<(), InvalidFilter> {
     if level.contains('*') {
         return Err(InvalidFilter::PartialWildcard);
     }
-    Channel::parse(level).map(drop).map_err(InvalidFilter::Level)
+    check_characters(level).map_err(InvalidFilter::Name)
 }
 
 impl fmt::Display for Filter {
@@ -88,7 +81,7 @@ impl From<Filter> for String {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidFilter {
     #[error(transparent)]
-    Level(InvalidChannel),
+    Name(InvalidChannel),
     #[error("`**` may stand only at the end of a pattern")]
     RestNotLast,
     #[error("`*` must be a whole level of a pattern")]
@@ -97,6 +90,8 @@ pub enum InvalidFilter {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn matches(filter: &str, channel: &str) -> bool {
@@ -131,7 +126,32 @@ mod tests {
     fn patterns_a_trie_could_not_hold_are_refused() {
         assert_eq!(Filter::parse("a/**/b"), Err(InvalidFilter::RestNotLast));
         assert_eq!(Filter::parse("room-*"), Err(InvalidFilter::PartialWildcard));
-        assert_eq!(Filter::parse("a//b"), Err(InvalidFilter::Level(InvalidChannel::EmptyLevel)));
-        assert_eq!(Filter::parse("$sys"), Err(InvalidFilter::Level(InvalidChannel::Reserved)));
+        assert_eq!(Filter::parse("a//b"), Err(InvalidFilter::Name(InvalidChannel::EmptyLevel)));
+        assert_eq!(
+            Filter::parse("a/b+"),
+            Err(InvalidFilter::Name(InvalidChannel::Character { character: '+' }))
+        );
+    }
+
+    #[test]
+    fn a_dollar_is_reserved_where_a_name_starts_and_nowhere_else() {
+        for reserved in ["$sys", "$sys/*", "$"] {
+            assert_eq!(
+                Filter::parse(reserved),
+                Err(InvalidFilter::Name(InvalidChannel::Reserved)),
+                "{reserved}"
+            );
+        }
+        assert!(matches("a/$b", "a/$b"));
+        assert!(matches("*/$b", "a/$b"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_channel_is_a_filter_that_matches_it(name in "[a-z$:/*]{0,12}|\\PC{1,8}") {
+            if let Ok(channel) = Channel::parse(&name) {
+                prop_assert!(Filter::parse(&name).expect("filter").matches(&channel));
+            }
+        }
     }
 }
