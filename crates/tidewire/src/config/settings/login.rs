@@ -158,8 +158,9 @@ fn check_topology(redis: &document::Redis, draft: &mut Draft) -> Option<RedisTop
     }
 }
 
+/// A slash and nothing after it means nothing.
 fn no_path(path: &str) -> Result<(), InvalidAddress> {
-    if path.is_empty() { Ok(()) } else { Err(InvalidAddress::Path) }
+    if matches!(path, "" | "/") { Ok(()) } else { Err(InvalidAddress::Path) }
 }
 
 fn database(path: &str) -> Result<(), InvalidAddress> {

@@ -1,0 +1,198 @@
+//! Node processes, the services they need, and keys for their tenants.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tempfile::TempDir;
+use tidewire_auth::{Claims, KeyId, SigningKey};
+use tidewire_client::Options;
+use tidewire_model::{Permissions, Tenant, UserId};
+use tidewire_testkit::services::{NatsServer, RedisServer};
+use tokio::time::Instant;
+
+pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+pub(crate) const API_KEY: &str = "backend.0123456789abcdef0123456789abcdef";
+/// A node that is not up by then is not coming up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What nodes share.
+pub(crate) struct Cluster {
+    pub(crate) nats: NatsServer,
+    pub(crate) redis: RedisServer,
+    directory: TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn start() -> Self {
+        let (nats, redis) = tokio::join!(NatsServer::start(), RedisServer::start());
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let cluster = Self { nats, redis, directory };
+        std::fs::write(cluster.config_file(), cluster.config()).expect("the file is written");
+        cluster
+    }
+
+    fn config_file(&self) -> std::path::PathBuf {
+        self.directory.path().join("tidewire.toml")
+    }
+
+    fn config(&self) -> String {
+        let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
+        format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\n\
+             [ops]\nlisten = \"127.0.0.1:0\"\n\
+             [nats]\nservers = [\"{}\"]\n\
+             [redis]\naddresses = [\"{}\"]\n\
+             [history]\nsize = 5000\n\
+             [session]\nresume_keys = [\"a resume key that all nodes of this test share\"]\n\
+             [drain]\nannounce = \"100ms\"\nwindow = \"5s\"\ndeadline = \"60s\"\n\
+             [log]\nformat = \"json\"\n{tenants}",
+            self.nats.url(),
+            self.redis.url(),
+        )
+    }
+
+    pub(crate) fn node(&self) -> NodeProcess {
+        NodeProcess::start(&self.config_file())
+    }
+}
+
+fn tenant_config(tenant: &str) -> String {
+    let secret = secret(tenant);
+    let (key, api_secret) = API_KEY.split_once('.').expect("id and secret");
+    format!(
+        "[[tenants]]\nname = \"{tenant}\"\n\
+         [[tenants.keys]]\nid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
+         [[tenants.api_keys]]\nid = \"{key}\"\nsecret = \"{api_secret}-{tenant}\"\n"
+    )
+}
+
+fn secret(tenant: &str) -> String {
+    format!("the secret of {tenant}, long enough to be one")
+}
+
+/// A token that lets `user` do everything in `tenant`.
+pub(crate) fn token(tenant: &str, user: &str) -> String {
+    let key = SigningKey::from_secret(
+        Some(KeyId::parse("test").expect("key id")),
+        secret(tenant).as_bytes(),
+    )
+    .expect("long enough");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
+    key.sign(&Claims {
+        tenant: Tenant::parse(tenant).expect("tenant"),
+        user: UserId::parse(user).expect("user"),
+        audience: vec!["tidewire".into()],
+        expires_at: now + 3_600,
+        not_before: None,
+        issued_at: None,
+        permissions: Permissions::all(),
+    })
+}
+
+/// A client's options, with the nodes it may go to, the first first.
+pub(crate) fn options(tenant: &str, user: &str, nodes: [&NodeProcess; 2]) -> Options {
+    let mut options = Options::new(nodes[0].url(), token(tenant, user));
+    options.urls.push(nodes[1].url());
+    options.tenant = Some(Tenant::parse(tenant).expect("tenant"));
+    options
+}
+
+/// A `tidewire serve` of its own. Dropping it kills the process.
+pub(crate) struct NodeProcess {
+    child: Child,
+    clients: String,
+    ops: String,
+    pub(crate) lines: Receiver<String>,
+}
+
+impl NodeProcess {
+    fn start(config: &std::path::Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+            .args(["serve", "--config"])
+            .arg(config)
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let stderr = child.stderr.take().expect("piped");
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut node = Self { child, clients: String::new(), ops: String::new(), lines };
+        let up = node.line_with("node is up");
+        node.clients = field(&up, "clients");
+        node.ops = field(&up, "ops");
+        node
+    }
+
+    /// Waits for a line of its log.
+    pub(crate) fn line_with(&self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(line) => seen.push(line),
+                Err(error) => panic!("no {text:?} ({error}) among:\n{}", seen.join("\n")),
+            }
+        }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}", self.clients)
+    }
+
+    pub(crate) fn http(&self) -> String {
+        format!("http://{}", self.clients)
+    }
+
+    pub(crate) fn ops(&self, path: &str) -> String {
+        format!("http://{}{path}", self.ops)
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().expect("the process is there");
+        self.child.wait().expect("it can be waited for");
+    }
+
+    /// SIGTERM.
+    pub(crate) fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        assert!(sent.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + 2 * PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the node does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A field of a JSON log line.
+fn field(line: &str, name: &str) -> String {
+    let value: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
+    value[name].as_str().expect("a text").to_owned()
+}
