@@ -186,7 +186,10 @@ fn draft(item: &Item<'_>, most_bytes: usize) -> Result<Draft, Failure> {
     let id = item.id.as_deref().map(PublicationId::parse).transpose();
     let id = id.map_err(|error| Failure::new(ErrorCode::BadPublicationId, error.to_string()))?;
     let payload = match (item.data, &item.binary) {
-        (Some(data), None) => Payload::checked_json(Bytes::copy_from_slice(data.get().as_bytes())),
+        (Some(data), None) => {
+            let payload = Payload::json_value(Bytes::copy_from_slice(data.get().as_bytes()));
+            payload.map_err(|error| Failure::new(ErrorCode::BadPayload, error.to_string()))?
+        }
         (None, Some(binary)) => {
             let bytes = STANDARD.decode(binary.as_bytes());
             let bytes = bytes.map_err(|_| {

@@ -18,7 +18,7 @@ pub enum ErrorCode {
     BadPosition,
     /// A publication id breaks its bounds.
     BadPublicationId,
-    /// A payload that should be JSON is not.
+    /// A payload that should be JSON is not, or is nested too deeply.
     BadPayload,
     /// A payload is larger than the channel takes.
     PayloadTooLarge,

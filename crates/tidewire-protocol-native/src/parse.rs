@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use tidewire_model::{
-    Channel, Command, Connect, Epoch, ErrorCode, Failure, Payload, Position, PublicationId,
-    RequestId, Resume, SessionNonce, Token,
+    Channel, Command, Connect, Epoch, ErrorCode, Failure, InvalidPayload, Payload, Position,
+    PublicationId, RequestId, Resume, SessionNonce, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -35,7 +35,11 @@ pub(crate) fn publication_id(text: &str) -> Result<PublicationId, Failure> {
 }
 
 pub(crate) fn json_payload(text: Bytes) -> Result<Payload, Failure> {
-    Payload::json(text).map_err(|error| Failure::new(ErrorCode::BadPayload, error.to_string()))
+    Payload::json(text).map_err(bad_payload)
+}
+
+pub(crate) fn bad_payload(error: InvalidPayload) -> Failure {
+    Failure::new(ErrorCode::BadPayload, error.to_string())
 }
 
 pub(crate) fn history_limit(limit: Option<u32>) -> Result<u32, Failure> {

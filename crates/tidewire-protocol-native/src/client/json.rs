@@ -229,7 +229,7 @@ fn received(
     frame: &Bytes,
 ) -> Result<Received, ProtocolError> {
     let payload = match (item.data, &item.binary) {
-        (Some(data), _) => payload(data, frame),
+        (Some(data), _) => checked(payload(data, frame))?,
         (None, Some(text)) => checked(binary_payload(text))?,
         (None, None) => return Err(parse::malformed("a publication has no payload")),
     };

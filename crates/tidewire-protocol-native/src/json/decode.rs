@@ -118,7 +118,7 @@ fn subscribe(body: &SubscribeBody<'_>) -> Result<Command, Failure> {
 
 fn publish(body: &PublishBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
     let payload = match (body.data, &body.binary) {
-        (Some(data), None) => payload(data, frame),
+        (Some(data), None) => payload(data, frame)?,
         (None, Some(text)) => binary_payload(text)?,
         (None, None) => return Err(parse::no_payload()),
         (Some(_), Some(_)) => {
@@ -132,10 +132,10 @@ fn publish(body: &PublishBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
     }))
 }
 
-/// `data` lies in `frame`, and having been parsed out of it as one value is the check it needs.
-pub(crate) fn payload(data: &RawValue, frame: &Bytes) -> Payload {
+/// `data` lies in `frame`, and has been parsed out of it as one value.
+pub(crate) fn payload(data: &RawValue, frame: &Bytes) -> Result<Payload, Failure> {
     let text = frame.slice_ref(data.get().as_bytes());
-    Payload::checked_json(parse::unpinned(text, frame.len()))
+    Payload::json_value(parse::unpinned(text, frame.len())).map_err(parse::bad_payload)
 }
 
 pub(crate) fn binary_payload(text: &str) -> Result<Payload, Failure> {

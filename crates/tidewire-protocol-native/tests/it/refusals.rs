@@ -1,6 +1,6 @@
 //! What is not a command: refused one by one, or the end of the connection.
 
-use tidewire_model::{Disconnect, ErrorCode, RequestId};
+use tidewire_model::{Disconnect, ErrorCode, Payload, RequestId};
 use tidewire_protocol::{Decoded, ProtocolError};
 use tidewire_protocol_native::{JSON, MAX_COMMANDS, PROTOBUF};
 
@@ -218,6 +218,27 @@ fn a_bad_command_does_not_spoil_the_others_of_its_frame() {
                 (Some(RequestId(4)), None),
             ]
         );
+    }
+}
+
+#[test]
+fn json_nested_too_deeply_is_refused_in_both_encodings() {
+    let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+    for (depth, is_refused) in [(Payload::MAX_DEPTH, false), (Payload::MAX_DEPTH + 1, true)] {
+        let data = nested(depth);
+        let json = format!(r#"{{"id":3,"publish":{{"channel":"a","data":{data}}}}}"#);
+        let publish = message(2, &[text(1, "a"), message(3, &[text(1, &data)])]);
+        let protobuf = message(1, &[varint(1, 3), publish]);
+
+        for decoded in [decode_json(&json), decode_protobuf(protobuf)] {
+            if is_refused {
+                let (id, code, message) = refusal(decoded);
+                assert_eq!((id, code), (Some(RequestId(3)), ErrorCode::BadPayload));
+                assert!(message.contains("at most 32 levels"), "{message}");
+            } else {
+                assert!(matches!(decoded.unwrap()[..], [Decoded::Request(_)]));
+            }
+        }
     }
 }
 

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use tidewire_client::{Command, Connection, Payload, ServerEvent};
-use tidewire_model::Publish as PublishCommand;
+use tidewire_model::{InvalidPayload, Publish as PublishCommand};
 
 use crate::cli::Publish;
 use crate::{commands::remote, output};
@@ -43,11 +43,10 @@ async fn send(publish: &Publish) -> anyhow::Result<()> {
 
 /// JSON if it is, a JSON string otherwise.
 fn payload(text: &str) -> anyhow::Result<Payload> {
-    let trimmed = text.trim().to_owned();
-    if let Ok(payload) = Payload::json(trimmed.into()) {
-        return Ok(payload);
+    match Payload::json(text.trim().to_owned().into()) {
+        Err(InvalidPayload::NotJson) => Ok(Payload::json(serde_json::to_string(text)?.into())?),
+        payload => Ok(payload?),
     }
-    Ok(Payload::json(serde_json::to_string(text)?.into())?)
 }
 
 fn receipt(publish: &Publish, position: tidewire_client::Position, duplicate: bool) -> String {
