@@ -171,7 +171,7 @@ async fn submit(
         let message = "the api key does not allow publishing to this channel";
         return Err(Failure::new(ErrorCode::PermissionDenied, message));
     }
-    let draft = draft(item, edge.0.config.limits.payload_bytes)?;
+    let draft = draft(item, edge.0.config.limits().payload_bytes)?;
     let channel = TenantChannel::new(caller.tenant.clone(), channel);
     Ok(edge.0.node.publish(channel, draft).await)
 }

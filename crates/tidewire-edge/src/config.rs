@@ -8,7 +8,9 @@ use tidewire_session::Limits;
 pub struct EdgeConfig {
     /// Connections at once; more are refused with 503.
     pub max_connections: usize,
-    /// Bytes of one message from a client.
+    /// Bytes of one message from a client; a larger one ends its connection. A payload may have half
+    /// as many, over HTTP too: what surrounds it, and base64, always fit beside one that may pass, and
+    /// one that is somewhat too large is refused by itself.
     pub max_message_bytes: usize,
     /// From the end of the HTTP handshake to a verified `connect`.
     pub connect_timeout: Duration,
@@ -19,8 +21,6 @@ pub struct EdgeConfig {
     /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
     /// and never in a cookie, so a foreign page has nothing to ride on.
     pub allowed_origins: Vec<String>,
-    /// What a session may have and ask.
-    pub limits: Limits,
     /// What may wait for one connection.
     pub queue: QueueLimits,
     /// Whether metrics are also kept per tenant.
@@ -32,16 +32,22 @@ impl Default for EdgeConfig {
     fn default() -> Self {
         Self {
             max_connections: 100_000,
-            max_message_bytes: 64 * 1_024,
+            max_message_bytes: 128 * 1_024,
             connect_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             write_timeout: Duration::from_secs(15),
             allowed_origins: Vec::new(),
-            limits: Limits::default(),
             queue: QueueLimits::default(),
             tenant_metrics: false,
             drain: DrainConfig::default(),
         }
+    }
+}
+
+impl EdgeConfig {
+    /// What a session may have and ask.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { payload_bytes: self.max_message_bytes / 2, ..Limits::default() }
     }
 }
 

@@ -93,7 +93,7 @@ impl Handshake {
             None => return Err(Disconnect::NotConnected.into()),
         };
         let proved = self.prove(shared, request, connect).await?;
-        let limits = shared.config.limits;
+        let limits = shared.config.limits();
         let mut outputs = Outputs::default();
         let (owned, session, is_resumed) = match proved {
             Proved::New(identity) => {

@@ -52,7 +52,7 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(config.listen.clients.to_string(), "127.0.0.1:8000");
     assert_eq!(config.listen.ops.to_string(), "127.0.0.1:8001");
     assert_eq!(config.server.max_connections, 100_000);
-    assert_eq!(config.server.max_message_bytes, 65_536);
+    assert_eq!(config.server.max_message_bytes, 131_072);
     assert_eq!(config.history.size, 1000);
     assert_eq!(config.session.resume_window, Duration::from_mins(2));
     assert_eq!(config.drain.deadline, Duration::from_mins(2));

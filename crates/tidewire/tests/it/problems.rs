@@ -66,8 +66,8 @@ fn values_of_the_wrong_kind_are_refused() {
         ("[history]\nsize = \"many\"", "history.size: expected a whole number from 1 to 100000"),
         ("[history]\nsize = 0", "history.size: expected a whole number from 1 to 100000"),
         (
-            "[server]\nmax_message_bytes = 1_000_000",
-            "server.max_message_bytes: expected a whole number from 16384 to 524288",
+            "[server]\nmax_message_bytes = 2_000_000",
+            "server.max_message_bytes: expected a whole number from 16384 to 1048576",
         ),
         ("[history]\nttl = \"5\"", "history.ttl: expected a duration from \"1s\" to \"7d\""),
         ("[history]\nttl = \"8d\"", "history.ttl: expected a duration from \"1s\" to \"7d\""),

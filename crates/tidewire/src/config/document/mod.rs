@@ -63,9 +63,9 @@ pub struct Server {
     /// needs about as many file descriptors.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: u32,
-    /// Longest message a client may send, in bytes after decompression. A longer one ends its
-    /// connection.
-    #[schemars(range(min = 16_384, max = 524_288))]
+    /// Longest message a client may send, in bytes; a longer one ends its connection. A payload may
+    /// have half of it, over HTTP too; a longer one is refused.
+    #[schemars(range(min = 16_384, max = 1_048_576))]
     pub max_message_bytes: u32,
     /// Time from the end of the HTTP handshake to a verified `connect`.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
@@ -88,7 +88,7 @@ impl Default for Server {
         Self {
             listen: "127.0.0.1:8000".into(),
             max_connections: 100_000,
-            max_message_bytes: 65_536,
+            max_message_bytes: 131_072,
             connect_timeout: Period::from_secs(5),
             ping_interval: Period::from_secs(25),
             write_timeout: Period::from_secs(15),
