@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::Options;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
-use crate::seen::Seen;
+use crate::followed::Followed;
 
 /// A session that outlives its connections.
 pub struct Client {
@@ -30,18 +30,13 @@ pub struct Client {
     /// When to publish again what was refused as retryable.
     retry_at: Option<Instant>,
     happenings: VecDeque<Happening>,
+    /// The newest publications that were not passed on, oldest first.
+    repeats: VecDeque<(Channel, Position)>,
 }
 
 struct ResumeState {
     token: Token,
     nonce: SessionNonce,
-}
-
-/// A channel the application wants.
-struct Followed {
-    since: Since,
-    position: Option<Position>,
-    seen: Seen,
 }
 
 struct Unacknowledged {
@@ -99,6 +94,8 @@ pub enum ClientError {
 
 /// How long to wait before repeating what was refused as retryable.
 const RETRY: Duration = Duration::from_millis(100);
+/// What [`Client::next_repeat`] remembers.
+const MOST_REPEATS: usize = 1_024;
 
 impl Client {
     /// Connects. Fails at the first attempt that fails; later losses are made good.
@@ -116,6 +113,7 @@ impl Client {
             move_at: None,
             retry_at: None,
             happenings: VecDeque::new(),
+            repeats: VecDeque::new(),
         };
         client.open().await?;
         Ok(client)
@@ -123,12 +121,7 @@ impl Client {
 
     /// Wants a channel's publications, from now on and over every loss.
     pub fn subscribe(&mut self, channel: Channel, since: Since) {
-        let position = match since {
-            Since::Position(position) => Some(position),
-            Since::Now | Since::Last(_) => None,
-        };
-        let followed = Followed { since, position, seen: Seen::default() };
-        if self.channels.insert(channel.clone(), followed).is_none() {
+        if self.channels.insert(channel.clone(), Followed::new(since)).is_none() {
             self.send(Command::Subscribe { channel, since });
         }
     }
@@ -154,6 +147,13 @@ impl Client {
     /// How far a channel has been read.
     pub fn position(&self, channel: &Channel) -> Option<Position> {
         self.channels.get(channel)?.position
+    }
+
+    /// The oldest of the publications that came and were not passed on, because they had been before
+    /// or came after a later one; of more than 1,024 the oldest are forgotten. A server sends none
+    /// but after a failover: this is for whoever wants to check that.
+    pub fn next_repeat(&mut self) -> Option<(Channel, Position)> {
+        self.repeats.pop_front()
     }
 
     /// Waits for the next thing to happen, and does all that is to be done meanwhile: writes,
@@ -276,9 +276,9 @@ impl Client {
         let wanted: Vec<_> = self
             .channels
             .iter()
-            .map(|(channel, followed)| {
-                let since = followed.position.map_or(followed.since, Since::Position);
-                Command::Subscribe { channel: channel.clone(), since }
+            .map(|(channel, followed)| Command::Subscribe {
+                channel: channel.clone(),
+                since: followed.go_on(),
             })
             .collect();
         for command in wanted {
@@ -327,18 +327,15 @@ impl Client {
     /// Passes a publication on, unless it was passed on before.
     fn receive(&mut self, channel: &Channel, publication: Received) {
         let Some(followed) = self.channels.get_mut(channel) else { return };
-        let is_old = followed.position.is_some_and(|position| {
-            position.epoch == publication.position.epoch
-                && publication.position.offset <= position.offset
-        });
-        if is_old {
+        let channel = channel.clone();
+        if followed.read(&publication) {
+            self.happenings.push_back(Happening::Publication { channel, publication });
             return;
         }
-        followed.position = Some(publication.position);
-        if publication.id.as_ref().is_none_or(|id| followed.seen.insert(id)) {
-            let channel = channel.clone();
-            self.happenings.push_back(Happening::Publication { channel, publication });
+        if self.repeats.len() == MOST_REPEATS {
+            self.repeats.pop_front();
         }
+        self.repeats.push_back((channel, publication.position));
     }
 
     fn acknowledge(&mut self, request: RequestId, position: Position, duplicate: bool) {

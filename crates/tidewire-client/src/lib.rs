@@ -10,6 +10,7 @@
 mod backoff;
 mod client;
 mod connection;
+mod followed;
 mod options;
 mod seen;
 
