@@ -285,12 +285,8 @@ impl<T: Transport> Connection<T> {
     fn wake(&mut self, alarm: Alarm) -> Verdict {
         match alarm {
             Alarm::Ping => self.ping(),
-            Alarm::Save => {
+            Alarm::Save | Alarm::Renew => {
                 self.save();
-                Ok(())
-            }
-            Alarm::Touch => {
-                self.touch();
                 Ok(())
             }
             Alarm::Expiring => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tidewire_broker::Notice;
 use tidewire_model::{Generation, SessionId, SessionNonce};
 use tidewire_session::Snapshot;
-use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, StoreError};
+use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, SessionWrite, StoreError};
 
 use crate::Node;
 
@@ -26,7 +26,7 @@ pub enum SessionError {
     Store(#[from] StoreError),
 }
 
-/// How long a connected session is kept without being written. Its connection touches it well
+/// How long a connected session is kept without being written. Its connection writes it well
 /// within this.
 const CONNECTED_TTL: Duration = Duration::from_hours(1);
 /// Kept beyond the resume window, so that a client that returns in its last moment is in time.
@@ -44,8 +44,9 @@ impl Node {
         getrandom::fill(&mut id).expect("the system's random source works");
         let tenant = snapshot.identity.tenant.clone();
         let key = SessionKey { tenant, session: SessionId::from_bytes(id) };
-        self.inner().ports.sessions.create(&key, self.id(), snapshot, CONNECTED_TTL).await?;
-        Ok(OwnedSession { key, generation: Generation::default().next() })
+        let opened = OwnedSession { key, generation: Generation::default().next() };
+        self.save_session(&opened, snapshot).await?;
+        Ok(opened)
     }
 
     /// Takes a session over, by one round trip to the store, and tells the node that had it.
@@ -75,34 +76,32 @@ impl Node {
         }
     }
 
-    /// Writes the snapshot of a connected session.
+    /// Writes a connected session, which is kept for an hour from then.
     pub async fn save_session(
         &self,
         session: &OwnedSession,
         snapshot: &Snapshot,
     ) -> Result<Saved, StoreError> {
-        let OwnedSession { key, generation } = session;
-        self.inner().ports.sessions.save(key, *generation, snapshot, CONNECTED_TTL).await
+        self.write_session(session, snapshot, CONNECTED_TTL).await
     }
 
-    /// Keeps a connected session for another while.
-    pub async fn touch_session(&self, session: &OwnedSession) -> Result<Saved, StoreError> {
-        let OwnedSession { key, generation } = session;
-        self.inner().ports.sessions.touch(key, *generation, CONNECTED_TTL).await
-    }
-
-    /// Starts the window in which a session whose connection is gone can be resumed, keeping
-    /// `snapshot` if one is given.
+    /// Starts the window in which a session whose connection is gone can be resumed.
     pub async fn release_session(
         &self,
         session: &OwnedSession,
-        snapshot: Option<&Snapshot>,
+        snapshot: &Snapshot,
+    ) -> Result<Saved, StoreError> {
+        self.write_session(session, snapshot, self.resume_window() + GRACE).await
+    }
+
+    async fn write_session(
+        &self,
+        session: &OwnedSession,
+        snapshot: &Snapshot,
+        ttl: Duration,
     ) -> Result<Saved, StoreError> {
         let OwnedSession { key, generation } = session;
-        let (store, ttl) = (&self.inner().ports.sessions, self.resume_window() + GRACE);
-        match snapshot {
-            Some(snapshot) => store.save(key, *generation, snapshot, ttl).await,
-            None => store.touch(key, *generation, ttl).await,
-        }
+        let write = SessionWrite { key, generation: *generation, owner: self.id(), snapshot };
+        self.inner().ports.sessions.save(write, ttl).await
     }
 }

@@ -441,15 +441,6 @@ local function write_ownership(key, generation, owner, nonce, previous)
   redis.call('HSET', key, 'o', table.concat({ whole(generation), owner, nonce, previous }, ' '))
 end
 
--- KEYS: session; ARGV: owner, snapshot, ttl
-local function session_create(keys, args)
-  redis.call('DEL', keys[1])
-  write_ownership(keys[1], 1, args[1], '', '')
-  redis.call('HSET', keys[1], 'd', args[2])
-  redis.call('PEXPIRE', keys[1], args[3])
-  return { 'OK' }
-end
-
 -- KEYS: session; ARGV: generation, owner, nonce, ttl
 local function session_claim(keys, args)
   local session = ownership(keys[1])
@@ -468,23 +459,23 @@ local function session_claim(keys, args)
   return { 'GRANTED', generation + 1, session.previous, session.snapshot }
 end
 
--- KEYS: session; ARGV: generation, ttl, and to save: snapshot
-local function session_keep(keys, args)
+-- A session that is not there is made: it is new, or it was lost and its owner brings it back.
+-- KEYS: session; ARGV: generation, owner, snapshot, ttl
+local function session_save(keys, args)
   local session = ownership(keys[1])
-  if not session or session.generation ~= tonumber(args[1]) then
+  local generation, owner = tonumber(args[1]), args[2]
+  if session and (session.generation > generation
+      or (session.generation == generation and session.owner ~= owner)) then
     return { 'FENCED' }
   end
-  if args[3] then
-    write_ownership(keys[1], session.generation, session.owner, '', '')
-    redis.call('HSET', keys[1], 'd', args[3])
-  end
-  redis.call('PEXPIRE', keys[1], args[2])
+  write_ownership(keys[1], generation, owner, '', '')
+  redis.call('HSET', keys[1], 'd', args[3])
+  redis.call('PEXPIRE', keys[1], args[4])
   return { 'OK' }
 end
 
-redis.register_function('tidewire_VERSION_session_create', session_create)
+redis.register_function('tidewire_VERSION_session_save', session_save)
 redis.register_function('tidewire_VERSION_session_claim', session_claim)
-redis.register_function('tidewire_VERSION_session_keep', session_keep)
 
 -- Leases of nodes ------------------------------------------------------------------------------
 

@@ -20,23 +20,21 @@ pub(crate) enum Function {
     Read,
     Page,
     Heads,
-    SessionCreate,
+    SessionSave,
     SessionClaim,
-    SessionKeep,
     LeaseRenew,
     LeaseMembers,
     LeaseWithdraw,
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Append,
         Self::Read,
         Self::Page,
         Self::Heads,
-        Self::SessionCreate,
+        Self::SessionSave,
         Self::SessionClaim,
-        Self::SessionKeep,
         Self::LeaseRenew,
         Self::LeaseMembers,
         Self::LeaseWithdraw,
@@ -48,9 +46,8 @@ impl Function {
             Self::Read => "read",
             Self::Page => "page",
             Self::Heads => "heads",
-            Self::SessionCreate => "session_create",
+            Self::SessionSave => "session_save",
             Self::SessionClaim => "session_claim",
-            Self::SessionKeep => "session_keep",
             Self::LeaseRenew => "lease_renew",
             Self::LeaseMembers => "lease_members",
             Self::LeaseWithdraw => "lease_withdraw",

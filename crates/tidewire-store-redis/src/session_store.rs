@@ -3,7 +3,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidewire_model::{Generation, NodeId};
 use tidewire_session::Snapshot;
-use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, StoreError};
+use tidewire_store::{Claim, ClaimRequest, Saved, SessionStore, SessionWrite, StoreError};
 
 use crate::connection::RedisConnection;
 use crate::error::CallError;
@@ -23,16 +23,16 @@ impl RedisSessionStore {
         Self { connection }
     }
 
-    async fn try_create(
-        &self,
-        key: &SessionKey,
-        owner: &NodeId,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<(), CallError> {
-        let mut call = Function::SessionCreate.call(&[self.connection.keys().session(key)]);
-        call.arg(owner.as_str()).arg(write(snapshot)).arg(milliseconds(ttl));
-        self.connection.call(Function::SessionCreate, &call).await.map(drop)
+    async fn try_save(&self, write: SessionWrite<'_>, ttl: Duration) -> Result<Saved, CallError> {
+        let SessionWrite { key, generation, owner, snapshot } = write;
+        let mut call = Function::SessionSave.call(&[self.connection.keys().session(key)]);
+        call.arg(generation.0).arg(owner.as_str()).arg(record(snapshot)).arg(milliseconds(ttl));
+        let mut reply = self.connection.call(Function::SessionSave, &call).await?;
+        match reply.text()?.as_str() {
+            "OK" => Ok(Saved::Done),
+            "FENCED" => Ok(Saved::Fenced),
+            _ => Err(unexpected("whether it was saved")),
+        }
     }
 
     async fn try_claim(&self, request: &ClaimRequest, ttl: Duration) -> Result<Claim, CallError> {
@@ -47,64 +47,18 @@ impl RedisSessionStore {
             _ => Err(unexpected("a claim")),
         }
     }
-
-    async fn keep(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        snapshot: Option<&Snapshot>,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError> {
-        let mut call = Function::SessionKeep.call(&[self.connection.keys().session(key)]);
-        call.arg(generation.0).arg(milliseconds(ttl));
-        if let Some(snapshot) = snapshot {
-            call.arg(write(snapshot));
-        }
-        let reply = self.connection.call(Function::SessionKeep, &call).await;
-        let saved = reply.and_then(|mut reply| match reply.text()?.as_str() {
-            "OK" => Ok(Saved::Done),
-            "FENCED" => Ok(Saved::Fenced),
-            _ => Err(unexpected("whether it was saved")),
-        });
-        saved.map_err(|error| error.into_store_error(self.connection.address()))
-    }
 }
 
 #[async_trait]
 impl SessionStore for RedisSessionStore {
-    async fn create(
-        &self,
-        key: &SessionKey,
-        owner: &NodeId,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<(), StoreError> {
-        let created = self.try_create(key, owner, snapshot, ttl).await;
-        created.map_err(|error| error.into_store_error(self.connection.address()))
+    async fn save(&self, write: SessionWrite<'_>, ttl: Duration) -> Result<Saved, StoreError> {
+        let saved = self.try_save(write, ttl).await;
+        saved.map_err(|error| error.into_store_error(self.connection.address()))
     }
 
     async fn claim(&self, request: &ClaimRequest, ttl: Duration) -> Result<Claim, StoreError> {
         let claim = self.try_claim(request, ttl).await;
         claim.map_err(|error| error.into_store_error(self.connection.address()))
-    }
-
-    async fn save(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError> {
-        self.keep(key, generation, Some(snapshot), ttl).await
-    }
-
-    async fn touch(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError> {
-        self.keep(key, generation, None, ttl).await
     }
 
     async fn health(&self) -> Result<(), StoreError> {
@@ -124,7 +78,7 @@ fn corrupt() -> CallError {
     CallError::Corrupt("the record of a session".into())
 }
 
-fn write(snapshot: &Snapshot) -> Vec<u8> {
+fn record(snapshot: &Snapshot) -> Vec<u8> {
     serde_json::to_vec(snapshot).expect("a snapshot has no maps with other keys than strings")
 }
 

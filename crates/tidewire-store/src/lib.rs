@@ -11,7 +11,7 @@ mod session_store;
 
 pub use membership::{Membership, NodeLease, NodeState};
 pub use memory::{MemoryMembership, MemorySessionStore};
-pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore};
+pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 
 /// Why a store could not do it.
 #[derive(Debug, thiserror::Error)]

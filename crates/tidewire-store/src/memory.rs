@@ -9,7 +9,8 @@ use tidewire_session::Snapshot;
 
 use self::expiring::Expiring;
 use crate::{
-    Claim, ClaimRequest, Membership, NodeLease, Saved, SessionKey, SessionStore, StoreError,
+    Claim, ClaimRequest, Membership, NodeLease, Saved, SessionKey, SessionStore, SessionWrite,
+    StoreError,
 };
 
 /// Keeps sessions in memory. What has run out is gone, and its memory comes back within a minute of
@@ -49,6 +50,12 @@ impl Record {
         Claim::Granted { generation: self.generation, snapshot: self.snapshot.clone(), previous }
     }
 
+    /// Whether somebody else has it by now.
+    fn fences(&self, write: &SessionWrite<'_>) -> bool {
+        self.generation > write.generation
+            || (self.generation == write.generation && self.owner != *write.owner)
+    }
+
     fn is_repeated(&self, claim: &UnconfirmedClaim, request: &ClaimRequest) -> bool {
         claim.nonce == request.nonce && self.generation == request.generation.next()
     }
@@ -56,21 +63,19 @@ impl Record {
 
 #[async_trait]
 impl SessionStore for MemorySessionStore {
-    async fn create(
-        &self,
-        key: &SessionKey,
-        owner: &NodeId,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<(), StoreError> {
+    async fn save(&self, write: SessionWrite<'_>, ttl: Duration) -> Result<Saved, StoreError> {
+        let mut sessions = self.sessions.lock();
+        if sessions.find(write.key).is_some_and(|kept| kept.value.fences(&write)) {
+            return Ok(Saved::Fenced);
+        }
         let record = Record {
-            generation: Generation(1),
-            owner: owner.clone(),
-            snapshot: snapshot.clone(),
+            generation: write.generation,
+            owner: write.owner.clone(),
+            snapshot: write.snapshot.clone(),
             unconfirmed: None,
         };
-        self.sessions.lock().insert(key.clone(), record, ttl);
-        Ok(())
+        sessions.insert(write.key.clone(), record, ttl);
+        Ok(Saved::Done)
     }
 
     async fn claim(&self, request: &ClaimRequest, ttl: Duration) -> Result<Claim, StoreError> {
@@ -83,39 +88,6 @@ impl SessionStore for MemorySessionStore {
             kept.keep_for(ttl);
         }
         Ok(claim)
-    }
-
-    async fn save(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError> {
-        let mut sessions = self.sessions.lock();
-        let Some(kept) = sessions.find(key).filter(|kept| kept.value.generation == generation)
-        else {
-            return Ok(Saved::Fenced);
-        };
-        kept.value.snapshot = snapshot.clone();
-        kept.value.unconfirmed = None;
-        kept.keep_for(ttl);
-        Ok(Saved::Done)
-    }
-
-    async fn touch(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError> {
-        let mut sessions = self.sessions.lock();
-        let Some(kept) = sessions.find(key).filter(|kept| kept.value.generation == generation)
-        else {
-            return Ok(Saved::Fenced);
-        };
-        kept.keep_for(ttl);
-        Ok(Saved::Done)
     }
 
     async fn health(&self) -> Result<(), StoreError> {

@@ -15,15 +15,12 @@ use crate::StoreError;
 /// Every method may be called from any task.
 #[async_trait]
 pub trait SessionStore: Send + Sync {
-    /// Stores a new session under generation 1, owned by `owner`. It is kept for `ttl` unless
-    /// written again.
-    async fn create(
-        &self,
-        key: &SessionKey,
-        owner: &NodeId,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<(), StoreError>;
+    /// Writes a session, new or known, keeps it for `ttl` from now, and confirms the claim that led
+    /// to its generation: that can not be repeated from now on.
+    ///
+    /// A session that is not there is made: it is new, or the store has lost it and its owner
+    /// brings it back. A higher generation than the store knows wins for the same reason.
+    async fn save(&self, write: SessionWrite<'_>, ttl: Duration) -> Result<Saved, StoreError>;
 
     /// Takes a session over, in one round trip. The session is then kept for `ttl` unless written
     /// again.
@@ -31,24 +28,6 @@ pub trait SessionStore: Send + Sync {
     /// Cancelling leaves open whether it happened; asking again with the same nonce gives the same
     /// answer as long as the session has not been saved under the new generation.
     async fn claim(&self, request: &ClaimRequest, ttl: Duration) -> Result<Claim, StoreError>;
-
-    /// Replaces the snapshot, keeps it for `ttl`, and confirms the claim: it can not be repeated
-    /// from now on.
-    async fn save(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        snapshot: &Snapshot,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError>;
-
-    /// Keeps the session for `ttl` from now, without touching its content.
-    async fn touch(
-        &self,
-        key: &SessionKey,
-        generation: Generation,
-        ttl: Duration,
-    ) -> Result<Saved, StoreError>;
 
     /// Whether the store can be reached now, and if not, what is wrong.
     async fn health(&self) -> Result<(), StoreError>;
@@ -59,6 +38,16 @@ pub trait SessionStore: Send + Sync {
 pub struct SessionKey {
     pub tenant: Tenant,
     pub session: SessionId,
+}
+
+/// A session as its owner wants it kept.
+#[derive(Clone, Copy, Debug)]
+pub struct SessionWrite<'a> {
+    pub key: &'a SessionKey,
+    /// 1 for a new session.
+    pub generation: Generation,
+    pub owner: &'a NodeId,
+    pub snapshot: &'a Snapshot,
 }
 
 /// A wish to own a session.
@@ -92,6 +81,6 @@ pub enum Claim {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Saved {
     Done,
-    /// The session has a newer generation, or is gone: this owner must let go of it.
+    /// The session has a newer generation or another owner: this one must let go of it.
     Fenced,
 }

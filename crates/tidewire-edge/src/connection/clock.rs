@@ -28,7 +28,7 @@ pub(crate) enum Alarm {
     WindowPassed,
     Ping,
     /// Keep the session for another while.
-    Touch,
+    Renew,
 }
 
 /// How long the peer has to answer a goodbye.
@@ -39,7 +39,7 @@ pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(2);
 const SAVE_DELAY: Duration = Duration::from_millis(250);
 const SAVE_RETRY: Duration = Duration::from_secs(2);
 /// Well within what the store keeps a connected session for.
-const TOUCH_EVERY: Duration = Duration::from_mins(25);
+const RENEW_EVERY: Duration = Duration::from_mins(25);
 /// How long before its credential expires a client is told.
 const NOTICE_SECONDS: u64 = 60;
 
@@ -51,7 +51,7 @@ impl Alarm {
         Self::Stalled,
         Self::WindowPassed,
         Self::Ping,
-        Self::Touch,
+        Self::Renew,
     ];
     const COUNT: usize = Self::ALL.len();
 }
@@ -61,7 +61,7 @@ impl Clock {
         let mut clock = Self { ping_interval: config.ping_interval, at: [None; Alarm::COUNT] };
         // At random in the first interval, or clients that came together are pinged together.
         clock.set(Alarm::Ping, Some(share_of(config.ping_interval)));
-        clock.set(Alarm::Touch, Some(TOUCH_EVERY + share_of(TOUCH_EVERY / 2)));
+        clock.set(Alarm::Renew, Some(RENEW_EVERY + share_of(RENEW_EVERY / 2)));
         clock.expire_at(expires_at);
         clock
     }
@@ -81,7 +81,7 @@ impl Clock {
             alarm,
             match alarm {
                 Alarm::Ping => Some(self.ping_interval),
-                Alarm::Touch => Some(TOUCH_EVERY),
+                Alarm::Renew => Some(RENEW_EVERY),
                 _ => None,
             },
         );
@@ -106,11 +106,6 @@ impl Clock {
         if !self.is_set(Alarm::Save) {
             self.set(Alarm::Save, Some(SAVE_RETRY));
         }
-    }
-
-    /// Whether the session has changed since it was last written.
-    pub(crate) fn is_save_due(&self) -> bool {
-        self.is_set(Alarm::Save)
     }
 
     /// Sets when the credential expires, in seconds since the Unix epoch.

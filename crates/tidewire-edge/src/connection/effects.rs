@@ -84,10 +84,4 @@ impl<T: Transport> Connection<T> {
             Outcome::Saved(node.save_session(&owned, &snapshot).await)
         }));
     }
-
-    pub(super) fn touch(&mut self) {
-        let (node, owned) = (self.shared.node.clone(), self.owned.clone());
-        self.pending
-            .push(Box::pin(async move { Outcome::Saved(node.touch_session(&owned).await) }));
-    }
 }

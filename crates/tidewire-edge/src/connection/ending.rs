@@ -80,8 +80,8 @@ impl<T: Transport> Connection<T> {
         if self.is_fenced {
             return;
         }
-        let snapshot = self.clock.is_save_due().then(|| self.session.snapshot());
-        let released = self.shared.node.release_session(&self.owned, snapshot.as_ref()).await;
+        let snapshot = self.session.snapshot();
+        let released = self.shared.node.release_session(&self.owned, &snapshot).await;
         if let Err(error) = released {
             tracing::debug!(%error, "cannot release a session; it runs out by itself");
         }

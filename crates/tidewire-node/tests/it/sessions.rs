@@ -49,11 +49,11 @@ async fn a_released_session_can_be_resumed_inside_its_window_only() {
     let Fleet { nodes: [a, b], .. } = &Fleet::start();
     let opened = a.open_session(&snapshot()).await.expect("opened");
 
-    a.release_session(&opened, None).await.expect("released");
+    a.release_session(&opened, &snapshot()).await.expect("released");
     tokio::time::sleep(a.resume_window()).await;
     let (resumed, _) =
         b.resume_session(opened.key.clone(), opened.generation, nonce(1)).await.expect("in time");
-    b.release_session(&resumed, Some(&snapshot())).await.expect("released");
+    b.release_session(&resumed, &snapshot()).await.expect("released");
     tokio::time::sleep(2 * b.resume_window()).await;
     let late = a.resume_session(resumed.key.clone(), resumed.generation, nonce(2)).await;
 

@@ -14,7 +14,7 @@ use tidewire_model::{
 use tidewire_session::{SavedSubscription, Snapshot};
 
 use super::{LONG, until};
-use crate::{Claim, ClaimRequest, Saved, SessionKey, SessionStore};
+use crate::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 
 /// Makes the session stores of the suite: each empty, and none sharing anything with another.
 #[async_trait]
@@ -42,12 +42,12 @@ macro_rules! session_store_conformance {
             a_session_that_never_was_is_missing
             a_save_replaces_the_snapshot
             a_save_under_an_old_generation_is_fenced_and_changes_nothing
-            a_save_of_a_missing_session_is_fenced_and_makes_none
-            a_touch_under_an_old_generation_is_fenced
-            a_touch_leaves_a_claim_repeatable
+            a_save_under_a_generation_the_store_has_lost_wins
+            a_save_of_a_session_that_was_lost_brings_it_back
+            a_save_by_who_lost_a_repeated_claim_is_fenced
             one_session_id_in_two_tenants_names_two_sessions
             a_session_runs_out
-            touching_saving_and_claiming_keep_a_session
+            saving_and_claiming_keep_a_session
             every_field_of_a_snapshot_is_kept
             a_session_store_in_reach_is_healthy
         }
@@ -171,39 +171,42 @@ pub async fn a_save_under_an_old_generation_is_fenced_and_changes_nothing(
 
     claim(&store, 1, "node-b", 1).await;
     let stale = save(&store, 1, "room:2").await;
-    let early = save(&store, 3, "room:2").await;
     let next = claim(&store, 2, "node-c", 2).await;
 
-    assert_eq!([stale, early], [Saved::Fenced; 2]);
+    assert_eq!(stale, Saved::Fenced);
     assert_eq!(snapshot_of(next), Some(snapshot("room:1")));
 }
 
-pub async fn a_save_of_a_missing_session_is_fenced_and_makes_none(
-    factory: &impl SessionStoreFactory,
-) {
-    let store = factory.open().await;
+pub async fn a_save_under_a_generation_the_store_has_lost_wins(factory: &impl SessionStoreFactory) {
+    let store = with_session(factory).await;
 
-    assert_eq!(save(&store, 1, "room:2").await, Saved::Fenced);
-    assert_eq!(touch(&store, 1).await, Saved::Fenced);
-    assert_eq!(claim(&store, 1, "node-b", 1).await, Claim::Missing);
+    let rightful = save(&store, 3, "room:2").await;
+    let stale = save(&store, 1, "room:3").await;
+
+    assert_eq!((rightful, stale), (Saved::Done, Saved::Fenced));
+    assert_eq!(snapshot_of(claim(&store, 3, "node-b", 1).await), Some(snapshot("room:2")));
 }
 
-pub async fn a_touch_under_an_old_generation_is_fenced(factory: &impl SessionStoreFactory) {
+pub async fn a_save_of_a_session_that_was_lost_brings_it_back(factory: &impl SessionStoreFactory) {
+    let store = factory.open().await;
+
+    let saved = save(&store, 7, "room:2").await;
+    let claim = claim(&store, 7, "node-b", 1).await;
+
+    assert_eq!(saved, Saved::Done);
+    assert_eq!(granted(&claim), Some(8));
+    assert_eq!(snapshot_of(claim), Some(snapshot("room:2")));
+}
+
+pub async fn a_save_by_who_lost_a_repeated_claim_is_fenced(factory: &impl SessionStoreFactory) {
     let store = with_session(factory).await;
 
     claim(&store, 1, "node-b", 1).await;
+    claim(&store, 1, "node-c", 1).await;
+    let loser = save_as(&store, "node-b", 2, "room:2").await;
+    let winner = save_as(&store, "node-c", 2, "room:3").await;
 
-    assert_eq!(touch(&store, 1).await, Saved::Fenced);
-    assert_eq!(touch(&store, 2).await, Saved::Done);
-}
-
-pub async fn a_touch_leaves_a_claim_repeatable(factory: &impl SessionStoreFactory) {
-    let store = with_session(factory).await;
-
-    let first = claim(&store, 1, "node-b", 1).await;
-    touch(&store, 2).await;
-
-    assert_eq!(claim(&store, 1, "node-b", 1).await, first);
+    assert_eq!((loser, winner), (Saved::Fenced, Saved::Done));
 }
 
 pub async fn one_session_id_in_two_tenants_names_two_sessions(factory: &impl SessionStoreFactory) {
@@ -212,9 +215,15 @@ pub async fn one_session_id_in_two_tenants_names_two_sessions(factory: &impl Ses
 
     let request = ClaimRequest { key: foreign.clone(), ..request(1, "node-b", 1) };
     let claimed = store.claim(&request, LONG).await.expect("claim");
-    let saved = store.save(&foreign, Generation(1), &snapshot("room:2"), LONG).await.expect("save");
+    let write = SessionWrite {
+        key: &foreign,
+        generation: Generation(9),
+        owner: &node("a"),
+        snapshot: &snapshot("room:2"),
+    };
+    store.save(write, LONG).await.expect("save");
 
-    assert_eq!((claimed, saved), (Claim::Missing, Saved::Fenced));
+    assert_eq!(claimed, Claim::Missing);
     assert_eq!(snapshot_of(claim(&store, 1, "node-b", 1).await), Some(snapshot("room:1")));
 }
 
@@ -224,28 +233,27 @@ pub async fn a_session_runs_out(factory: &impl SessionStoreFactory) {
 
     // A claim that is fenced does not keep the session.
     until(async || claim(&store, 7, "node-b", 1).await == Claim::Missing).await;
-
-    assert_eq!(touch(&store, 1).await, Saved::Fenced);
 }
 
-pub async fn touching_saving_and_claiming_keep_a_session(factory: &impl SessionStoreFactory) {
+pub async fn saving_and_claiming_keep_a_session(factory: &impl SessionStoreFactory) {
     let short = Duration::from_millis(300);
     let store = factory.open().await;
 
-    // Each session is created to run out soon and is then kept by one of the three; a witness that
+    // Each session is created to run out soon and is then kept by one of the two; a witness that
     // nobody keeps tells when it would have.
-    for (id, keep) in [(1, Keep::Touch), (2, Keep::Save), (3, Keep::Claim)] {
+    for (id, keep) in [(1, Keep::Save), (2, Keep::Claim)] {
         let kept = SessionKey { session: SessionId::from_bytes([id; 16]), ..key() };
         let witness = SessionKey { session: SessionId::from_bytes([id + 100; 16]), ..key() };
         for key in [&kept, &witness] {
-            store.create(key, &node("a"), &snapshot("room:1"), short).await.expect("create");
+            store.save(write(key, &node("a"), &snapshot("room:1")), short).await.expect("save");
         }
-        let generation = keep.apply(&store, &kept).await;
+        keep.apply(&store, &kept).await;
         let witness_request = ClaimRequest { key: witness, ..request(7, "node-b", 1) };
         until(async || store.claim(&witness_request, LONG).await.expect("claim") == Claim::Missing)
             .await;
 
-        assert_eq!(store.touch(&kept, generation, LONG).await.expect("touch"), Saved::Done);
+        let kept_request = ClaimRequest { key: kept, ..request(7, "node-b", 1) };
+        assert_eq!(store.claim(&kept_request, LONG).await.expect("claim"), Claim::Fenced);
     }
 }
 
@@ -267,7 +275,7 @@ pub async fn every_field_of_a_snapshot_is_kept(factory: &impl SessionStoreFactor
             .collect(),
     };
 
-    store.create(&key(), &node("a"), &snapshot, LONG).await.expect("create");
+    store.save(write(&key(), &node("a"), &snapshot), LONG).await.expect("save");
 
     assert_eq!(snapshot_of(claim(&store, 1, "node-b", 1).await), Some(snapshot));
 }
@@ -280,28 +288,20 @@ pub async fn a_session_store_in_reach_is_healthy(factory: &impl SessionStoreFact
 
 /// What lengthens the life of a session.
 enum Keep {
-    Touch,
     Save,
     Claim,
 }
 
 impl Keep {
-    /// Returns the generation afterwards.
-    async fn apply(&self, store: &impl SessionStore, key: &SessionKey) -> Generation {
-        let created = Generation(1);
+    async fn apply(&self, store: &impl SessionStore, key: &SessionKey) {
         match self {
-            Self::Touch => {
-                store.touch(key, created, LONG).await.expect("touch");
-                created
-            }
             Self::Save => {
-                store.save(key, created, &snapshot("room:1"), LONG).await.expect("save");
-                created
+                let (owner, snapshot) = (node("a"), snapshot("room:1"));
+                store.save(write(key, &owner, &snapshot), LONG).await.expect("save");
             }
             Self::Claim => {
                 let request = ClaimRequest { key: key.clone(), ..request(1, "node-b", 1) };
                 store.claim(&request, LONG).await.expect("claim");
-                created.next()
             }
         }
     }
@@ -314,19 +314,30 @@ async fn with_session<F: SessionStoreFactory>(factory: &F) -> F::Store {
 }
 
 async fn create(store: &impl SessionStore, ttl: Duration) {
-    store.create(&key(), &node("a"), &snapshot("room:1"), ttl).await.expect("create");
+    let saved = store.save(write(&key(), &node("a"), &snapshot("room:1")), ttl).await;
+    assert_eq!(saved.expect("save"), Saved::Done);
+}
+
+/// A session as its first owner writes it.
+fn write<'a>(key: &'a SessionKey, owner: &'a NodeId, snapshot: &'a Snapshot) -> SessionWrite<'a> {
+    SessionWrite { key, generation: Generation(1), owner, snapshot }
 }
 
 async fn claim(store: &impl SessionStore, generation: u64, owner: &str, nonce: u64) -> Claim {
     store.claim(&request(generation, owner, nonce), LONG).await.expect("claim")
 }
 
+/// As the owner in the life of a session that most tests look at.
 async fn save(store: &impl SessionStore, generation: u64, channel: &str) -> Saved {
-    store.save(&key(), Generation(generation), &snapshot(channel), LONG).await.expect("save")
+    let owner = if generation == 1 { "a" } else { "node-b" };
+    save_as(store, owner, generation, channel).await
 }
 
-async fn touch(store: &impl SessionStore, generation: u64) -> Saved {
-    store.touch(&key(), Generation(generation), LONG).await.expect("touch")
+async fn save_as(store: &impl SessionStore, owner: &str, generation: u64, channel: &str) -> Saved {
+    let (key, owner, snapshot) = (key(), node(owner), snapshot(channel));
+    let generation = Generation(generation);
+    let write = SessionWrite { key: &key, generation, owner: &owner, snapshot: &snapshot };
+    store.save(write, LONG).await.expect("save")
 }
 
 fn request(generation: u64, owner: &str, nonce: u64) -> ClaimRequest {

@@ -55,13 +55,21 @@ pub(crate) fn start_metrics() -> anyhow::Result<(PrometheusHandle, Render)> {
         "commit" => option_env!("TIDEWIRE_COMMIT").unwrap_or("unknown")
     )
     .set(1.0);
-    counter!("tidewire_messages_dropped_total", "reason" => "broker_gap").absolute(0);
+    start_alerting_counters();
     let rendered = handle.clone();
     let render = Arc::new(move || {
         process.collect();
         rendered.render()
     });
     Ok((handle, render))
+}
+
+/// An alert on an increase needs to see the value before it.
+fn start_alerting_counters() {
+    counter!("tidewire_messages_dropped_total", "reason" => "broker_gap").absolute(0);
+    for outcome in ["moved", "closed", "killed"] {
+        counter!("tidewire_drain_connections_total", "outcome" => outcome).absolute(0);
+    }
 }
 
 /// Histograms keep every sample until somebody drains them; a node that nobody scrapes must not
@@ -82,6 +90,25 @@ pub(crate) fn set_state(current: &'static str) {
 }
 
 fn describe() {
+    describe_clients();
+    describe_engine();
+    describe_adapters();
+}
+
+fn describe_adapters() {
+    describe_gauge!("tidewire_broker_up", "1 while NATS can be reached.");
+    describe_gauge!("tidewire_broker_subscriptions", "Partitions this node receives.");
+    describe_counter!("tidewire_broker_messages_total", "Envelopes to and from NATS.");
+    describe_counter!("tidewire_broker_bytes_total", "Bytes of envelopes to and from NATS.");
+    describe_counter!("tidewire_broker_errors_total", "What went wrong with NATS, by kind.");
+    describe_counter!("tidewire_broker_reconnects_total", "Times NATS was lost and found.");
+    describe_counter!("tidewire_broker_slow_consumer_total", "Times NATS dropped for us.");
+    describe_gauge!("tidewire_store_up", "1 while Redis can be reached.");
+    describe_counter!("tidewire_store_errors_total", "Calls of Redis that failed.");
+    describe_histogram!("tidewire_store_command_duration_seconds", "How long calls took.");
+}
+
+fn describe_clients() {
     describe_gauge!("tidewire_build_info", "What is running; always 1.");
     describe_gauge!("tidewire_node_start_timestamp_seconds", "When the node started.");
     describe_gauge!("tidewire_node_state", "1 for the state the node is in.");
@@ -104,6 +131,9 @@ fn describe() {
     describe_counter!("tidewire_messages_sent_bytes_total", "Bytes of frames to clients.");
     describe_counter!("tidewire_messages_dropped_total", "What was dropped; the log has it.");
     describe_counter!("tidewire_slow_consumers_total", "Clients that read too slowly.");
+}
+
+fn describe_engine() {
     describe_gauge!("tidewire_channels", "Channels with a subscriber in step.");
     describe_gauge!("tidewire_subscriptions", "Subscribers in step, over all channels.");
     describe_histogram!("tidewire_broadcast_recipients", "Subscribers per publication.");

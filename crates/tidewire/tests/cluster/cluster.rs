@@ -140,7 +140,7 @@ impl NodeProcess {
             match self.lines.recv_timeout(left) {
                 Ok(line) if line.contains(text) => return line,
                 Ok(line) => seen.push(line),
-                Err(error) => panic!("no {text:?} ({error}) among:\n{}", seen.join("\n")),
+                Err(error) => unreachable!("no {text:?} ({error}) among:\n{}", seen.join("\n")),
             }
         }
     }

@@ -19,12 +19,14 @@ pub(crate) struct Size {
     pub(crate) channels: usize,
     /// Publications in all. Each channel has a publisher at each node.
     pub(crate) publications: u64,
+    /// How long each publisher rests after a publication, so that a fault finds it at work.
+    pub(crate) rest: Duration,
 }
 
 /// Unacknowledged publications a publisher has under way.
 const WINDOW: usize = 16;
 /// After everything has been published and every fault is over.
-const QUIESCENCE: Duration = Duration::from_secs(60);
+const QUIESCENCE: Duration = Duration::from_mins(1);
 
 /// Everything that came of it.
 #[derive(Debug)]
@@ -87,7 +89,8 @@ impl Crowd {
             let name = publisher_name(node, channel);
             let options = at_node(node, channel, &name, (a, b));
             let acknowledged = acknowledged.clone();
-            publishers.spawn(publish(options, channel, name, per_publisher, acknowledged));
+            let work = Work { channel, name, count: per_publisher, rest: size.rest };
+            publishers.spawn(publish(options, work, acknowledged));
         }
         Self { size, subscribers, publishers, progress }
     }
@@ -199,13 +202,16 @@ async fn listen(
     (heard, counts)
 }
 
-async fn publish(
-    options: Options,
+/// What one publisher has to do.
+struct Work {
     channel: usize,
     name: String,
     count: u64,
-    acknowledged: watch::Sender<u64>,
-) -> Counts {
+    rest: Duration,
+}
+
+async fn publish(options: Options, work: Work, acknowledged: watch::Sender<u64>) -> Counts {
+    let Work { channel, name, count, rest } = work;
     let mut client = Client::connect(options).await.expect("the publisher connects");
     let mut counts = Counts::default();
     let (mut sent, mut done) = (0, 0);
@@ -215,6 +221,7 @@ async fn publish(
             let text = json!({ "from": name, "number": sent }).to_string();
             let payload = Payload::json(text.into()).expect("valid JSON");
             client.publish(channel_name(channel), payload);
+            tokio::time::sleep(rest).await;
         }
         let happening = client.next().await.expect("the publisher may go on");
         counts.count(&happening);
@@ -223,7 +230,7 @@ async fn publish(
                 done += 1;
                 acknowledged.send_modify(|acknowledged| *acknowledged += 1);
             }
-            Happening::Rejected { refusal, .. } => panic!("publication refused: {refusal}"),
+            Happening::Rejected { refusal, .. } => unreachable!("publication refused: {refusal}"),
             _ => {}
         }
     }
