@@ -62,6 +62,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         ping_interval: server.ping_interval,
         write_timeout: server.write_timeout,
         allowed_origins: server.allowed_origins.clone(),
+        tenant_metrics: config.tenant_metrics,
         drain: DrainConfig {
             announce: drain.announce,
             rate: drain.rate,

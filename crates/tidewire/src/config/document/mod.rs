@@ -103,12 +103,22 @@ pub struct Ops {
     /// IP address and port of the operators' listener. It has no authentication: keep it away from
     /// clients.
     pub listen: String,
+    /// Whether connections and messages are also counted per tenant, in the metrics
+    /// `tidewire_tenant_*`. Tenants beyond the first 500 share one series.
+    pub tenant_metrics: TenantMetrics,
 }
 
 impl Default for Ops {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8001".into() }
+        Self { listen: "127.0.0.1:8001".into(), tenant_metrics: TenantMetrics::Off }
     }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TenantMetrics {
+    Off,
+    On,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

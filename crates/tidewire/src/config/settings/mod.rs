@@ -13,7 +13,7 @@ use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_model::{NodeId, Tenant};
 use tracing_subscriber::EnvFilter;
 
-use super::document::{self, Document, LogFormat};
+use super::document::{self, Document, LogFormat, TenantMetrics};
 use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
 use address::Origins;
@@ -25,6 +25,7 @@ pub struct Config {
     /// The node's name, if the operator chose one; otherwise see [`generated_node_id`].
     pub node_id: Option<NodeId>,
     pub listen: Listen,
+    pub tenant_metrics: bool,
     pub server: Server,
     pub nats: Nats,
     pub redis: Redis,
@@ -171,6 +172,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     Some(Config {
         node_id,
         listen: listen?,
+        tenant_metrics: document.ops.tenant_metrics == TenantMetrics::On,
         server: server?,
         nats: nats?,
         redis: redis?,
