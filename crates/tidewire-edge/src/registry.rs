@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use parking_lot::Mutex;
 use tidewire_model::{ConnectionId, Disconnect, Generation, SessionId, Tenant};
@@ -11,9 +12,17 @@ use tokio::time::Duration;
 /// connection can be reached through it.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    connections: Mutex<HashMap<ConnectionId, Registered>>,
+    live: Mutex<Live>,
     /// Rung when the last connection has gone.
     emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Live {
+    connections: HashMap<ConnectionId, Registered>,
+    /// Which connections hold a session: one, but for the moment in which it moves within this
+    /// node.
+    holders: HashMap<SessionKey, Vec<ConnectionId>>,
 }
 
 /// What a connection can be told.
@@ -46,48 +55,53 @@ impl Registry {
         session: &OwnedSession,
     ) -> mpsc::Receiver<Control> {
         let (control, controls) = mpsc::channel(CONTROLS);
-        let registered = Registered { session: session.clone(), control };
-        self.connections.lock().insert(connection, registered);
+        let mut live = self.live.lock();
+        live.holders.entry(session.key.clone()).or_default().push(connection);
+        live.connections.insert(connection, Registered { session: session.clone(), control });
         controls
     }
 
     pub(crate) fn remove(&self, connection: ConnectionId) {
-        let mut connections = self.connections.lock();
-        connections.remove(&connection);
-        if connections.is_empty() {
+        let mut live = self.live.lock();
+        let Some(registered) = live.connections.remove(&connection) else { return };
+        if let Entry::Occupied(mut holders) = live.holders.entry(registered.session.key) {
+            holders.get_mut().retain(|holder| *holder != connection);
+            if holders.get().is_empty() {
+                holders.remove();
+            }
+        }
+        if live.connections.is_empty() {
             self.emptied.notify_waiters();
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.connections.lock().len()
+        self.live.lock().connections.len()
     }
 
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
-        self.connections.lock().keys().copied().collect()
+        self.live.lock().connections.keys().copied().collect()
     }
 
     /// Tells one connection something, if it is still there.
     pub(crate) fn tell(&self, connection: ConnectionId, control: Control) {
-        if let Some(registered) = self.connections.lock().get(&connection) {
-            // A full queue means that it has not got to what it was told before, and that ends it.
-            let _ = registered.control.try_send(control);
+        if let Some(registered) = self.live.lock().connections.get(&connection) {
+            registered.tell(control);
         }
     }
 
     pub(crate) fn tell_all(&self, control: Control) {
-        for registered in self.connections.lock().values() {
-            let _ = registered.control.try_send(control);
-        }
+        self.live.lock().connections.values().for_each(|registered| registered.tell(control));
     }
 
     /// Tells whoever holds an older generation of a session that it has moved.
     pub(crate) fn let_go(&self, tenant: &Tenant, session: SessionId, generation: Generation) {
         let key = SessionKey { tenant: tenant.clone(), session };
-        for registered in self.connections.lock().values() {
-            let OwnedSession { key: owned, generation: own } = &registered.session;
-            if *owned == key && *own < generation {
-                let _ = registered.control.try_send(Control::LetGo(generation));
+        let live = self.live.lock();
+        let holders = live.holders.get(&key).into_iter().flatten();
+        for registered in holders.filter_map(|holder| live.connections.get(holder)) {
+            if registered.session.generation < generation {
+                registered.tell(Control::LetGo(generation));
             }
         }
     }
@@ -101,5 +115,50 @@ impl Registry {
             }
             emptied.await;
         }
+    }
+}
+
+impl Registered {
+    /// A full queue means that the connection has not got to what it was told before, and that
+    /// ends it.
+    fn tell(&self, control: Control) {
+        let _ = self.control.try_send(control);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_moves_is_let_go_by_its_older_holders_only() {
+        let registry = Registry::default();
+        let mut old = registry.add(ConnectionId(1), &session(1, 1));
+        let mut new = registry.add(ConnectionId(2), &session(1, 2));
+        let mut other = registry.add(ConnectionId(3), &session(2, 1));
+
+        let key = session(1, 2).key;
+        registry.let_go(&key.tenant, key.session, Generation(2));
+
+        assert_eq!(old.try_recv(), Ok(Control::LetGo(Generation(2))));
+        assert!(new.try_recv().is_err());
+        assert!(other.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_connection_that_is_removed_leaves_nothing_behind() {
+        let registry = Registry::default();
+        let _controls = registry.add(ConnectionId(1), &session(1, 1));
+
+        registry.remove(ConnectionId(1));
+
+        assert_eq!(registry.len(), 0);
+        assert!(registry.live.lock().holders.is_empty());
+    }
+
+    fn session(id: u8, generation: u64) -> OwnedSession {
+        let tenant = Tenant::parse("acme").expect("tenant");
+        let session = SessionId::from_bytes([id; 16]);
+        OwnedSession { key: SessionKey { tenant, session }, generation: Generation(generation) }
     }
 }
