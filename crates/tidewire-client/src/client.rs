@@ -12,6 +12,7 @@ use crate::Options;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
 use crate::followed::Followed;
+use crate::repeats::Repeats;
 
 /// A session that outlives its connections.
 pub struct Client {
@@ -30,8 +31,7 @@ pub struct Client {
     /// When to publish again what was refused as retryable.
     retry_at: Option<Instant>,
     happenings: VecDeque<Happening>,
-    /// The newest publications that were not passed on, oldest first.
-    repeats: VecDeque<(Channel, Position)>,
+    repeats: Repeats,
 }
 
 struct ResumeState {
@@ -94,8 +94,6 @@ pub enum ClientError {
 
 /// How long to wait before repeating what was refused as retryable.
 const RETRY: Duration = Duration::from_millis(100);
-/// What [`Client::next_repeat`] remembers.
-const MOST_REPEATS: usize = 1_024;
 
 impl Client {
     /// Connects. Fails at the first attempt that fails; later losses are made good.
@@ -113,7 +111,7 @@ impl Client {
             move_at: None,
             retry_at: None,
             happenings: VecDeque::new(),
-            repeats: VecDeque::new(),
+            repeats: Repeats::default(),
         };
         client.open().await?;
         Ok(client)
@@ -149,11 +147,11 @@ impl Client {
         self.channels.get(channel)?.position
     }
 
-    /// The oldest of the publications that came and were not passed on, because they had been before
-    /// or came after a later one; of more than 1,024 the oldest are forgotten. A server sends none
-    /// but after a failover: this is for whoever wants to check that.
+    /// A publication that came before what [`next`](Self::next) returns next and is not passed on,
+    /// because it has been before or is older than one that was; of more than 1,024 the oldest are
+    /// forgotten. A server sends none but after a failover: this is for whoever checks that.
     pub fn next_repeat(&mut self) -> Option<(Channel, Position)> {
-        self.repeats.pop_front()
+        self.repeats.next()
     }
 
     /// Waits for the next thing to happen, and does all that is to be done meanwhile: writes,
@@ -163,6 +161,7 @@ impl Client {
     pub async fn next(&mut self) -> Result<Happening, ClientError> {
         loop {
             if let Some(happening) = self.happenings.pop_front() {
+                self.repeats.pass_on();
                 return Ok(happening);
             }
             let Some(connection) = &mut self.connection else {
@@ -332,10 +331,7 @@ impl Client {
             self.happenings.push_back(Happening::Publication { channel, publication });
             return;
         }
-        if self.repeats.len() == MOST_REPEATS {
-            self.repeats.pop_front();
-        }
-        self.repeats.push_back((channel, publication.position));
+        self.repeats.push(self.happenings.len(), channel, publication.position);
     }
 
     fn acknowledge(&mut self, request: RequestId, position: Position, duplicate: bool) {

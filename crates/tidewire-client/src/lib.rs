@@ -12,6 +12,7 @@ mod client;
 mod connection;
 mod followed;
 mod options;
+mod repeats;
 mod seen;
 
 pub use client::{Client, ClientError, Happening};
