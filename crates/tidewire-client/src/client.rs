@@ -2,8 +2,8 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use tidewire_model::{
-    Channel, Command, Connected, Gap, Payload, Position, PublicationId, Publish, RequestId, Resume,
-    SessionNonce, Since, Subscribed, Token,
+    Channel, Command, Connected, ErrorCode, Gap, Payload, Position, PublicationId, Publish,
+    RequestId, Resume, SessionNonce, Since, Subscribed, Token,
 };
 use tidewire_protocol_native::client::{Received, Refusal, ServerEvent};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -258,9 +258,7 @@ impl Client {
         let token = connected.resume_token;
         let nonce = SessionNonce::from_bytes(random());
         self.resume = Some(ResumeState { token, nonce });
-        if !connected.resumed {
-            self.subscribe_again();
-        }
+        self.subscribe_again(connected.resumed);
         let connection = self.connection.as_mut();
         if let Some(connection) = connection {
             for waiting in &mut self.unacknowledged {
@@ -271,10 +269,13 @@ impl Client {
         self.happenings.push_back(Happening::Connected { node, resumed });
     }
 
-    fn subscribe_again(&mut self) {
+    /// A resumed session brings back every channel whose position it was told. A command that has not
+    /// been answered may never have arrived.
+    fn subscribe_again(&mut self, resumed: bool) {
         let wanted: Vec<_> = self
             .channels
             .iter()
+            .filter(|(_, followed)| !resumed || followed.position.is_none())
             .map(|(channel, followed)| Command::Subscribe {
                 channel: channel.clone(),
                 since: followed.go_on(),
@@ -352,6 +353,10 @@ impl Client {
     }
 
     fn fail(&mut self, request: Option<RequestId>, refusal: Refusal) {
+        if refusal.error_code() == Some(ErrorCode::AlreadySubscribed) {
+            // Asked again after a loss, and the first command had arrived after all.
+            return;
+        }
         let Some(index) = request.and_then(|request| self.index_of(request)) else {
             return self.happenings.push_back(Happening::Refused { channel: None, refusal });
         };

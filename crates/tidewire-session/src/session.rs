@@ -36,26 +36,6 @@ impl Session {
         }
     }
 
-    /// Takes up a stored session. Each of its subscriptions goes on from the client's own position,
-    /// or from where it began if the client names none.
-    pub fn resume(
-        snapshot: Snapshot,
-        positions: Vec<(Channel, Position)>,
-        limits: Limits,
-        out: &mut Outputs,
-    ) -> Self {
-        let mut session = Self::new(snapshot.identity, limits);
-        let positions: HashMap<Channel, Position> = positions.into_iter().collect();
-        for SavedSubscription { channel, start } in snapshot.subscriptions {
-            let position = positions.get(&channel).copied().or(start);
-            let since = position.map_or(Since::Now, Since::Position);
-            let asked = Asked::ByClient { request: None, since };
-            session.subscribe(channel, asked, start);
-        }
-        session.join_next(out);
-        session
-    }
-
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -360,5 +340,6 @@ fn push_publications(channel: &Channel, mut missed: Vec<Arc<Envelope>>, out: &mu
 }
 
 mod renewal;
+mod resumption;
 #[cfg(test)]
 mod tests;

@@ -220,7 +220,7 @@ fn a_resumed_session_joins_a_few_channels_at_a_time_from_the_clients_positions()
     let snapshot = Snapshot { identity: identity(), subscriptions };
     let mut out = Outputs::default();
 
-    let positions = vec![(channel("c0"), position_of(9)), (channel("unknown"), position_of(9))];
+    let positions = vec![(channel("c0"), position_of(9))];
     let mut session = Session::resume(snapshot.clone(), positions, Limits::default(), &mut out);
 
     let joins = joins_of(&out.effects);
@@ -231,6 +231,50 @@ fn a_resumed_session_joins_a_few_channels_at_a_time_from_the_clients_positions()
 
     session.joined(joins[0].0, Ok(at(9, &[], true)), &mut out);
     assert_eq!(joins_of(&out.effects).len(), 5);
+}
+
+#[test]
+fn a_resumed_session_takes_up_what_only_the_client_remembers() {
+    let snapshot = Snapshot { identity: identity(), subscriptions: Vec::new() };
+    let mut out = Outputs::default();
+
+    let positions = vec![(channel("late"), position_of(9)), (channel("late"), position_of(9))];
+    let session = Session::resume(snapshot, positions, Limits::default(), &mut out);
+
+    let joins = joins_of(&out.effects);
+    assert_eq!(joins.len(), 1);
+    assert_eq!(joins[0].1, Since::Position(position_of(9)));
+    assert_eq!(session.snapshot().subscriptions[0].channel, channel("late"));
+}
+
+#[test]
+fn a_resumed_session_keeps_to_its_permissions_and_its_limit() {
+    let open = Filter::parse("open/*").expect("filter");
+    let permissions = Permissions::default().grant(open, [Action::Subscribe]);
+    let subscriptions = ["open/1", "shut"]
+        .map(|name| SavedSubscription { channel: channel(name), start: None })
+        .to_vec();
+    let snapshot = Snapshot { identity: Identity { permissions, ..identity() }, subscriptions };
+    let limits = Limits { subscriptions: 1, ..Limits::default() };
+    let mut out = Outputs::default();
+
+    let positions = vec![(channel("open/2"), position_of(9))];
+    let session = Session::resume(snapshot, positions, limits, &mut out);
+
+    let ended = out.events.iter().map(|event| match event {
+        Event::Unsubscribed { request: None, channel, failure: Some(failure) } => {
+            (channel.as_str(), failure.code)
+        }
+        other => unreachable!("{other:?}"),
+    });
+    assert_eq!(
+        ended.collect::<Vec<_>>(),
+        [("shut", ErrorCode::PermissionDenied), ("open/2", ErrorCode::LimitExceeded)]
+    );
+    assert_eq!(
+        session.joins().map(|(channel, _)| channel.as_str()).collect::<Vec<_>>(),
+        ["open/1"]
+    );
 }
 
 #[test]

@@ -1,0 +1,64 @@
+use std::collections::HashMap;
+
+use tidewire_model::{Action, Channel, ErrorCode, Event, Failure, Position, Since};
+
+use super::Session;
+use crate::subscription::Asked;
+use crate::{Limits, Outputs, SavedSubscription, Snapshot};
+
+impl Session {
+    /// Takes up a stored session. Each of its subscriptions goes on from the client's own position,
+    /// or from where it began if the client names none.
+    ///
+    /// A channel that only the client names is subscribed to as well: the store hears of a
+    /// subscription some time after the client does. What the identity, which may have been renewed,
+    /// does not allow ends.
+    pub fn resume(
+        snapshot: Snapshot,
+        positions: Vec<(Channel, Position)>,
+        limits: Limits,
+        out: &mut Outputs,
+    ) -> Self {
+        let mut session = Self::new(snapshot.identity, limits);
+        let reached: HashMap<Channel, Position> = positions.iter().cloned().collect();
+        for SavedSubscription { channel, start } in snapshot.subscriptions {
+            let position = reached.get(&channel).copied().or(start);
+            session.take_up(channel, position, start, out);
+        }
+        for (channel, position) in positions {
+            session.take_up(channel, Some(position), None, out);
+        }
+        session.join_next(out);
+        session
+    }
+
+    fn take_up(
+        &mut self,
+        channel: Channel,
+        position: Option<Position>,
+        start: Option<Position>,
+        out: &mut Outputs,
+    ) {
+        if self.subscriptions.contains_key(&channel) {
+            return;
+        }
+        if let Some(failure) = self.refusal(&channel) {
+            let failure = Some(failure);
+            return out.events.push(Event::Unsubscribed { request: None, channel, failure });
+        }
+        let since = position.map_or(Since::Now, Since::Position);
+        self.subscribe(channel, Asked::ByClient { request: None, since }, start);
+    }
+
+    fn refusal(&self, channel: &Channel) -> Option<Failure> {
+        if !self.identity.permissions.allows(Action::Subscribe, channel) {
+            let message = "the token does not allow subscribing to this channel";
+            return Some(Failure::new(ErrorCode::PermissionDenied, message));
+        }
+        let most = self.limits.subscriptions;
+        (self.subscriptions.len() >= most).then(|| {
+            let message = format!("a connection may have {most} subscriptions");
+            Failure::new(ErrorCode::LimitExceeded, message)
+        })
+    }
+}
