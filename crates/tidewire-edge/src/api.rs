@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 
 use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 use tidewire_auth::ApiIdentity;
 use tidewire_broker::{Appended, Draft};
@@ -18,7 +19,7 @@ use tidewire_model::{
 use tidewire_node::Publishing;
 use tokio::time::Instant;
 
-use crate::{Edge, metrics};
+use crate::{Edge, metrics, router};
 
 /// Publications in one batch.
 const MOST_IN_BATCH: usize = 1_000;
@@ -31,10 +32,15 @@ struct Item<'a> {
     channel: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]
     binary: Option<Cow<'a, str>>,
+}
+
+/// Reads a member that is there: without this, `null` would count as absent, but it is a payload.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -77,10 +83,10 @@ pub(crate) async fn publish(
     State(edge): State<Edge>,
     Path((tenant, channel)): Path<(String, String)>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let started = Instant::now();
-    let verdict = publish_one(&edge, &tenant, &channel, &headers, &body).await;
+    let verdict = publish_one(&edge, &tenant, &channel, &headers, body).await;
     let status = verdict.as_ref().map_or_else(|failure| status(failure.code), |_| StatusCode::OK);
     metrics::api_request(status.as_u16(), started.elapsed());
     respond(status, &answer(verdict))
@@ -91,10 +97,11 @@ async fn publish_one(
     tenant: &str,
     channel: &str,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Appended, Failure> {
     let caller = authenticate(edge, tenant, headers)?;
-    let item: Item<'_> = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let body = body.map_err(|rejection| unread(&rejection))?;
+    let item: Item<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if item.channel.is_some() {
         let message = "`channel` stands in the path, and in the body of a batch only";
         return Err(Failure::new(ErrorCode::BadRequest, message));
@@ -109,10 +116,10 @@ pub(crate) async fn publish_batch(
     State(edge): State<Edge>,
     Path(tenant): Path<String>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Result<Bytes, BytesRejection>,
 ) -> Response {
     let started = Instant::now();
-    let response = match publish_all(&edge, &tenant, &headers, &body).await {
+    let response = match publish_all(&edge, &tenant, &headers, body).await {
         Ok(results) => respond(StatusCode::OK, &Answers { results }),
         Err(failure) => respond(status(failure.code), &answer(Err(failure))),
     };
@@ -124,10 +131,11 @@ async fn publish_all(
     edge: &Edge,
     tenant: &str,
     headers: &HeaderMap,
-    body: &[u8],
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<Vec<Answer>, Failure> {
     let caller = authenticate(edge, tenant, headers)?;
-    let batch: Batch<'_> = serde_json::from_slice(body).map_err(|error| malformed(&error))?;
+    let body = body.map_err(|rejection| unread(&rejection))?;
+    let batch: Batch<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if batch.publications.len() > MOST_IN_BATCH {
         let message = format!("a batch may hold {MOST_IN_BATCH} publications");
         return Err(Failure::new(ErrorCode::LimitExceeded, message));
@@ -223,6 +231,14 @@ fn authenticate(edge: &Edge, tenant: &str, headers: &HeaderMap) -> Result<ApiIde
     let caller = caller.ok_or_else(refused)?;
     metrics::authenticated("api_key", "ok");
     Ok(caller)
+}
+
+fn unread(rejection: &BytesRejection) -> Failure {
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        let message = format!("a request may have {} bytes", router::BODY_BYTES);
+        return Failure::new(ErrorCode::PayloadTooLarge, message);
+    }
+    Failure::new(ErrorCode::BadRequest, "the body did not come whole")
 }
 
 fn malformed(error: &serde_json::Error) -> Failure {

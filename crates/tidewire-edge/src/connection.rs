@@ -97,7 +97,7 @@ enum Action {
     Finish(Outcome),
     Control(Control),
     Alarm(Alarm),
-    /// The socket has taken what was waiting for it.
+    /// The socket has taken all that was waiting for it.
     Flushed,
     Close(Disconnect),
     /// The client has left.
@@ -178,6 +178,9 @@ impl<T: Transport> Connection<T> {
 
     async fn next_action(&mut self) -> Action {
         let is_writable = self.transport.unsent() < MOST_UNSENT;
+        if is_writable {
+            self.clock.stall(None);
+        }
         let may_ask = is_writable && self.pending.len() < MOST_PENDING;
         tokio::select! {
             Some(control) = self.controls.recv() => Action::Control(control),
@@ -195,7 +198,7 @@ impl<T: Transport> Connection<T> {
             Action::Finish(outcome) => self.finish(outcome)?,
             Action::Control(control) => self.heed(control)?,
             Action::Alarm(alarm) => self.wake(alarm)?,
-            Action::Flushed => self.clock.stall(None),
+            Action::Flushed => {}
             Action::Close(disconnect) => return Err(Ending::Disconnected(disconnect)),
             Action::Leave => return Err(Ending::Left),
         }
@@ -296,6 +299,8 @@ impl<T: Transport> Connection<T> {
                 Ok(())
             }
             Alarm::Expired => Err(Ending::Disconnected(Disconnect::TokenExpired)),
+            // It may have gone below the mark while nothing else happened.
+            Alarm::Stalled if self.transport.unsent() < MOST_UNSENT => Ok(()),
             Alarm::Stalled => Err(Ending::Disconnected(Disconnect::Slow)),
             Alarm::WindowPassed => Err(Ending::Disconnected(Disconnect::Draining)),
         }

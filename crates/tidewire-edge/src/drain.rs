@@ -5,6 +5,7 @@
 //! whoever is left. Everybody's session is in the store all along, so a client that takes the hint
 //! loses nothing, and neither does one that does not.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use tidewire_model::{ConnectionId, Disconnect};
@@ -87,8 +88,9 @@ impl Edge {
             self.ask_slice(slice, config.window);
         }
         // Those who came while the others were asked, through a handshake begun before.
+        let asked: HashSet<_> = connections.into_iter().collect();
         let late: Vec<_> =
-            self.0.registry.ids().into_iter().filter(|id| !connections.contains(id)).collect();
+            self.0.registry.ids().into_iter().filter(|id| !asked.contains(id)).collect();
         self.ask_slice(&late, config.window);
     }
 

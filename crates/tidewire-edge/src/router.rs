@@ -7,7 +7,7 @@ use axum::routing::{any, post};
 use crate::{Edge, api, upgrade};
 
 /// Bytes of a request body; a batch holds up to a thousand publications.
-const BODY_BYTES: usize = 4 << 20;
+pub(crate) const BODY_BYTES: usize = 4 << 20;
 
 pub(crate) fn router(edge: Edge) -> Router {
     Router::new()

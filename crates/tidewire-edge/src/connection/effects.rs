@@ -2,6 +2,7 @@
 
 use std::mem;
 
+use tidewire_auth::TokenError;
 use tidewire_broker::Draft;
 use tidewire_model::{Channel, ErrorCode, Failure, Publish, RequestId, TenantChannel, Token};
 use tidewire_node::Join;
@@ -67,8 +68,10 @@ impl<T: Transport> Connection<T> {
     fn refresh(&mut self, request: RequestId, token: &Token) {
         let verdict = self.shared.verifier.verify(token.as_str(), unix_seconds());
         metrics::refreshed(verdict.is_ok());
-        let verdict =
-            verdict.map_err(|_| Failure::new(ErrorCode::BadToken, "the token is not valid here"));
+        let verdict = verdict.map_err(|error| match error {
+            TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
+            TokenError::Invalid => Failure::new(ErrorCode::BadToken, "the token is not valid here"),
+        });
         self.session.refreshed(request, verdict, &mut self.outputs);
         self.clock.expire_at(self.session.identity().expires_at);
     }
