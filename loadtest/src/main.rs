@@ -1,0 +1,67 @@
+//! Many clients at once, every delivery checked and timed.
+//!
+//! Start from [`scenario`]: what is done to the server. [`subscriber`] and [`publisher`] are the two
+//! kinds of client, both over `tidewire-client`, one task each. What publishers were acknowledged
+//! becomes a [`ledger`], against which a [`checker`] per subscription answers for every offset: none
+//! lost, none twice, none out of order, none with other content than was published.
+//!
+//! Ends with 0 if all of that holds, with 1 if not, and with 2 if there was nothing to measure.
+
+mod access;
+mod checker;
+mod cli;
+mod latency;
+mod ledger;
+mod pace;
+mod phase;
+mod plan;
+mod process;
+mod progress;
+mod publisher;
+mod random;
+mod report;
+mod scenario;
+mod stamp;
+mod subscriber;
+mod tally;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::Cli;
+use crate::plan::Plan;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // There is nobody left to tell that standard error cannot be written to.
+            drop(writeln!(std::io::stderr().lock(), "loadtest: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Says whether everything held.
+fn run(cli: &Cli) -> anyhow::Result<bool> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(async {
+        let plan = Plan::new(cli).await?;
+        scenario::run(cli.scenario, plan).await
+    })?;
+    let mut stdout = std::io::stdout().lock();
+    if cli.output.json {
+        serde_json::to_writer_pretty(&mut stdout, &report)?;
+        writeln!(stdout)?;
+    } else {
+        write!(stdout, "{report}")?;
+    }
+    Ok(report.holds())
+}
