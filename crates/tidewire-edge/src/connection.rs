@@ -21,7 +21,7 @@ use tidewire_session::{Outputs, Session};
 use tidewire_store::Saved;
 use tidewire_transport::{Transport, TransportError};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use self::clock::{Alarm, Clock};
 use self::ending::turn_away;
@@ -86,6 +86,9 @@ pub(crate) struct Connection<T> {
     clock: Clock,
     /// The store has refused a write: the session has another owner, and is not ours to release.
     is_fenced: bool,
+    /// When the client of a resumed session was last heard before it was told so. Until it is heard
+    /// again that answer may be lost, and a write would keep it from repeating its claim.
+    claimed_at: Option<Instant>,
     metrics: ConnectionMetrics,
 }
 
@@ -126,6 +129,7 @@ impl<T: Transport> Connection<T> {
     ) -> Self {
         let Admitted { request, owned, session, is_resumed, mut outputs, rest } = admitted;
         let id = shared.next_connection();
+        let claimed_at = is_resumed.then(|| transport.last_heard());
         let (outbox, inbox) = outbox(shared.config.queue);
         let controls = shared.registry.add(id, &owned);
         let expires_at = session.identity().expires_at;
@@ -157,6 +161,7 @@ impl<T: Transport> Connection<T> {
             pending: FuturesUnordered::new(),
             outputs,
             is_fenced: false,
+            claimed_at,
             metrics,
         };
         for decoded in rest {

@@ -80,7 +80,15 @@ impl<T: Transport> Connection<T> {
         TenantChannel::new(self.owned.key.tenant.clone(), channel)
     }
 
+    /// Whether the client is known to have been told of its session.
+    pub(super) fn is_told(&self) -> bool {
+        self.claimed_at.is_none_or(|at| self.transport.last_heard() > at)
+    }
+
     pub(super) fn save(&mut self) {
+        if !self.is_told() {
+            return self.clock.save_later();
+        }
         let node = self.shared.node.clone();
         let (owned, snapshot) = (self.owned.clone(), self.session.snapshot());
         self.pending.push(Box::pin(async move {

@@ -77,7 +77,8 @@ impl<T: Transport> Connection<T> {
     }
 
     async fn release(&mut self) {
-        if self.is_fenced {
+        // A client that was not told comes back with the same claim; what is stored is what it was.
+        if self.is_fenced || !self.is_told() {
             return;
         }
         let snapshot = self.session.snapshot();
