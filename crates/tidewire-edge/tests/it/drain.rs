@@ -1,0 +1,144 @@
+//! Leaving without losing anyone.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use tidewire_client::{Client, Happening, Options, ServerEvent, Since};
+use tidewire_edge::{DrainConfig, EdgeConfig};
+use tidewire_transport::http::request;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::{API_KEY, Fleet, soon, token};
+use crate::peer::{Bystander, Peer, channel, text};
+
+const DRAIN: DrainConfig = DrainConfig {
+    announce: Duration::from_secs(2),
+    rate: 2_000,
+    window: Duration::from_secs(2),
+    deadline: Duration::from_mins(1),
+};
+
+async fn two_nodes() -> Fleet {
+    Fleet::start(2, EdgeConfig { drain: DRAIN, ..EdgeConfig::default() }).await
+}
+
+/// Begins to drain the first node; what it gives back hears of the end.
+fn drain(fleet: &Fleet, hurry: &CancellationToken) -> oneshot::Receiver<()> {
+    let (done, is_done) = oneshot::channel();
+    let (edge, hurry) = (fleet.nodes[0].edge.clone(), hurry.clone());
+    fleet.spawn(async move {
+        edge.drain(&hurry).await;
+        // A test that does not wait for the end has no use for it.
+        let _ = done.send(());
+    });
+    is_done
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_says_so_asks_its_clients_to_move_and_then_closes() {
+    let fleet = two_nodes().await;
+    let mut bystander = Bystander::watch_at(&fleet.nodes[1]).await;
+    let mut mover = Peer::connect(&fleet.nodes[0], "ada").await;
+    mover.subscribe("room/1").await;
+    let mut stayer = Peer::connect(&fleet.nodes[0], "bob").await;
+    assert_eq!(fleet.nodes[0].get("/readyz").await.status, 200);
+
+    let is_done = drain(&fleet, &CancellationToken::new());
+
+    let not_ready = soon(async {
+        loop {
+            let answer = fleet.nodes[0].get("/readyz").await;
+            if answer.status == 503 {
+                return answer;
+            }
+        }
+    });
+    let body = String::from_utf8_lossy(&not_ready.await.body).into_owned();
+    assert_eq!(body, r#"{"ready":false,"reasons":["the node is draining"]}"#);
+    assert_eq!(fleet.nodes[0].get("/healthz").await.status, 200);
+    let mut late = Peer::connect(&fleet.nodes[0], "late").await;
+    late.published("room/1", text("balancers lag")).await;
+    mover.publications().await;
+
+    for peer in [&mut stayer, &mut late] {
+        assert!(matches!(peer.next().await, ServerEvent::Reconnect { .. }));
+    }
+    let ServerEvent::Reconnect { after, window, token } = mover.next().await else {
+        unreachable!("no hint")
+    };
+    assert!(after < DRAIN.window, "{after:?}");
+    assert_eq!(window, DRAIN.window);
+    let mut again = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
+    assert!(again.connected().await.resumed);
+    mover.closes_with(4408).await;
+    stayer.published("room/1", text("served in the window")).await;
+
+    let url = format!("http://{}/v1/ws", fleet.nodes[0].address);
+    let refused = request(Method::GET, &url, &[], Bytes::new()).await.expect("an answer");
+    assert_eq!(refused.status, 503);
+    assert!(refused.headers.contains_key("retry-after"));
+
+    for peer in [stayer, late] {
+        peer.closes_with(1012).await;
+    }
+    soon(is_done).await.expect("drained");
+    assert_eq!(fleet.nodes[0].edge.connections(), 0);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_node_in_a_hurry_disconnects_everybody_at_once() {
+    let fleet = two_nodes().await;
+    let mut bystander = Bystander::watch_at(&fleet.nodes[1]).await;
+    let peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    let hurry = CancellationToken::new();
+    hurry.cancel();
+
+    let is_done = drain(&fleet, &hurry);
+
+    let heard = peer.closes_with(1012).await;
+    assert!(matches!(&heard[..], [ServerEvent::Closing(closing)] if closing.reconnect));
+    soon(is_done).await.expect("drained");
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_the_hint_misses_nothing() {
+    const MANY: u64 = 300;
+    let fleet = two_nodes().await;
+    let urls = fleet.nodes.iter().map(|node| format!("ws://{}", node.address)).collect();
+    let options = Options { urls, ..Options::new("", token("ada")) };
+    let mut client = soon(Client::connect(options)).await.expect("connected");
+    client.subscribe(channel("room/1"), Since::Now);
+    while !matches!(soon(client.next()).await.expect("goes on"), Happening::Subscribed(_)) {}
+
+    let is_done = drain(&fleet, &CancellationToken::new());
+    let (mut offsets, mut homes) = (Vec::new(), Vec::new());
+    let publishing = async {
+        for n in 0..MANY {
+            let (body, path) =
+                (format!(r#"{{"data":{n}}}"#), "/v1/acme/channels/room%2F1/publications");
+            let (status, _) = fleet.nodes[1].post(path, API_KEY, body).await;
+            assert_eq!(status, 200);
+        }
+    };
+    let listening = async {
+        while offsets.len() < usize::try_from(MANY).expect("small") || homes.is_empty() {
+            match client.next().await.expect("goes on") {
+                Happening::Publication { publication, .. } => {
+                    offsets.push(publication.position.offset);
+                }
+                Happening::Connected { node, resumed } => homes.push((node, resumed)),
+                Happening::Subscribed(_) => {}
+                other => unreachable!("{other:?}"),
+            }
+        }
+    };
+    soon(Box::pin(async { tokio::join!(publishing, listening) })).await;
+
+    assert!(offsets.into_iter().eq(1..=MANY));
+    assert_eq!(homes, [("node-1".to_owned(), true)]);
+    soon(is_done).await.expect("drained");
+}

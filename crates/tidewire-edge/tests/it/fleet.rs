@@ -1,0 +1,224 @@
+//! N nodes that share a log, a network and a store, each with a listener for clients and one for
+//! operators.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tidewire_auth::{
+    ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
+    VerificationKey, Verifier,
+};
+use tidewire_broker::{Log, MemoryBroker, MemoryNetwork};
+use tidewire_edge::{Edge, EdgeConfig, Parts, ops_router};
+use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
+use tidewire_node::{LeaseReport, Node, NodeConfig, Ports};
+use tidewire_protocol_native::{JSON, PROTOBUF};
+use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
+use tidewire_transport::http::{Response, request};
+use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use crate::switched_log::SwitchedLog;
+
+/// The tenants there are.
+pub(crate) const TENANT: &str = "acme";
+pub(crate) const OTHER_TENANT: &str = "umbrella";
+/// May publish to `room/*` and to names of one level.
+pub(crate) const API_KEY: &str = "acme-key.0123456789abcdef0123456789abcdef";
+pub(crate) const OTHER_API_KEY: &str = "umbrella-key.fedcba9876543210fedcba9876543210";
+/// Nothing in these tests takes longer than a moment; this is when to give up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) struct Fleet {
+    pub(crate) nodes: Vec<Running>,
+    pub(crate) log: Arc<SwitchedLog>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    _stop: DropGuard,
+}
+
+/// A node that takes clients.
+pub(crate) struct Running {
+    pub(crate) edge: Edge,
+    pub(crate) address: SocketAddr,
+    pub(crate) ops: SocketAddr,
+}
+
+impl Fleet {
+    /// One node as it comes.
+    pub(crate) async fn one() -> Self {
+        Self::start(1, EdgeConfig::default()).await
+    }
+
+    pub(crate) async fn start(nodes: usize, config: EdgeConfig) -> Self {
+        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let mut fleet = Self {
+            nodes: Vec::new(),
+            log: Arc::new(SwitchedLog::new()),
+            tracker,
+            _stop: stop.clone().drop_guard(),
+            stop,
+        };
+        let network = MemoryNetwork::default();
+        let sessions = Arc::new(MemorySessionStore::default());
+        let membership = Arc::new(MemoryMembership::default());
+        for index in 0..nodes {
+            let id = NodeId::parse(&format!("node-{index}")).expect("node");
+            let ports = Ports {
+                log: Arc::clone(&fleet.log) as Arc<dyn Log>,
+                broker: Arc::new(MemoryBroker::new(network.clone(), id.clone())),
+                sessions: Arc::clone(&sessions) as _,
+                membership: Arc::clone(&membership) as _,
+            };
+            let running = fleet.run(id, ports, config.clone()).await;
+            fleet.nodes.push(running);
+        }
+        fleet
+    }
+
+    async fn run(&self, id: NodeId, ports: Ports, config: EdgeConfig) -> Running {
+        let node_config = NodeConfig { shards: 1, ..NodeConfig::new(id.clone()) };
+        let (tracker, stop) = (&self.tracker, &self.stop);
+        let metrics = metrics();
+        let (node, notices) = Node::start(node_config, ports, report(id), tracker, stop);
+        let built_on = Parts {
+            node,
+            verifier: Arc::new(verifier()),
+            sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("sealer")),
+            protocols: vec![JSON, PROTOBUF],
+            tracker: tracker.clone(),
+        };
+        let edge = Edge::new(config, built_on);
+        let (listener, address) = listen().await;
+        let (ops_listener, ops) = listen().await;
+        let ops_routes = ops_router(edge.clone(), Arc::new(move || metrics.render()));
+        for (listener, routes) in [(listener, edge.router()), (ops_listener, ops_routes)] {
+            let (edge, stop) = (edge.clone(), stop.clone());
+            tracker.spawn(async move { edge.serve(listener, routes, stop).await });
+        }
+        let (follower, stop) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { follower.follow_notices(notices, stop).await });
+        Running { edge, address, ops }
+    }
+
+    /// Runs something beside the test.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(task);
+    }
+}
+
+impl Running {
+    pub(crate) async fn get(&self, path: &str) -> Response {
+        let url = format!("http://{}{path}", self.ops);
+        request(Method::GET, &url, &[], Bytes::new()).await.expect("an answer")
+    }
+
+    /// Sends what a server sends, and reads the answer as a status and JSON.
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        key: &str,
+        body: impl Into<Bytes>,
+    ) -> (StatusCode, serde_json::Value) {
+        let url = format!("http://{}{path}", self.address);
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        let answer = request(Method::POST, &url, &headers, body).await.expect("an answer");
+        (answer.status, serde_json::from_slice(&answer.body).expect("json"))
+    }
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+/// There can be one recorder in a process, so the tests share it.
+fn metrics() -> PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS
+        .get_or_init(|| PrometheusBuilder::new().install_recorder().expect("the first recorder"))
+        .clone()
+}
+
+fn report(node: NodeId) -> LeaseReport {
+    Box::new(move || NodeLease {
+        node: node.clone(),
+        state: NodeState::Ready,
+        weight: 100,
+        connections: 0,
+        started_at_ms: 0,
+    })
+}
+
+fn verifier() -> Verifier {
+    let tenants = [(TENANT, API_KEY), (OTHER_TENANT, OTHER_API_KEY)].map(|(tenant, api_key)| {
+        let key = VerificationKey::from_secret(key_id(tenant), secret(tenant).as_bytes());
+        let (id, secret) = api_key.split_once('.').expect("id.secret");
+        let id = ApiKeyId::parse(id).expect("id");
+        let filters = ["room/*", "*"].map(|filter| Filter::parse(filter).expect("filter"));
+        let permissions = filters.into_iter().fold(Permissions::default(), |granted, filter| {
+            granted.grant(filter, [Action::Publish])
+        });
+        TenantKeys {
+            tenant: Tenant::parse(tenant).expect("tenant"),
+            keys: vec![key.expect("key")],
+            api_keys: vec![ApiKey::from_secret(id, secret, permissions).expect("api key")],
+        }
+    });
+    Verifier::new(KeyRing::new(tenants).expect("ring"))
+}
+
+fn key_id(tenant: &str) -> KeyId {
+    KeyId::parse(tenant).expect("key id")
+}
+
+fn secret(tenant: &str) -> String {
+    format!("{tenant:_<32}")
+}
+
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after the epoch").as_secs()
+}
+
+/// A token of `user` in [`TENANT`] that may do everything for an hour.
+pub(crate) fn token(user: &str) -> String {
+    sign(TENANT, &claims(TENANT, user))
+}
+
+pub(crate) fn claims(tenant: &str, user: &str) -> Claims {
+    Claims {
+        tenant: Tenant::parse(tenant).expect("tenant"),
+        user: UserId::parse(user).expect("user"),
+        audience: vec![Verifier::DEFAULT_AUDIENCE.into()],
+        expires_at: now() + 3_600,
+        not_before: None,
+        issued_at: None,
+        permissions: Permissions::all(),
+    }
+}
+
+/// Signs with the key of `tenant`, whatever the claims say.
+pub(crate) fn sign(tenant: &str, claims: &Claims) -> String {
+    let key = SigningKey::from_secret(Some(key_id(tenant)), secret(tenant).as_bytes());
+    key.expect("key").sign(claims)
+}
+
+/// Waits for what must happen soon.
+#[track_caller]
+pub(crate) fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    async move {
+        match timeout(PATIENCE, future).await {
+            Ok(value) => value,
+            Err(_) => unreachable!("nothing happened at {caller}"),
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! Nodes on memory behind real sockets, and what clients, servers and operators get from them.
+
+mod bad_input;
+mod credentials;
+mod drain;
+mod fleet;
+mod operators;
+mod peer;
+mod publishing;
+mod sessions;
+mod slow_reader;
+mod switched_log;
+mod upgrade;

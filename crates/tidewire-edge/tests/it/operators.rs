@@ -1,0 +1,91 @@
+//! What operators and their machines ask.
+
+use crate::fleet::{API_KEY, Fleet, soon};
+use crate::peer::{Peer, text};
+
+fn body(answer: &tidewire_transport::http::Response) -> String {
+    String::from_utf8_lossy(&answer.body).into_owned()
+}
+
+#[tokio::test]
+async fn a_node_is_alive_and_ready_unless_something_keeps_it_from_working() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let ready = node.get("/readyz").await;
+    assert_eq!((ready.status.as_u16(), body(&ready).as_str()), (200, r#"{"ready":true}"#));
+
+    fleet.log.switch(false);
+
+    let not_ready = node.get("/readyz").await;
+    assert_eq!(not_ready.status, 503);
+    assert!(body(&not_ready).contains("switched off"), "{}", body(&not_ready));
+    assert_eq!(node.get("/healthz").await.status, 200);
+
+    fleet.log.switch(true);
+    assert_eq!(node.get("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_promised_metrics_are_there() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let mut peer = Peer::connect(node, "ada").await;
+    peer.subscribe("lobby").await;
+    peer.published("lobby", text("hello")).await;
+    let path = "/v1/acme/channels/lobby/publications";
+    node.post(path, API_KEY, r#"{"data":1}"#).await;
+    let mut refused = Peer::dial(node).await;
+    refused.send_text("nonsense");
+    refused.closes_with(4400).await;
+    peer.0.close().await;
+    // The gauge goes down when the connection has been taken off the node's books.
+    soon(async {
+        while node.edge.connections() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+
+    let metrics = body(&node.get("/metrics").await);
+
+    for name in [
+        r#"tidewire_connections{transport="ws"}"#,
+        r#"tidewire_connections_opened_total{transport="ws"}"#,
+        r#"tidewire_connections_rejected_total{transport="ws",reason="auth"}"#,
+        r#"tidewire_connections_closed_total{transport="ws","#,
+        "tidewire_connection_duration_seconds",
+        r#"tidewire_auth_total{method="token",result="ok"}"#,
+        r#"tidewire_auth_total{method="api_key",result="ok"}"#,
+        r#"tidewire_publish_total{source="client",result="ok"}"#,
+        r#"tidewire_publish_total{source="api",result="ok"}"#,
+        "tidewire_publish_duration_seconds",
+        r#"tidewire_messages_received_total{transport="ws"}"#,
+        r#"tidewire_messages_received_bytes_total{transport="ws"}"#,
+        r#"tidewire_messages_sent_total{transport="ws"}"#,
+        r#"tidewire_messages_sent_bytes_total{transport="ws"}"#,
+        r#"tidewire_api_requests_total{api="http",method="publish",code="200"}"#,
+        "tidewire_api_duration_seconds",
+    ] {
+        assert!(metrics.contains(name), "{name} is not among\n{metrics}");
+    }
+    assert!(!metrics.contains("ada"), "a user's name is no label");
+}
+
+#[tokio::test]
+async fn the_nodes_and_the_placement_of_a_tenant_are_told() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let nodes = soon(async {
+        loop {
+            let nodes = body(&node.get("/nodes").await);
+            if nodes != "[]" {
+                return nodes;
+            }
+        }
+    });
+
+    assert!(nodes.await.contains(r#""node":"node-0""#));
+    let placement = body(&node.get("/placement/acme").await);
+    assert_eq!(placement, r#"{"tenant":"acme","nodes":["node-0"]}"#);
+    assert_eq!(node.get("/placement/No-Tenant").await.status, 400);
+}

@@ -1,0 +1,144 @@
+//! Sessions that outlive their connections.
+
+use tidewire_client::ServerEvent;
+use tidewire_edge::EdgeConfig;
+use tidewire_model::{Command, Connect, Position, Recovery, Resume, SessionNonce, Token};
+
+use crate::fleet::{Fleet, OTHER_TENANT, Running, token};
+use crate::peer::{Bystander, Peer, channel, text};
+
+async fn two_nodes() -> Fleet {
+    Fleet::start(2, EdgeConfig::default()).await
+}
+
+/// Takes the session of `resume_token` up on `node`, and expects that to work.
+async fn take_up(node: &Running, resume_token: &Token) -> Peer {
+    let mut peer = Peer::resume(node, resume_token.clone(), Vec::new()).await;
+    assert!(peer.connected().await.resumed);
+    peer
+}
+
+#[tokio::test]
+async fn a_session_goes_on_at_another_node_from_the_clients_positions() {
+    let fleet = two_nodes().await;
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+    let (mut peer, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    peer.subscribe("room/1").await;
+    publisher.published("room/1", text("one")).await;
+    let seen = peer.publications().await[0].position;
+    drop(peer);
+    for missed in ["two", "three"] {
+        publisher.published("room/1", text(missed)).await;
+    }
+
+    let positions = vec![(channel("room/1"), seen)];
+    let mut peer = Peer::resume(&fleet.nodes[1], connected.resume_token, positions).await;
+
+    let resumed = peer.connected().await;
+    assert!(resumed.resumed);
+    assert_eq!(resumed.session, connected.session);
+    assert_eq!(resumed.node.as_str(), "node-1");
+    let subscribed = peer.subscribed().await;
+    assert_eq!((subscribed.request, subscribed.position), (None, seen));
+    assert_eq!(subscribed.recovery, Recovery::Recovered);
+    let missed = peer.publications().await;
+    assert_eq!(missed.iter().map(|one| one.position.offset).collect::<Vec<_>>(), [2, 3]);
+    let position: Position = publisher.published("room/1", text("four")).await;
+    assert_eq!(peer.publications().await[0].position, position);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn the_older_connection_of_a_session_that_has_moved_is_told_so() {
+    let fleet = two_nodes().await;
+    let mut bystander = Bystander::watch(&fleet).await;
+    let (first, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+
+    let mut second = Peer::resume(&fleet.nodes[0], connected.resume_token, Vec::new()).await;
+    let on_the_same_node = second.connected().await;
+    first.closes_with(4408).await;
+
+    let third = take_up(&fleet.nodes[1], &on_the_same_node.resume_token).await;
+    second.closes_with(4408).await;
+
+    drop(third);
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_copied_resume_token_opens_nothing_once_its_session_has_moved() {
+    let fleet = two_nodes().await;
+    let (_peer, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    let copied = connected.resume_token;
+    let mut rightful = take_up(&fleet.nodes[1], &copied).await;
+
+    let thief = Peer::resume(&fleet.nodes[0], copied, Vec::new()).await;
+
+    let heard = thief.closes_with(4411).await;
+    assert!(matches!(&heard[0], ServerEvent::Failed { refusal, .. } if refusal.code == 1101));
+    rightful.published("room/1", text("still mine")).await;
+}
+
+#[tokio::test]
+async fn an_attempt_to_resume_whose_answer_was_lost_can_be_repeated() {
+    let fleet = two_nodes().await;
+    let (_peer, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    let nonce = SessionNonce::from_bytes([5; 16]);
+    let token = connected.resume_token;
+    let resume = Resume { token, nonce, positions: Vec::new() };
+
+    for node in &fleet.nodes {
+        let mut peer = Peer::dial(node).await;
+        peer.send(Command::Connect(Connect { token: None, resume: Some(resume.clone()) }));
+
+        assert!(peer.connected().await.resumed);
+    }
+}
+
+#[tokio::test]
+async fn a_resume_token_that_opens_nothing_gives_way_to_a_token() {
+    let fleet = Fleet::one().await;
+    let nonce = SessionNonce::from_bytes([5; 16]);
+    let resume = Some(Resume { token: "AQnonsense".into(), nonce, positions: Vec::new() });
+    let mut peer = Peer::dial(&fleet.nodes[0]).await;
+
+    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume }));
+
+    assert!(!peer.connected().await.resumed);
+}
+
+#[tokio::test]
+async fn a_resume_token_is_good_for_its_own_tenants_path_only() {
+    let fleet = Fleet::one().await;
+    let (mut owner, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    let codec = tidewire_client::Codec::Json;
+    let mut peer = Peer::dial_as(&fleet.nodes[0], Some(OTHER_TENANT), codec).await;
+    let (token, nonce) = (connected.resume_token, SessionNonce::from_bytes([5; 16]));
+    let resume = Some(Resume { token, nonce, positions: Vec::new() });
+
+    peer.send(Command::Connect(Connect { token: None, resume }));
+
+    peer.closes_with(4411).await;
+    owner.published("room/1", text("undisturbed")).await;
+}
+
+#[tokio::test]
+async fn without_its_log_a_node_refuses_publications_as_retryable_and_keeps_its_clients() {
+    let fleet = Fleet::one().await;
+    let mut subscriber = Peer::connect(&fleet.nodes[0], "ada").await;
+    subscriber.subscribe("room/1").await;
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+    publisher.published("room/1", text("before")).await;
+    subscriber.publications().await;
+
+    fleet.log.switch(false);
+    publisher.publish("room/1", text("meanwhile"));
+    let (_, refusal) = publisher.refused().await;
+    fleet.log.switch(true);
+
+    assert_eq!(refusal.code, 2000);
+    assert!(refusal.retryable);
+    let position = publisher.published("room/1", text("after")).await;
+    assert_eq!(subscriber.publications().await[0].position, position);
+}
