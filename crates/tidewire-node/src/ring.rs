@@ -13,7 +13,7 @@ pub(crate) struct Ring {
     limits: RingLimits,
 }
 
-/// The bound of a [`Ring`], per channel; whichever is reached first.
+/// How many of its newest publications a node remembers per channel; whichever is reached first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RingLimits {
     pub publications: usize,
