@@ -1,17 +1,19 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use tidewire_model::{
-    Channel, Command, Connected, ErrorCode, Gap, Payload, Position, PublicationId, Publish,
-    RequestId, Resume, SessionNonce, Since, Subscribed, Token,
+    Channel, Command, Connected, ErrorCode, Payload, Position, PublicationId, Publish, RequestId,
+    Resume, SessionNonce, Since, Token,
 };
 use tidewire_protocol_native::client::{Received, Refusal, ServerEvent};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::Options;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
 use crate::followed::Followed;
+use crate::happening::Happening;
+use crate::opening::{Opened, Opening};
 use crate::repeats::Repeats;
 
 /// A session that outlives its connections.
@@ -28,6 +30,9 @@ pub struct Client {
     next_id: u64,
     id_prefix: String,
     move_at: Option<Instant>,
+    /// When to connect again after a loss.
+    come_back_at: Option<Instant>,
+    opening: Option<Opening>,
     /// When to publish again what was refused as retryable.
     retry_at: Option<Instant>,
     happenings: VecDeque<Happening>,
@@ -42,45 +47,6 @@ struct ResumeState {
 struct Unacknowledged {
     publish: Publish,
     request: Option<RequestId>,
-}
-
-/// What happens to a client.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Happening {
-    /// It is connected; `resumed` says whether its session went on.
-    Connected {
-        node: String,
-        resumed: bool,
-    },
-    Subscribed(Subscribed),
-    Publication {
-        channel: Channel,
-        publication: Received,
-    },
-    Gap {
-        channel: Channel,
-        gap: Gap,
-    },
-    /// The publication of this id is kept at this position.
-    Published {
-        id: PublicationId,
-        position: Position,
-        duplicate: bool,
-    },
-    /// The publication of this id was refused for good.
-    Rejected {
-        id: PublicationId,
-        refusal: Refusal,
-    },
-    /// A command was refused, or the server ended a subscription.
-    Refused {
-        channel: Option<Channel>,
-        refusal: Refusal,
-    },
-    /// The connection is gone; the client is coming back.
-    Lost {
-        reason: String,
-    },
 }
 
 /// Why a client cannot go on.
@@ -109,11 +75,17 @@ impl Client {
             next_id: 0,
             id_prefix: random_prefix(),
             move_at: None,
+            come_back_at: None,
+            opening: None,
             retry_at: None,
             happenings: VecDeque::new(),
             repeats: Repeats::default(),
         };
-        client.open().await?;
+        client.open();
+        if let Some(opening) = &mut client.opening {
+            let opened = opening.finish().await?;
+            client.opened(Ok(opened))?;
+        }
         Ok(client)
     }
 
@@ -164,8 +136,13 @@ impl Client {
                 self.repeats.pass_on();
                 return Ok(happening);
             }
+            if let Some(opening) = &mut self.opening {
+                let opened = opening.finish().await;
+                self.opened(opened)?;
+                continue;
+            }
             let Some(connection) = &mut self.connection else {
-                self.come_back().await?;
+                self.come_back().await;
                 continue;
             };
             let (move_at, retry_at) = (self.move_at, self.retry_at);
@@ -175,7 +152,10 @@ impl Client {
                     Err(lost) if lost.invites_back() => self.lose(&lost),
                     Err(lost) => return Err(lost.into()),
                 },
-                () = reached(move_at) => self.go_elsewhere().await?,
+                () = reached(move_at) => {
+                    self.attempt += 1;
+                    self.open();
+                }
                 () = reached(retry_at) => self.retry(),
             }
         }
@@ -184,6 +164,7 @@ impl Client {
     /// Cuts the connection without a goodbye, as a broken network does; the client comes back.
     pub fn cut(&mut self) {
         self.connection = None;
+        self.opening = None;
         self.move_at = None;
         self.retry_at = None;
     }
@@ -206,42 +187,39 @@ impl Client {
         self.happenings.push_back(Happening::Lost { reason: lost.to_string() });
     }
 
-    async fn come_back(&mut self) -> Result<(), ClientError> {
-        sleep(self.backoff.next()).await;
-        match self.open().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_transient() => {
-                self.attempt += 1;
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
+    /// Waits before it connects again. Cancel-safe: it goes on waiting where it was.
+    async fn come_back(&mut self) {
+        let at = *self.come_back_at.get_or_insert_with(|| Instant::now() + self.backoff.next());
+        sleep_until(at).await;
+        self.come_back_at = None;
+        self.open();
     }
 
-    /// Opens the new connection before it lets go of the old one.
-    async fn go_elsewhere(&mut self) -> Result<(), ClientError> {
-        self.attempt += 1;
-        match self.open().await {
-            Ok(()) => Ok(()),
-            Err(error) if error.is_transient() => {
-                self.move_at = Some(Instant::now() + self.backoff.next());
-                Ok(())
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    async fn open(&mut self) -> Result<(), OpenError> {
+    /// Begins to open a connection; the one there is stays until the new one is open.
+    fn open(&mut self) {
         let resume = self.resume.as_ref().map(|state| Resume {
             token: state.token.clone(),
             nonce: state.nonce,
             positions: self.positions(),
         });
-        let (connection, connected) = Connection::open(&self.options, self.attempt, resume).await?;
-        self.connection = Some(connection);
-        self.move_at = None;
-        self.backoff.reset();
-        self.settle_in(connected);
+        self.opening = Some(Opening::start(&self.options, self.attempt, resume));
+    }
+
+    fn opened(&mut self, opened: Opened) -> Result<(), ClientError> {
+        let told = self.opening.take().map(Opening::told).unwrap_or_default();
+        match opened {
+            Ok((connection, connected)) => {
+                self.connection = Some(connection);
+                self.move_at = None;
+                self.backoff.reset();
+                self.settle_in(connected, &told);
+            }
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(_) if self.connection.is_some() => {
+                self.move_at = Some(Instant::now() + self.backoff.next());
+            }
+            Err(_) => self.attempt += 1,
+        }
         Ok(())
     }
 
@@ -254,11 +232,12 @@ impl Client {
 
     /// Asks for whatever the session does not bring back by itself, then publishes again what was
     /// not acknowledged, before anything new.
-    fn settle_in(&mut self, connected: Connected) {
+    fn settle_in(&mut self, connected: Connected, told: &HashSet<Channel>) {
         let token = connected.resume_token;
         let nonce = SessionNonce::from_bytes(random());
         self.resume = Some(ResumeState { token, nonce });
-        self.subscribe_again(connected.resumed);
+        let brought_back = |channel: &Channel| connected.resumed && told.contains(channel);
+        self.subscribe_again(brought_back);
         let connection = self.connection.as_mut();
         if let Some(connection) = connection {
             for waiting in &mut self.unacknowledged {
@@ -271,11 +250,11 @@ impl Client {
 
     /// A resumed session brings back every channel whose position it was told. A command that has not
     /// been answered may never have arrived.
-    fn subscribe_again(&mut self, resumed: bool) {
+    fn subscribe_again(&mut self, is_brought_back: impl Fn(&Channel) -> bool) {
         let wanted: Vec<_> = self
             .channels
             .iter()
-            .filter(|(_, followed)| !resumed || followed.position.is_none())
+            .filter(|(channel, _)| !is_brought_back(channel))
             .map(|(channel, followed)| Command::Subscribe {
                 channel: channel.clone(),
                 since: followed.go_on(),

@@ -11,12 +11,15 @@ mod backoff;
 mod client;
 mod connection;
 mod followed;
+mod happening;
+mod opening;
 mod options;
 mod repeats;
 mod seen;
 
-pub use client::{Client, ClientError, Happening};
+pub use client::{Client, ClientError};
 pub use connection::{Connection, Lost, OpenError};
+pub use happening::Happening;
 pub use options::Options;
 pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since, Token};
 pub use tidewire_protocol_native::client::{

@@ -1,0 +1,41 @@
+use tidewire_model::{Channel, Gap, Position, PublicationId, Subscribed};
+use tidewire_protocol_native::client::{Received, Refusal};
+
+/// What happens to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Happening {
+    /// It is connected; `resumed` says whether its session went on.
+    Connected {
+        node: String,
+        resumed: bool,
+    },
+    Subscribed(Subscribed),
+    Publication {
+        channel: Channel,
+        publication: Received,
+    },
+    Gap {
+        channel: Channel,
+        gap: Gap,
+    },
+    /// The publication of this id is kept at this position.
+    Published {
+        id: PublicationId,
+        position: Position,
+        duplicate: bool,
+    },
+    /// The publication of this id was refused for good.
+    Rejected {
+        id: PublicationId,
+        refusal: Refusal,
+    },
+    /// A command was refused, or the server ended a subscription.
+    Refused {
+        channel: Option<Channel>,
+        refusal: Refusal,
+    },
+    /// The connection is gone; the client is coming back.
+    Lost {
+        reason: String,
+    },
+}
