@@ -1,10 +1,10 @@
 //! Sessions that outlive their connections.
 
-use tidewire_client::ServerEvent;
+use tidewire_client::{Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{Command, Connect, Position, Recovery, Resume, SessionNonce, Token};
 
-use crate::fleet::{Fleet, OTHER_TENANT, Running, token};
+use crate::fleet::{Fleet, OTHER_TENANT, Running, soon, token};
 use crate::peer::{Bystander, Peer, channel, text};
 
 async fn two_nodes() -> Fleet {
@@ -141,4 +141,29 @@ async fn without_its_log_a_node_refuses_publications_as_retryable_and_keeps_its_
     assert!(refusal.retryable);
     let position = publisher.published("room/1", text("after")).await;
     assert_eq!(subscriber.publications().await[0].position, position);
+}
+
+#[tokio::test]
+async fn a_client_asks_again_for_a_channel_whose_answer_a_loss_has_swallowed() {
+    let fleet = Fleet::one().await;
+    let url = format!("ws://{}", fleet.nodes[0].address);
+    let mut client =
+        soon(Client::connect(Options::new(url, token("ada")))).await.expect("connected");
+    client.subscribe(channel("room/1"), Since::Now);
+    client.cut();
+
+    let mut happenings = Vec::new();
+    while !matches!(happenings.last(), Some(Happening::Subscribed(_))) {
+        happenings.push(soon(client.next()).await.expect("goes on"));
+    }
+
+    let resumed =
+        |happening: &Happening| matches!(happening, Happening::Connected { resumed: true, .. });
+    assert!(happenings.iter().any(resumed), "{happenings:?}");
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+    publisher.published("room/1", text("hello")).await;
+    assert!(matches!(
+        soon(client.next()).await.expect("goes on"),
+        Happening::Publication { publication, .. } if publication.payload == text("hello")
+    ));
 }
