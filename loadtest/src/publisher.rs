@@ -71,15 +71,17 @@ impl Publisher {
             let is_full = desk.client.unacknowledged() >= self.in_flight;
             let due = self.pace.due(number).map(|after| window.start + after);
             let now = Instant::now();
-            if now >= window.end {
-                return;
-            }
-            if !is_full && due.is_none_or(|due| due <= now) {
-                self.publish_one(desk, due.unwrap_or(now), now);
+            // What was due in the window is published even if this wakes up after it.
+            let next = due.unwrap_or(now);
+            if !is_full && next <= now && next < window.end {
+                self.publish_one(desk, next, now);
                 number += 1;
                 continue;
             }
-            let wake = due.filter(|due| !is_full && *due < window.end).unwrap_or(window.end);
+            if now >= window.end {
+                return;
+            }
+            let wake = if is_full { window.end } else { next.min(window.end) };
             tokio::select! {
                 () = desk.wait_once() => {}
                 () = sleep_until(wake) => {}

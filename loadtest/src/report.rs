@@ -26,7 +26,7 @@ pub(crate) struct Report {
     run: String,
     seed: u64,
     tenants: usize,
-    nodes: usize,
+    addresses: usize,
     load: Load,
     connect: Connects,
     publish: Publishes,
@@ -146,7 +146,7 @@ impl Report {
             run: format!("{:08x}", plan.run),
             seed: plan.seed,
             tenants: plan.access.tenants(),
-            nodes: plan.urls.len(),
+            addresses: plan.urls.len(),
             load: plan.load.clone(),
             connect,
             publish,
@@ -277,11 +277,15 @@ impl Report {
         let rate = if rate == 0 { "as fast as acknowledged".into() } else { format!("{rate}/s") };
         writeln!(
             f,
-            "load         {clients} clients with {subscriptions_per_client} of {channels} channels, \
-             {publishers} publishers, {} tenants, {} addresses",
-            self.tenants, self.nodes,
+            "load         clients {clients}, subscriptions of each {subscriptions_per_client}, \
+             publishers {publishers}",
         )?;
-        writeln!(f, "             {payload_bytes} B payloads, {codec:?}, {rate}")?;
+        writeln!(
+            f,
+            "             tenants {}, channels of each {channels}, addresses {}",
+            self.tenants, self.addresses,
+        )?;
+        writeln!(f, "             payload {payload_bytes} B in {codec:?}, rate {rate}")?;
         writeln!(f, "             run {}, seed {}", self.run, self.seed)
     }
 
