@@ -280,8 +280,9 @@ impl Feed {
 
     /// Brings a subscriber in step with what the log said about `since`.
     ///
-    /// What was read and what is known here must connect; if the log is in another epoch, this feed
-    /// has to catch up first.
+    /// What was read and what is known here must connect. If the log is in another epoch, or the
+    /// subscriber is ahead of this feed, the feed has to catch up first: a gap or a rewind of the
+    /// feed's would mean something else to a subscriber that does not stand where the feed does.
     pub(crate) fn splice(&self, since: Since, read: Read) -> Result<Joined, OutOfStep> {
         let at = self.at.ok_or(OutOfStep)?;
         if read.incarnation < self.newest || read.epoch != at.epoch {
@@ -294,6 +295,9 @@ impl Feed {
             missed: Vec::new(),
             live: read.reaches_top(),
         };
+        if joined.live && joined.position.offset > at.offset {
+            return Err(OutOfStep);
+        }
         let top = read.top_position();
         joined.missed = read
             .publications

@@ -217,7 +217,6 @@ async fn history_and_live_are_spliced_without_hole_or_double() {
     assert_eq!(splice(2, 9), (2, (3..=9).collect(), true), "exactly to here");
     assert_eq!(splice(2, 12), (2, (3..=9).collect(), true), "the rest comes live");
     assert_eq!(splice(2, 7), (2, (3..=9).collect(), true), "the rest is in memory");
-    assert_eq!(splice(11, 12), (11, vec![], true), "the subscriber is ahead of this node");
     assert_eq!(splice(2, 3), (2, vec![3], false), "memory does not connect: read on");
 }
 
@@ -239,6 +238,16 @@ async fn a_read_of_another_epoch_waits_until_the_feed_has_caught_up() {
     let spliced = feed.feed.splice(Since::Position(at(1, 3)), continues(&[(1, 1), (2, 6)], 3, 6));
 
     assert!(spliced.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_ahead_of_the_feed_waits_because_its_gaps_would_not_be_the_feeds() {
+    let feed = Fixture::open(1, 5);
+    let splice = |since, base, top| feed.feed.splice(since, continues(&[(1, 1)], base, top));
+
+    assert!(splice(Since::Position(at(1, 6)), 6, 7).is_err());
+    assert!(splice(Since::Last(1), 6, 7).is_err());
+    assert!(splice(Since::Position(at(1, 5)), 5, 7).is_ok());
 }
 
 /// A feed, the time it believes it is, and what it has handed out.
