@@ -56,7 +56,7 @@ impl<const N: usize> Fleet<N> {
     }
 }
 
-fn report(node: NodeId) -> LeaseReport {
+pub(crate) fn report(node: NodeId) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
         state: NodeState::Ready,

@@ -1,0 +1,96 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidewire_broker::{Appended, Draft};
+use tidewire_model::{Payload, PublicationId, TenantChannel, UserId};
+use tidewire_node::Node;
+
+use super::dice::Dice;
+use super::log::FaultyLog;
+use super::weather::Weather;
+
+/// Publishes to all channels until the weather is fair.
+pub(super) struct Publisher {
+    pub(super) name: String,
+    pub(super) nodes: Vec<Node>,
+    pub(super) channels: Vec<TenantChannel>,
+    pub(super) log: Arc<FaultyLog>,
+    pub(super) weather: Arc<Weather>,
+    pub(super) dice: Dice,
+    /// The longest pause between two publications, in milliseconds.
+    pub(super) pause: u64,
+}
+
+impl Publisher {
+    /// One publication at a time, under an id: without an answer, the same again, on any node.
+    pub(super) async fn run_with_ids(mut self) {
+        let mut number = 0;
+        let mut node = self.dice.pick(&self.nodes);
+        while !self.weather.is_fair() {
+            number += 1;
+            let (channel, draft) = self.draft(number, true);
+            node = self.publish_until_answered(node, &channel, &draft).await;
+            if self.dice.chance(10) {
+                node = self.dice.pick(&self.nodes);
+                node = self.publish_until_answered(node, &channel, &draft).await;
+            }
+            self.rest().await;
+        }
+    }
+
+    async fn publish_until_answered(
+        &mut self,
+        mut node: Node,
+        channel: &TenantChannel,
+        draft: &Draft,
+    ) -> Node {
+        loop {
+            let publishing = node.publish(channel.clone(), draft.clone()).await;
+            let patience = self.dice.millis(5, 2_000);
+            let verdict = tokio::time::timeout(patience, publishing.finish()).await;
+            if let Ok(Ok(Appended { position, .. })) = verdict {
+                let name = draft.payload.bytes();
+                self.log.truth.lock().answered(channel, name, position);
+                return node;
+            }
+            tokio::time::sleep(self.dice.millis(10, 300)).await;
+            node = self.dice.pick(&self.nodes);
+        }
+    }
+
+    /// Several at a time without waiting for one another and without ids; what is refused is lost.
+    pub(super) async fn run_in_bursts(mut self) {
+        let mut number = 0;
+        while !self.weather.is_fair() {
+            let node = self.dice.pick(&self.nodes);
+            let mut publishings = Vec::new();
+            for _ in 0..self.dice.between(1, 8) {
+                number += 1;
+                let (channel, draft) = self.draft(number, false);
+                let name = draft.payload.bytes().clone();
+                let publishing = node.publish(channel.clone(), draft).await;
+                publishings.push((channel, name, publishing));
+            }
+            for (channel, name, publishing) in publishings {
+                if let Ok(Appended { position, .. }) = publishing.finish().await {
+                    self.log.truth.lock().answered(&channel, &name, position);
+                }
+            }
+            self.rest().await;
+        }
+    }
+
+    fn draft(&mut self, number: u64, has_id: bool) -> (TenantChannel, Draft) {
+        let name = format!("{}-{number}", self.name);
+        let id = has_id.then(|| PublicationId::parse(&name).expect("id"));
+        let publisher = Some(UserId::parse(&self.name).expect("user"));
+        let payload = Payload::binary(Bytes::from(name));
+        (self.dice.pick(&self.channels), Draft { id, publisher, payload })
+    }
+
+    async fn rest(&mut self) {
+        // Now and then long enough for a channel to fall silent.
+        let pause = if self.dice.chance(5) { 1_500 } else { self.pause };
+        tokio::time::sleep(self.dice.millis(1, pause)).await;
+    }
+}

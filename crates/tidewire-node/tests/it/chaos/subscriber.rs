@@ -1,0 +1,245 @@
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tidewire_hub::{Inbox, Outbox, QueueLimits, outbox};
+use tidewire_model::{
+    Channel, Command, ConnectionId, Delivery, Event, Identity, Position, Request, RequestId, Since,
+    TenantChannel,
+};
+use tidewire_node::{Join, Node};
+use tidewire_session::{Effect, Limits, Outputs, Session, Snapshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::dice::Dice;
+use super::weather::Weather;
+use super::witness::Witness;
+
+/// A client that keeps its positions, loses its connection now and then, and comes back on any
+/// node. The session on the node's side of the connection is the real one.
+pub(super) struct Subscriber {
+    pub(super) number: u64,
+    pub(super) nodes: Vec<Node>,
+    pub(super) identity: Identity,
+    pub(super) wanted: Vec<(Channel, Since)>,
+    pub(super) habits: Habits,
+    pub(super) weather: Arc<Weather>,
+    pub(super) witness: Arc<Mutex<Witness>>,
+    pub(super) dice: Dice,
+    /// What the store has of its session.
+    pub(super) saved: Option<Snapshot>,
+    pub(super) connections: u64,
+}
+
+/// What a client and its connections are like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Habits {
+    pub(super) queue: QueueLimits,
+    /// How often it does not read for a while.
+    pub(super) stall_percent: u64,
+    /// The longest life of a connection, in milliseconds.
+    pub(super) life: u64,
+}
+
+/// One connection: the session, and its way to the node.
+struct Connection {
+    node: Node,
+    id: ConnectionId,
+    identity: Identity,
+    session: Session,
+    outputs: Outputs,
+    outbox: Outbox,
+    last_request: u32,
+    /// Channels whose subscription was refused, and when to ask again.
+    refused: Option<Instant>,
+}
+
+const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
+
+impl Subscriber {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        tokio::time::sleep(self.dice.millis(0, 1_000)).await;
+        while !stop.is_cancelled() {
+            self.serve(&stop).await;
+            let pause = if self.weather.is_fair() { 50 } else { 1_500 };
+            tokio::time::sleep(self.dice.millis(0, pause)).await;
+        }
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) {
+        let (mut connection, mut inbox) = self.connect();
+        let leave_at = Instant::now() + self.dice.millis(1, self.habits.life);
+        let mut batch = Vec::new();
+        loop {
+            self.ask_for_missing(&mut connection);
+            connection.perform().await;
+            self.listen(&mut connection);
+            self.stall().await;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep_until(leave_at), if !self.weather.is_fair() => break,
+                () = reached(connection.refused) => connection.refused = None,
+                () = inbox.take(&mut batch, self.dice.index(40) + 1) => {
+                    self.tally_lags(&batch);
+                    connection.deliver(&mut batch);
+                    self.listen(&mut connection);
+                }
+            }
+            self.change_mind(&mut connection);
+        }
+        self.lose(connection, inbox).await;
+    }
+
+    fn connect(&mut self) -> (Connection, Inbox) {
+        let node = self.dice.pick(&self.nodes);
+        self.connections += 1;
+        let (outbox, inbox) = outbox(self.habits.queue);
+        let mut outputs = Outputs::default();
+        // A client whose session is lost subscribes by itself, from its own positions.
+        let saved = self.saved.take().filter(|_| self.dice.chance(75));
+        let how = if saved.is_some() { "resumes" } else { "connects" };
+        self.witness.lock().connection(format!("{how} on {}", node.id()));
+        let session = match saved {
+            Some(snapshot) => {
+                let positions = self.positions();
+                Session::resume(snapshot, positions, Limits::default(), &mut outputs)
+            }
+            None => Session::new(self.identity.clone(), Limits::default()),
+        };
+        let id = ConnectionId(self.number * 1_000_000 + self.connections);
+        let identity = self.identity.clone();
+        let (last_request, refused) = (0, None);
+        let connection =
+            Connection { node, id, identity, session, outputs, outbox, last_request, refused };
+        (connection, inbox)
+    }
+
+    fn positions(&self) -> Vec<(Channel, Position)> {
+        let witness = self.witness.lock();
+        let position = |(channel, _): &(Channel, Since)| {
+            witness.position(channel).map(|position| (channel.clone(), position))
+        };
+        self.wanted.iter().filter_map(position).collect()
+    }
+
+    /// Subscribes to what the session does not have.
+    fn ask_for_missing(&self, connection: &mut Connection) {
+        if connection.refused.is_some() {
+            return;
+        }
+        let had = connection.session.snapshot().subscriptions;
+        for (channel, since) in &self.wanted {
+            if had.iter().any(|subscription| subscription.channel == *channel) {
+                continue;
+            }
+            let position = self.witness.lock().position(channel);
+            let since = position.map_or(*since, Since::Position);
+            connection.command(Command::Subscribe { channel: channel.clone(), since });
+        }
+    }
+
+    /// Takes what the connection has sent.
+    fn listen(&self, connection: &mut Connection) {
+        for event in connection.outputs.events.drain(..) {
+            if matches!(event, Event::Failed { .. }) {
+                connection.refused = Some(Instant::now() + REFUSAL_PAUSE);
+            }
+            self.witness.lock().hear(event);
+        }
+    }
+
+    async fn stall(&mut self) {
+        if !self.weather.is_fair() && self.dice.chance(self.habits.stall_percent) {
+            tokio::time::sleep(self.dice.millis(5, 600)).await;
+        }
+    }
+
+    fn tally_lags(&self, batch: &[Delivery]) {
+        let lags = batch.iter().filter(|delivery| matches!(delivery, Delivery::Lagged { .. }));
+        self.witness.lock().tally.lagged += lags.count() as u64;
+    }
+
+    /// Unsubscribes now and then; the loop subscribes again.
+    fn change_mind(&mut self, connection: &mut Connection) {
+        if self.weather.is_fair() || !self.dice.chance(1) {
+            return;
+        }
+        let (channel, _) = self.dice.pick(&self.wanted);
+        if self.witness.lock().is_subscribed(&channel) {
+            connection.command(Command::Unsubscribe { channel });
+        }
+    }
+
+    /// The connection ends, perhaps with something sent that does not arrive any more.
+    async fn lose(&mut self, mut connection: Connection, mut inbox: Inbox) {
+        let mut batch = Vec::new();
+        inbox.take_ready(&mut batch, usize::MAX);
+        connection.deliver(&mut batch);
+        if self.dice.chance(50) {
+            connection.perform().await;
+            self.listen(&mut connection);
+        }
+        self.witness.lock().connection(format!("leaves {}", connection.node.id()));
+        self.saved = Some(connection.session.snapshot());
+        connection.leave().await;
+    }
+}
+
+impl Connection {
+    fn command(&mut self, command: Command) {
+        self.last_request += 1;
+        let request = Request { id: RequestId(self.last_request), command };
+        self.session.handle(request, 0, &mut self.outputs);
+    }
+
+    fn deliver(&mut self, batch: &mut Vec<Delivery>) {
+        let (session, outputs) = (&mut self.session, &mut self.outputs);
+        for delivery in batch.drain(..) {
+            match delivery {
+                Delivery::Joined { join, outcome } => session.joined(join, outcome, outputs),
+                Delivery::Publication { join, envelope } => {
+                    session.deliver(join, envelope, outputs);
+                }
+                Delivery::Gap { join, gap } => session.gap(join, gap, outputs),
+                Delivery::Lagged { join } => session.lagged(join, outputs),
+            }
+        }
+    }
+
+    async fn perform(&mut self) {
+        for effect in mem::take(&mut self.outputs.effects) {
+            match effect {
+                Effect::Join { channel, since, join } => {
+                    let channel = self.in_tenant(channel);
+                    let (connection, outbox) = (self.id, self.outbox.clone());
+                    let join = Join { channel, since, connection, id: join, outbox };
+                    self.node.join(join).await;
+                }
+                Effect::Leave { channel, join } => {
+                    self.node.leave(self.in_tenant(channel), self.id, join).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn leave(&self) {
+        for (channel, join) in self.session.joins() {
+            self.node.leave(self.in_tenant(channel.clone()), self.id, join).await;
+        }
+    }
+
+    fn in_tenant(&self, channel: Channel) -> TenantChannel {
+        TenantChannel::new(self.identity.tenant.clone(), channel)
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
