@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_broker::{Read, Standing, Status};
+use tidewire_broker::{Lineage, Read, Standing, Status};
 use tidewire_model::{
     Envelope, Epoch, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since,
 };
@@ -179,7 +179,7 @@ impl Feed {
             _ if has_moved && at.epoch == read.epoch => return,
             _ if has_moved => return self.read_by(now),
             Standing::Beyond { end } => {
-                self.rewind(Position::new(read.lineage.epoch_of(end), end), steps);
+                self.rewind(fork(&read.lineage, end), steps);
                 end
             }
             Standing::Unknown => {
@@ -291,7 +291,10 @@ impl Feed {
         let mut joined = Joined {
             recovery: recovery(read.status),
             lost: lost(since, &read),
-            position: read.base_position(),
+            position: match read.status {
+                Status::Rewound => fork(&read.lineage, read.base),
+                _ => read.base_position(),
+            },
             missed: Vec::new(),
             live: read.reaches_top(),
         };
@@ -315,6 +318,12 @@ impl Feed {
         }
         Ok(joined)
     }
+}
+
+/// Where those go on from who saw a tail that was lost after `end`: in the epoch that follows, or a
+/// node that has not heard of the loss would hand them the same tail again.
+fn fork(lineage: &Lineage, end: u64) -> Position {
+    Position::new(lineage.epoch_of(end + 1), end)
 }
 
 fn before(envelope: &Envelope) -> Position {

@@ -1,5 +1,4 @@
 use bytes::Bytes;
-use tidewire_broker::Lineage;
 use tidewire_model::{Channel, Payload, Publication, Tenant, TenantChannel};
 
 use super::*;
@@ -90,6 +89,26 @@ async fn a_lost_tail_is_taken_back_before_anything_after_it() {
     feed.merge(read);
 
     assert_eq!(feed.handed_out(), "6 7 rewind@5 6 7");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_set_back_is_not_handed_the_lost_tail_again_by_a_node_that_still_has_it() {
+    let mut unaware = Fixture::open(1, 5);
+    let mut aware = Fixture::open(1, 5);
+    for feed in [&mut unaware, &mut aware] {
+        feed.receive(1, 6);
+        feed.receive(1, 7);
+    }
+    let read = || Read { status: Status::Rewound, ..continues(&[(1, 1), (2, 6)], 5, 7) };
+
+    aware.feed.read_by(aware.now);
+    aware.reads_after(Duration::ZERO);
+    aware.merge(read());
+    let Step::Gap(told_live) = &aware.steps[2] else { panic!("a gap") };
+    let joined = aware.feed.splice(Since::Position(at(1, 7)), read()).expect("in step");
+
+    assert_eq!((told_live.position, joined.position), (at(2, 5), at(2, 5)));
+    assert!(unaware.feed.join(Since::Position(told_live.position)).is_none());
 }
 
 #[tokio::test(start_paused = true)]
