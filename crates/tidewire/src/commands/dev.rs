@@ -40,7 +40,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         listen: dev.listen,
         ops: None,
     };
-    let server = Server::start(plan, playground.routes()).await?;
+    let server = Server::start(plan, playground.routes())?;
     let token = playground.token(&UserId::parse("you")?)?;
     output::data(&welcome(server.address, &token, &playground.api_key()))?;
     if !server.address.ip().is_loopback() {

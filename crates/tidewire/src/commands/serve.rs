@@ -31,7 +31,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         listen: config.listen.clients,
         ops: Some(config.listen.ops),
     };
-    let server = Server::start(plan, Router::new()).await?;
+    let server = Server::start(plan, Router::new())?;
     tracing::info!(
         node = %server.node_id(),
         clients = %server.address,

@@ -18,7 +18,7 @@ use tidewire_model::NodeId;
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{NodeLease, NodeState};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,14 +56,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds, starts and serves. `extra` is served beside the clients' routes.
-    pub(crate) async fn start(plan: Plan, extra: Router) -> anyhow::Result<Self> {
+    /// Binds, starts and serves, on the current runtime. `extra` is served beside the clients' routes.
+    pub(crate) fn start(plan: Plan, extra: Router) -> anyhow::Result<Self> {
         let Plan { node, edge, ports, verifier, sealer, render, listen, ops } = plan;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let closing = stop.child_token();
-        let listener = bind(listen).await?;
+        let listener = bind(listen)?;
         let ops_listener = match ops {
-            Some(ops) => Some(bind(ops).await?),
+            Some(ops) => Some(bind(ops)?),
             None => None,
         };
         let address = listener.local_addr()?;
@@ -145,8 +145,22 @@ impl Server {
     }
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+/// Connections the kernel holds for us until we accept them. When a whole fleet comes back at once, one
+/// that does not fit waits a second for the kernel's next try.
+const BACKLOG: u32 = 4_096;
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // A node that starts again must not wait for the connections of its last life to be over.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 /// What the node's lease says, once there is an edge to ask.
