@@ -77,9 +77,9 @@ struct Sum {
 impl Sum {
     /// A checker that never saw a rewind has not checked rewinds.
     fn has_met_everything(&self) -> bool {
-        let Tally { publications, recovered, rewound, windows, resets, lagged, doubles } =
+        let Tally { publications, recovered, rewound, windows, resets, lagged, pages, doubles } =
             self.tally;
-        let counts = [publications, recovered, rewound, windows, resets, lagged, doubles];
+        let counts = [publications, recovered, rewound, windows, resets, lagged, pages, doubles];
         self.lost > 0 && self.duplicates > 0 && counts.iter().all(|count| *count > 0)
     }
 }

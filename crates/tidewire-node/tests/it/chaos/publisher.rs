@@ -19,6 +19,8 @@ pub(super) struct Publisher {
     pub(super) dice: Dice,
     /// The longest pause between two publications, in milliseconds.
     pub(super) pause: u64,
+    /// The most publications in one burst.
+    pub(super) burst: u64,
 }
 
 impl Publisher {
@@ -64,7 +66,7 @@ impl Publisher {
         while !self.weather.is_fair() {
             let node = self.dice.pick(&self.nodes);
             let mut publishings = Vec::new();
-            for _ in 0..self.dice.between(1, 8) {
+            for _ in 0..self.dice.between(1, self.burst) {
                 number += 1;
                 let (channel, draft) = self.draft(number, false);
                 let name = draft.payload.bytes().clone();

@@ -5,8 +5,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewire_hub::{Inbox, Outbox, QueueLimits, outbox};
 use tidewire_model::{
-    Channel, Command, ConnectionId, Delivery, Event, Identity, Position, Request, RequestId, Since,
-    TenantChannel,
+    Channel, Command, ConnectionId, Delivery, Event, Identity, Joined, Position, Request,
+    RequestId, Since, TenantChannel,
 };
 use tidewire_node::{Join, Node};
 use tidewire_session::{Effect, Limits, Outputs, Session, Snapshot};
@@ -83,7 +83,7 @@ impl Subscriber {
                 () = tokio::time::sleep_until(leave_at), if !self.weather.is_fair() => break,
                 () = reached(connection.refused) => connection.refused = None,
                 () = inbox.take(&mut batch, self.dice.index(40) + 1) => {
-                    self.tally_lags(&batch);
+                    self.tally(&batch);
                     connection.deliver(&mut batch);
                     self.listen(&mut connection);
                 }
@@ -157,9 +157,17 @@ impl Subscriber {
         }
     }
 
-    fn tally_lags(&self, batch: &[Delivery]) {
-        let lags = batch.iter().filter(|delivery| matches!(delivery, Delivery::Lagged { .. }));
-        self.witness.lock().tally.lagged += lags.count() as u64;
+    fn tally(&self, batch: &[Delivery]) {
+        let tally = &mut self.witness.lock().tally;
+        for delivery in batch {
+            match delivery {
+                Delivery::Lagged { .. } => tally.lagged += 1,
+                Delivery::Joined { outcome: Ok(Joined { live: false, .. }), .. } => {
+                    tally.pages += 1;
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Unsubscribes now and then; the loop subscribes again.

@@ -33,6 +33,8 @@ pub(super) struct Tally {
     pub(super) windows: u64,
     pub(super) resets: u64,
     pub(super) lagged: u64,
+    /// Answers to a join that did not reach the top.
+    pub(super) pages: u64,
     pub(super) doubles: u64,
 }
 
@@ -44,6 +46,7 @@ impl Tally {
         self.windows += other.windows;
         self.resets += other.resets;
         self.lagged += other.lagged;
+        self.pages += other.pages;
         self.doubles += other.doubles;
     }
 }
@@ -244,7 +247,7 @@ impl Witness {
     /// log's top, with everything after its start seen or under a notice.
     pub(super) fn verdict(&self, channels: &[Channel]) -> Vec<String> {
         let truth = self.log.truth.lock();
-        let mut objections = self.violations.clone();
+        let mut objections = Vec::new();
         for channel in channels {
             let entries = truth.entries(&self.in_tenant(channel));
             match self.sights.get(channel).filter(|sight| sight.is_subscribed) {
@@ -257,8 +260,9 @@ impl Witness {
         objections
     }
 
-    pub(super) fn has_violations(&self) -> bool {
-        !self.violations.is_empty()
+    /// What was wrong the moment it was seen, whatever comes later.
+    pub(super) fn violations(&self) -> &[String] {
+        &self.violations
     }
 
     /// The last `most` things the client saw, a line each.

@@ -55,8 +55,9 @@ pub(super) struct Outcome {
     pub(super) settled_after: Duration,
 }
 
-/// How long after the last fault somebody may still be behind.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long after the last fault somebody may still be behind: positions are compared every 12 s or
+/// more often, and what is found to be missing is read at once.
+const PATIENCE: Duration = Duration::from_secs(15);
 const STORY_LINES: usize = 60;
 
 impl World {
@@ -128,6 +129,8 @@ impl World {
 
     fn start_publishers(&mut self) {
         let pause = self.dice.pick(&[30, 150, 400]);
+        // Now and then more than a read of the log returns at once.
+        let burst = if self.dice.chance(4) { 150 } else { 8 };
         for index in 0..self.dice.between(2, 4) {
             let publisher = Publisher {
                 name: format!("p{index}"),
@@ -137,6 +140,7 @@ impl World {
                 weather: Arc::clone(&self.weather),
                 dice: self.dice.fork(),
                 pause,
+                burst,
             };
             if index % 2 == 0 {
                 self.publishers.spawn(publisher.run_with_ids());
@@ -184,23 +188,29 @@ impl World {
         self.publishers.wait().await;
         let fair_since = Instant::now();
         let mut objections = self.objections().await;
-        while !objections.is_empty() && !self.is_beyond_hope() && fair_since.elapsed() < PATIENCE {
+        while !objections.is_empty() && fair_since.elapsed() < PATIENCE {
+            if self.violations().next().is_some() {
+                break;
+            }
             tokio::time::sleep(Duration::from_millis(250)).await;
             objections = self.objections().await;
         }
         self.outcome(objections, fair_since.elapsed())
     }
 
-    fn is_beyond_hope(&self) -> bool {
-        self.clients.iter().any(|(witness, _)| witness.lock().has_violations())
+    /// What no patience mends.
+    fn violations(&self) -> impl Iterator<Item = String> {
+        self.clients.iter().flat_map(|(witness, _)| witness.lock().violations().to_vec())
     }
 
+    /// Everything that is not as it should be once all is quiet; violations first.
     async fn objections(&self) -> Vec<String> {
         let mut kept = HashMap::new();
         for channel in &self.channels {
             kept.insert(self.in_tenant(channel), self.kept(channel).await);
         }
-        let mut objections = self.log.truth.lock().verdict(&kept);
+        let mut objections: Vec<_> = self.violations().collect();
+        objections.extend(self.log.truth.lock().verdict(&kept));
         for (witness, channels) in &self.clients {
             objections.extend(witness.lock().verdict(channels));
         }
@@ -222,7 +232,8 @@ impl World {
         for (witness, channels) in &self.clients {
             let witness = witness.lock();
             tally.add(witness.tally);
-            if !witness.verdict(channels).is_empty() {
+            let is_fine = witness.violations().is_empty() && witness.verdict(channels).is_empty();
+            if !is_fine {
                 story.push_str(&witness.story(STORY_LINES));
             }
         }
