@@ -19,8 +19,8 @@ pub(super) struct Publisher {
     pub(super) dice: Dice,
     /// The longest pause between two publications, in milliseconds.
     pub(super) pause: u64,
-    /// The most publications in one burst.
-    pub(super) burst: u64,
+    /// Whether a burst may be more than a read of the log returns at once.
+    pub(super) may_flood: bool,
 }
 
 impl Publisher {
@@ -66,7 +66,7 @@ impl Publisher {
         while !self.weather.is_fair() {
             let node = self.dice.pick(&self.nodes);
             let mut publishings = Vec::new();
-            for _ in 0..self.dice.between(1, self.burst) {
+            for _ in 0..self.burst() {
                 number += 1;
                 let (channel, draft) = self.draft(number, false);
                 let name = draft.payload.bytes().clone();
@@ -80,6 +80,11 @@ impl Publisher {
             }
             self.rest().await;
         }
+    }
+
+    fn burst(&mut self) -> u64 {
+        let floods = self.may_flood && self.dice.chance(3);
+        if floods { 800 } else { self.dice.between(1, 8) }
     }
 
     fn draft(&mut self, number: u64, has_id: bool) -> (TenantChannel, Draft) {

@@ -8,6 +8,8 @@ use tidewire_model::{Position, Publication, TenantChannel};
 #[derive(Debug, Default)]
 pub(super) struct Truth {
     channels: HashMap<TenantChannel, Vec<Entry>>,
+    /// What `channels` holds, by name.
+    kept: HashSet<(TenantChannel, Bytes)>,
     /// Everything ever stored, lost or not.
     named: HashMap<(TenantChannel, Position), Bytes>,
     /// What publishers were told first, until the log has lost it.
@@ -46,7 +48,7 @@ impl Truth {
             }
             let entries = self.channels.entry(channel.clone()).or_default();
             let is_next = position.offset == entries.len() as u64 + 1;
-            let is_new = entries.iter().all(|entry| entry.name != name);
+            let is_new = self.kept.insert((channel.clone(), name.clone()));
             entries.push(Entry { position, name: name.clone() });
             let known = self.named.insert((channel.clone(), position), name.clone());
             if !is_next || !is_new || known.is_some() {
@@ -63,10 +65,12 @@ impl Truth {
 
     pub(super) fn restarted(&mut self, lost: usize) {
         self.restarts += 1;
-        for entries in self.channels.values_mut() {
+        for (channel, entries) in &mut self.channels {
             let kept = entries.len().saturating_sub(lost);
             self.lost += entries.len() - kept;
-            entries.truncate(kept);
+            for entry in entries.drain(kept..) {
+                self.kept.remove(&(channel.clone(), entry.name));
+            }
         }
     }
 

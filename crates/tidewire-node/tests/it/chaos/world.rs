@@ -129,8 +129,7 @@ impl World {
 
     fn start_publishers(&mut self) {
         let pause = self.dice.pick(&[30, 150, 400]);
-        // Now and then more than a read of the log returns at once.
-        let burst = if self.dice.chance(4) { 150 } else { 8 };
+        let may_flood = self.dice.chance(5);
         for index in 0..self.dice.between(2, 4) {
             let publisher = Publisher {
                 name: format!("p{index}"),
@@ -140,7 +139,7 @@ impl World {
                 weather: Arc::clone(&self.weather),
                 dice: self.dice.fork(),
                 pause,
-                burst,
+                may_flood,
             };
             if index % 2 == 0 {
                 self.publishers.spawn(publisher.run_with_ids());
