@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tidewire_broker::{BrokerError, LogError, Partition, Read};
 use tidewire_hub::{Hub, Outbox, Subscriber};
 use tidewire_model::{
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::feed::Feed;
 use crate::ring::Ring;
-use crate::shard::{Done, Join, Shard, read};
+use crate::shard::{Done, Join, PAGE, Shard, Surroundings};
 
 /// A channel this node follows.
 #[derive(Debug)]
@@ -34,6 +35,8 @@ struct Joiner {
     outbox: Outbox,
     give_up_at: Instant,
     waits_for: WaitsFor,
+    /// Held as long as anybody waits: a read that has not begun when it is gone need not.
+    presence: Arc<()>,
 }
 
 #[derive(Debug)]
@@ -72,6 +75,22 @@ impl ChannelState {
 }
 
 impl Joiner {
+    /// Reads a page for this joiner, when the node has fewer such reads under way than it may, and
+    /// if it is still there then.
+    fn read(&self, around: &Surroundings, channel: TenantChannel) -> BoxFuture<'static, Done> {
+        let (log, joins) = (Arc::clone(&around.log), Arc::clone(&around.joins));
+        let (since, key) = (self.since, (self.connection, self.join));
+        let presence = Arc::downgrade(&self.presence);
+        Box::pin(async move {
+            let _permit = joins.acquire().await;
+            if presence.strong_count() == 0 {
+                return Done::Nothing;
+            }
+            let outcome = log.read(&channel, since, PAGE).await;
+            Done::ReadForJoin(channel, key, outcome)
+        })
+    }
+
     fn refuse(self) {
         let message = "the channel's log cannot be reached; try again";
         let failure = Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY);
@@ -87,7 +106,16 @@ impl Shard {
         state.idle_since = None;
         let give_up_at = now + PATIENCE;
         let waits_for = WaitsFor::Feed;
-        state.joiners.push(Joiner { connection, join, since, outbox, give_up_at, waits_for });
+        let presence = Arc::new(());
+        state.joiners.push(Joiner {
+            connection,
+            join,
+            since,
+            outbox,
+            give_up_at,
+            waits_for,
+            presence,
+        });
         self.settle(&channel, now);
     }
 
@@ -196,10 +224,7 @@ impl Shard {
                     continue;
                 }
                 joiner.waits_for = WaitsFor::Read;
-                let page = read(&self.around, channel.clone(), joiner.since);
-                let (channel, key) = (channel.clone(), (joiner.connection, joiner.join));
-                self.running
-                    .push(Box::pin(async move { Done::ReadForJoin(channel, key, page.await) }));
+                self.running.push(joiner.read(&self.around, channel.clone()));
             }
             state.joiners.push(joiner);
         }

@@ -14,6 +14,8 @@ use crate::shard::{Done, Shard};
 
 /// How often a channel is compared, give or take a fifth.
 const CHECK_EVERY: Duration = Duration::from_secs(10);
+/// When to try again what could not be compared.
+const CHECK_RETRY: Duration = Duration::from_secs(2);
 /// How many channels are compared in one call.
 const CHECK_BATCH: usize = 200;
 /// How long a channel nobody wants is followed on, so that a page that is loaded again costs the
@@ -59,13 +61,13 @@ impl Shard {
         let log = Arc::clone(&self.around.log);
         self.running.push(Box::pin(async move {
             let outcome = log.heads(&channels).await;
-            Done::Heads(channels, outcome)
+            Done::Heads { channels, asked_at: now, outcome }
         }));
     }
 
     pub(crate) fn finish_check(
         &mut self,
-        channels: &[TenantChannel],
+        (channels, asked_at): (&[TenantChannel], Instant),
         outcome: Result<Vec<Head>, LogError>,
         now: Instant,
     ) {
@@ -73,19 +75,30 @@ impl Shard {
         let heads = match outcome {
             Ok(heads) => heads,
             Err(error) => {
-                // They stay due, and the next tick tries again.
                 tracing::debug!(%error, "cannot compare positions with the log");
-                return;
+                return self.step_aside(channels, now);
             }
         };
         for (channel, head) in channels.iter().zip(heads) {
             let check_at = self.next_check(channel, now);
             let Some(state) = self.channels.get_mut(channel) else { continue };
-            state.check_at = check_at;
+            if state.check_at <= asked_at {
+                state.check_at = check_at;
+            }
             state.feed.observe(head.position, now);
             self.settle(channel, now);
         }
         self.check_due(now);
+    }
+
+    /// Lets other channels have their turn: what cannot be compared may be in a part of the log of
+    /// its own.
+    fn step_aside(&mut self, channels: &[TenantChannel], now: Instant) {
+        for channel in channels {
+            if let Some(state) = self.channels.get_mut(channel) {
+                state.check_at = now + CHECK_RETRY;
+            }
+        }
     }
 
     fn forget_idle(&mut self, now: Instant) {

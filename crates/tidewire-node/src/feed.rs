@@ -6,7 +6,7 @@
 //! broker and from this node's own appends in any order, some of them never; they leave in offset
 //! order, without a hole that was not announced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ pub(crate) struct Feed {
     hole_at: Option<Instant>,
     /// When to read the log for any other reason.
     read_at: Option<Instant>,
+    /// When to read again after a new subscription, whatever has been read meanwhile.
+    rechecks: VecDeque<Instant>,
     is_reading: bool,
     /// Where this feed stood when the read under way was sent.
     asked_at: Option<Position>,
@@ -65,6 +67,7 @@ impl Feed {
             held: Held::default(),
             hole_at: None,
             read_at: None,
+            rechecks: VecDeque::new(),
             is_reading: false,
             asked_at: None,
             failures: 0,
@@ -86,7 +89,8 @@ impl Feed {
         if self.is_reading {
             return None;
         }
-        [self.read_at, self.hole_at].into_iter().flatten().min()
+        let recheck_at = self.rechecks.front().copied();
+        [self.read_at, self.hole_at, recheck_at].into_iter().flatten().min()
     }
 
     /// Where to read the log from now, if it is time. At most one read is under way: the caller
@@ -98,15 +102,21 @@ impl Feed {
         self.is_reading = true;
         self.read_at = None;
         self.hole_at = None;
+        while self.rechecks.pop_front_if(|at| *at <= now).is_some() {}
         self.asked_at = self.at;
         Some(self.at.map_or(Since::Now, Since::Position))
     }
 
     pub(crate) fn read_failed(&mut self, now: Instant) {
         self.is_reading = false;
+        let backoff = self.next_backoff();
+        self.read_by(now + backoff);
+    }
+
+    fn next_backoff(&mut self) -> Duration {
         let backoff = FIRST_BACKOFF * 2_u32.pow(self.failures.min(6));
         self.failures += 1;
-        self.read_by(now + backoff.min(LONGEST_BACKOFF));
+        backoff.min(LONGEST_BACKOFF)
     }
 
     /// Takes a publication from the broker, or from this node's own append.
@@ -154,19 +164,27 @@ impl Feed {
             return self.read_failed(now);
         }
         self.newest = read.incarnation;
-        self.failures = 0;
+        let (before, top) = (self.at, read.top_position());
         match self.at {
             None => self.open(&read, now),
             Some(at) => self.go_on(at, read, now, steps),
         }
         self.release(now, steps);
+        if self.at == Some(top) {
+            self.held.forget_unconfirmed(top.epoch, self.newest);
+        }
+        if self.at != before || self.held.is_empty() {
+            self.failures = 0;
+        } else {
+            // What is held, the log does not have, or not yet: ask again, but ever less often.
+            let backoff = self.next_backoff();
+            self.hole_at = Some(now + backoff);
+        }
     }
 
     fn open(&mut self, read: &Read, now: Instant) {
         self.at = Some(read.top_position());
-        for delay in RECHECKS {
-            self.read_by(now + delay);
-        }
+        self.rechecks = RECHECKS.iter().map(|delay| now + *delay).collect();
     }
 
     /// Judges where this feed stands *now* by the lineage that was read: it may have moved since the
@@ -282,7 +300,9 @@ impl Feed {
     ///
     /// What was read and what is known here must connect. If the log is in another epoch, or the
     /// subscriber is ahead of this feed, the feed has to catch up first: a gap or a rewind of the
-    /// feed's would mean something else to a subscriber that does not stand where the feed does.
+    /// feed's would mean something else to a subscriber that does not stand where the feed does. One
+    /// that stands nowhere yet, because its position means nothing or it named none, begins where
+    /// the feed does.
     pub(crate) fn splice(&self, since: Since, read: Read) -> Result<Joined, OutOfStep> {
         let at = self.at.ok_or(OutOfStep)?;
         if read.incarnation < self.newest || read.epoch != at.epoch {
@@ -299,7 +319,9 @@ impl Feed {
             live: read.reaches_top(),
         };
         if joined.live && joined.position.offset > at.offset {
-            return Err(OutOfStep);
+            let stands_nowhere = matches!(read.status, Status::Fresh | Status::Reset);
+            joined.position = at;
+            return if stands_nowhere { Ok(joined) } else { Err(OutOfStep) };
         }
         let top = read.top_position();
         joined.missed = read
@@ -387,6 +409,13 @@ impl Held {
                 epoch.incarnation() >= at.epoch.incarnation()
             }
         });
+        self.bytes = self.publications.values().map(|envelope| envelope.weight()).sum();
+    }
+
+    /// Drops what no later life of the log than `newest` has written, under another epoch than the
+    /// one that life is in: it will never be confirmed.
+    fn forget_unconfirmed(&mut self, current: Epoch, newest: Incarnation) {
+        self.publications.retain(|(epoch, _), _| *epoch == current || epoch.incarnation() > newest);
         self.bytes = self.publications.values().map(|envelope| envelope.weight()).sum();
     }
 

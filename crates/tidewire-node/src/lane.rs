@@ -61,6 +61,12 @@ impl Lane {
         Some(batch)
     }
 
+    /// Takes everything that waits.
+    pub(crate) fn clear(&mut self) -> VecDeque<Pending> {
+        self.bytes = 0;
+        std::mem::take(&mut self.waiting)
+    }
+
     pub(crate) fn appended(&mut self) {
         self.is_appending = false;
     }

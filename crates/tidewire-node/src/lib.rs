@@ -32,5 +32,5 @@ pub use node::{Node, Ports};
 pub use placement::placement;
 pub use publish::Publishing;
 pub use ring::RingLimits;
-pub use sessions::{OwnedSession, SessionError};
+pub use sessions::{OwnedSession, SESSION_RENEWAL, SessionError};
 pub use shard::Join;

@@ -41,8 +41,10 @@ pub struct Ports {
 /// What a shard may have waiting. When it is full, commands wait, and what comes from the broker is
 /// dropped and repaired from the log.
 const SHARD_INBOX: usize = 8_192;
-/// Reads of the log a node has under way at most.
-const READS: usize = 64;
+/// Reads of the log a node has under way at most to repair channels, and to bring subscribers in
+/// step.
+const REPAIRS: usize = 32;
+const JOINS: usize = 64;
 /// Notices waiting for the edge.
 const NOTICES: usize = 1_024;
 
@@ -56,14 +58,16 @@ impl Node {
         tracker: &TaskTracker,
         stop: &CancellationToken,
     ) -> (Self, mpsc::Receiver<Notice>) {
-        let reads = Arc::new(Semaphore::new(READS));
+        let repairs = Arc::new(Semaphore::new(REPAIRS));
+        let joins = Arc::new(Semaphore::new(JOINS));
         let mut shards = Vec::new();
         let mut suspicions = Vec::new();
         for index in 0..config.shards.max(1) {
             let around = Arc::new(Surroundings {
                 log: Arc::clone(&ports.log),
                 broker: Arc::clone(&ports.broker),
-                reads: Arc::clone(&reads),
+                repairs: Arc::clone(&repairs),
+                joins: Arc::clone(&joins),
                 ring_limits: config.ring_limits,
                 metrics: Metrics::new(index),
             });
@@ -141,7 +145,7 @@ impl Node {
         query: HistoryQuery,
     ) -> Result<HistoryPage, Failure> {
         self.0.ports.log.page(channel, query).await.map_err(|error: LogError| {
-            tracing::warn!(%channel, %error, "cannot read history");
+            tracing::debug!(%channel, %error, "cannot read history");
             failure(&error)
         })
     }

@@ -20,6 +20,12 @@ pub(crate) fn stopped() -> Failure {
     Failure::new(ErrorCode::Unavailable, "the node is stopping; publish again elsewhere")
 }
 
+/// What a publisher is told whose publication waited behind one that failed.
+pub(crate) fn not_begun() -> Failure {
+    let message = "a publication before this one could not be kept; try both again, in their order";
+    Failure::new(ErrorCode::Unavailable, message)
+}
+
 /// What a publisher is told when the log could not do it. Names no address: that is the operator's
 /// business, and in the log.
 pub(crate) fn failure(error: &LogError) -> Failure {

@@ -26,9 +26,8 @@ pub enum SessionError {
     Store(#[from] StoreError),
 }
 
-/// How long a connected session is kept without being written. Its connection writes it well
-/// within this.
-const CONNECTED_TTL: Duration = Duration::from_hours(1);
+/// Within this a connection writes its session again, even if nothing has changed.
+pub const SESSION_RENEWAL: Duration = Duration::from_mins(40);
 /// Kept beyond the resume window, so that a client that returns in its last moment is in time.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -58,7 +57,7 @@ impl Node {
     ) -> Result<(OwnedSession, Snapshot), SessionError> {
         let owner = self.id().clone();
         let request = ClaimRequest { key: key.clone(), generation, owner, nonce };
-        match self.inner().ports.sessions.claim(&request, CONNECTED_TTL).await? {
+        match self.inner().ports.sessions.claim(&request, self.connected_ttl()).await? {
             Claim::Granted { generation, snapshot, previous } => {
                 let notice = Notice::SessionMoved {
                     tenant: key.tenant.clone(),
@@ -76,13 +75,14 @@ impl Node {
         }
     }
 
-    /// Writes a connected session, which is kept for an hour from then.
+    /// Writes a connected session. It is kept as long as it takes to be written again and, should
+    /// that not happen because the node has died, for the resume window.
     pub async fn save_session(
         &self,
         session: &OwnedSession,
         snapshot: &Snapshot,
     ) -> Result<Saved, StoreError> {
-        self.write_session(session, snapshot, CONNECTED_TTL).await
+        self.write_session(session, snapshot, self.connected_ttl()).await
     }
 
     /// Starts the window in which a session whose connection is gone can be resumed.
@@ -92,6 +92,10 @@ impl Node {
         snapshot: &Snapshot,
     ) -> Result<Saved, StoreError> {
         self.write_session(session, snapshot, self.resume_window() + GRACE).await
+    }
+
+    fn connected_ttl(&self) -> Duration {
+        SESSION_RENEWAL + self.resume_window() + GRACE
     }
 
     async fn write_session(

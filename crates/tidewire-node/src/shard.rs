@@ -8,9 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use tidewire_broker::{Appended, Broker, BrokerError, Head, Log, LogError, Partition, Read};
 use tidewire_hub::{Hub, Outbox};
 use tidewire_model::{ConnectionId, Envelope, JoinId, Position, Publication, Since, TenantChannel};
@@ -54,15 +54,24 @@ pub(crate) enum Done {
     Read(TenantChannel, Result<Read, LogError>),
     ReadForJoin(TenantChannel, (ConnectionId, JoinId), Result<Read, LogError>),
     Appended(TenantChannel, Vec<Pending>, Result<Vec<Appended>, LogError>),
-    Heads(Vec<TenantChannel>, Result<Vec<Head>, LogError>),
+    Heads {
+        channels: Vec<TenantChannel>,
+        asked_at: Instant,
+        outcome: Result<Vec<Head>, LogError>,
+    },
+    /// Whoever wanted it had left before it was begun.
+    Nothing,
 }
 
 /// What all shards of a node share.
 pub(crate) struct Surroundings {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) broker: Arc<dyn Broker>,
-    /// Bounds the reads this node has under way.
-    pub(crate) reads: Arc<Semaphore>,
+    /// Bounds the reads this node has under way to repair channels.
+    pub(crate) repairs: Arc<Semaphore>,
+    /// Bounds the reads this node has under way to bring subscribers in step: apart from repairs,
+    /// so that those who return cannot hold up those who are there.
+    pub(crate) joins: Arc<Semaphore>,
     pub(crate) ring_limits: RingLimits,
     pub(crate) metrics: Metrics,
 }
@@ -136,7 +145,7 @@ impl Shard {
             let alarm = self.next_alarm();
             tokio::select! {
                 () = stop.cancelled(), if self.lanes.is_empty() && inbox.is_empty() => break,
-                Some(done) = self.running.next() => self.finish(done, Instant::now()),
+                Some(done) = self.running.next() => self.finish_all(done, Instant::now()),
                 () = tokio::time::sleep_until(alarm) => self.ring_alarms(Instant::now()),
                 () = suspicion.0.notified() => self.check_all(Instant::now()),
                 _ = tick.tick() => self.tick(Instant::now()),
@@ -175,6 +184,15 @@ impl Shard {
         }
     }
 
+    /// Finishes what is ready, or a shard with a full inbox would finish one append per burst.
+    fn finish_all(&mut self, first: Done, now: Instant) {
+        self.finish(first, now);
+        for _ in 1..BURST {
+            let Some(Some(done)) = self.running.next().now_or_never() else { return };
+            self.finish(done, now);
+        }
+    }
+
     fn finish(&mut self, done: Done, now: Instant) {
         match done {
             Done::Subscribed(partition, outcome) => self.subscribed(&partition, &outcome, now),
@@ -185,7 +203,10 @@ impl Shard {
             Done::Appended(channel, batch, outcome) => {
                 self.finish_append(channel, batch, outcome, now);
             }
-            Done::Heads(channels, outcome) => self.finish_check(&channels, outcome, now),
+            Done::Heads { channels, asked_at, outcome } => {
+                self.finish_check((&channels, asked_at), outcome, now);
+            }
+            Done::Nothing => {}
         }
     }
 
@@ -234,9 +255,13 @@ impl Shard {
         self.hand_out(channel);
         let Some(state) = self.channels.get_mut(channel) else { return };
         if let Some(since) = state.feed.next_read(now) {
-            let read = read(&self.around, channel.clone(), since);
+            let (log, repairs) = (Arc::clone(&self.around.log), Arc::clone(&self.around.repairs));
             let channel = channel.clone();
-            self.running.push(Box::pin(async move { Done::Read(channel, read.await) }));
+            self.running.push(Box::pin(async move {
+                let _permit = repairs.acquire().await;
+                let outcome = log.read(&channel, since, PAGE).await;
+                Done::Read(channel, outcome)
+            }));
         }
         self.advance_joins(channel, now);
         self.note_if_idle(channel, now);
@@ -297,18 +322,29 @@ impl Shard {
                 }
             }
             Err(error) => {
-                tracing::warn!(%channel, %error, "cannot append");
-                let failure = crate::publish::failure(&error);
-                for pending in batch {
-                    // A publisher that is gone needs no answer.
-                    drop(pending.reply.send(Err(failure.clone())));
-                }
+                tracing::debug!(%channel, %error, "cannot append");
+                self.refuse(&channel, batch, &error);
             }
         }
         if let Some(lane) = self.lanes.get_mut(&channel) {
             lane.appended();
         }
         self.start_append(channel);
+    }
+
+    /// Refuses a batch that failed, and all that waits behind it: were that appended next, it would
+    /// overtake what its publisher is about to repeat.
+    fn refuse(&mut self, channel: &TenantChannel, batch: Vec<Pending>, error: &LogError) {
+        let failure = crate::publish::failure(error);
+        for pending in batch {
+            // A publisher that is gone needs no answer.
+            drop(pending.reply.send(Err(failure.clone())));
+        }
+        let waiting = self.lanes.get_mut(channel).map(Lane::clear).unwrap_or_default();
+        for pending in waiting {
+            // A publisher that is gone needs no answer.
+            drop(pending.reply.send(Err(crate::publish::not_begun())));
+        }
     }
 
     fn pass_on(
@@ -343,18 +379,5 @@ impl Shard {
         }
         // A publisher that is gone needs no answer.
         drop(reply.send(Ok(appended)));
-    }
-}
-
-/// Reads a page, when the node has fewer reads under way than it may.
-pub(crate) fn read(
-    around: &Surroundings,
-    channel: TenantChannel,
-    since: Since,
-) -> impl Future<Output = Result<Read, LogError>> + use<> {
-    let (log, reads) = (Arc::clone(&around.log), Arc::clone(&around.reads));
-    async move {
-        let _permit = reads.acquire().await;
-        log.read(&channel, since, PAGE).await
     }
 }

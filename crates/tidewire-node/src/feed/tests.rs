@@ -49,7 +49,10 @@ async fn a_new_subscription_is_read_again_because_the_network_may_not_have_heard
 
     assert_eq!(feed.reads_after(Duration::from_millis(300)), Some(Since::Position(at(1, 5))));
     feed.merge(continues(&[(1, 1)], 5, 6));
-    assert_eq!(feed.reads_after(Duration::from_millis(1_700)), None);
+    assert_eq!(feed.reads_after(Duration::from_millis(1_699)), None);
+    assert_eq!(feed.reads_after(Duration::from_millis(1)), Some(Since::Position(at(1, 6))));
+    feed.merge(continues(&[(1, 1)], 6, 6));
+    assert_eq!(feed.reads_after(Duration::from_mins(1)), None);
     assert_eq!(feed.handed_out(), "6");
 }
 
@@ -265,8 +268,49 @@ async fn a_subscriber_ahead_of_the_feed_waits_because_its_gaps_would_not_be_the_
     let splice = |since, base, top| feed.feed.splice(since, continues(&[(1, 1)], base, top));
 
     assert!(splice(Since::Position(at(1, 6)), 6, 7).is_err());
-    assert!(splice(Since::Last(1), 6, 7).is_err());
     assert!(splice(Since::Position(at(1, 5)), 5, 7).is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscriber_that_stands_nowhere_begins_where_the_feed_does() {
+    let feed = Fixture::open(1, 5);
+    let with = |status| Read { status, ..continues(&[(1, 1)], 7, 9) };
+    let splice = |since, status| missed(feed.feed.splice(since, with(status)).ok());
+
+    assert_eq!(splice(Since::Last(2), Status::Fresh), (5, vec![], true));
+    assert_eq!(splice(Since::Position(at(9, 3)), Status::Reset), (5, vec![], true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_never_confirms_is_asked_for_ever_less_often() {
+    let mut feed = Fixture::open(1, 5);
+    feed.receive(7, 1);
+    let mut waits = Vec::new();
+
+    for _ in 0..4 {
+        let mut wait = Duration::ZERO;
+        while feed.reads_after(Duration::from_millis(10)).is_none() {
+            wait += Duration::from_millis(10);
+        }
+        feed.feed.rechecks.clear();
+        feed.merge(continues(&[(1, 1)], 5, 5));
+        waits.push(wait);
+    }
+
+    assert!(waits.is_sorted() && waits[3] > 3 * waits[1], "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_epoch_of_the_same_life_wrote_is_forgotten() {
+    let mut feed = Fixture::open(1, 5);
+    let other = Incarnation::new(1, 0).epoch(9);
+    let stray = Publication { position: Position::new(other, 1), ..publication(1, 1) };
+    feed.feed.receive(Arc::new(Envelope::new(stray)), feed.now, &mut feed.steps);
+
+    feed.reads_after(Duration::ZERO).expect("asked for");
+    feed.merge(continues(&[(1, 1)], 5, 5));
+
+    assert!(feed.feed.held.is_empty());
 }
 
 /// A feed, the time it believes it is, and what it has handed out.
