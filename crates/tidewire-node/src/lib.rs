@@ -13,6 +13,7 @@ mod channel;
 mod check;
 mod config;
 mod feed;
+mod held;
 mod interest;
 mod lane;
 mod members;
