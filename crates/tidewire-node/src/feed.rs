@@ -6,14 +6,12 @@
 //! broker and from this node's own appends in any order, some of them never; they leave in offset
 //! order, without a hole that was not announced.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_broker::{Lineage, Read, Standing, Status};
-use tidewire_model::{
-    Envelope, Epoch, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since,
-};
+use tidewire_model::{Envelope, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since};
 use tokio::time::Instant;
 
 use crate::held::Held;

@@ -1,6 +1,8 @@
 use bytes::Bytes;
 use tidewire_model::{Channel, Payload, Publication, Tenant, TenantChannel};
 
+use tidewire_model::Epoch;
+
 use super::*;
 use crate::RingLimits;
 
