@@ -84,7 +84,7 @@ pub(crate) struct Load {
     pub(crate) rate: u32,
     /// Publications a publisher may have without an acknowledgement; at the bound it waits, and with
     /// a rate that wait is part of the latency
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = value_parser!(u32).range(1..=4_096))]
     pub(crate) in_flight: u32,
     /// Publications after which to stop early, at most 10000000
     #[arg(long, value_name = "N", default_value_t = 10_000_000, value_parser = value_parser!(u32).range(1..=10_000_000))]
@@ -178,7 +178,7 @@ mod tests {
             "--subscriptions-per-client=513",
             "--publishers=257",
             "--rate=1000001",
-            "--in-flight=65537",
+            "--in-flight=4097",
             "--count=10000001",
             "--payload-bytes=63",
             "--payload-bytes=65537",

@@ -25,7 +25,7 @@ pub(crate) struct Publisher {
     pub(crate) pace: Pace,
     /// The most it publishes.
     pub(crate) count: u32,
-    /// The most it has without an acknowledgement.
+    /// The most it has without an acknowledgement, and no more than a client has room for.
     pub(crate) in_flight: usize,
     pub(crate) payload_bytes: usize,
     /// How long to wait for the last acknowledgements.
@@ -101,7 +101,8 @@ impl Publisher {
         };
         desk.sequences[index] += 1;
         let payload = stamp.write(self.payload_bytes, &desk.filling);
-        let publication = desk.client.publish(channel.clone(), payload);
+        let published = desk.client.publish(channel.clone(), payload);
+        let publication = published.expect("a client has room for the most that are in flight");
         desk.waiting.insert(publication, (*id, stamp.sequence));
         self.tally.published.increment();
     }

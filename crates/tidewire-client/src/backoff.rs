@@ -1,26 +1,42 @@
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// How long to wait before coming back: full jitter, so that those who were lost together do not
 /// return together.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// When the connection at hand was opened.
+    opened: Option<Instant>,
 }
 
 const FIRST: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(20);
+/// A node that takes connections and loses each of them must not be asked as fast as it loses them.
+const HELD: Duration = Duration::from_secs(5);
 
 impl Backoff {
-    /// A random share of a bound that doubles with each failure.
-    pub(crate) fn next(&mut self) -> Duration {
+    /// A connection is open.
+    pub(crate) fn opened(&mut self, now: Instant) {
+        self.forget_if_held(now);
+        self.opened = Some(now);
+    }
+
+    /// A random share of a bound that doubles with each failure, and begins anew once a connection
+    /// has held.
+    pub(crate) fn next(&mut self, now: Instant) -> Duration {
+        self.forget_if_held(now);
         let bound = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
         self.failures += 1;
         let random = getrandom::u32().unwrap_or(u32::MAX);
         bound.mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 
-    pub(crate) fn reset(&mut self) {
-        self.failures = 0;
+    fn forget_if_held(&mut self, now: Instant) {
+        if self.opened.take().is_some_and(|opened| now.duration_since(opened) >= HELD) {
+            self.failures = 0;
+        }
     }
 }
 
@@ -34,7 +50,32 @@ mod tests {
         for failure in 0..20 {
             let bound = FIRST.saturating_mul(1 << failure.min(10)).min(LONGEST);
 
-            assert!(backoff.next() <= bound, "after {failure} failures");
+            assert!(backoff.next(Instant::now()) <= bound, "after {failure} failures");
         }
+    }
+
+    #[test]
+    fn a_connection_that_is_lost_at_once_is_one_more_failure() {
+        let mut backoff = Backoff::default();
+        let now = Instant::now();
+        for _ in 0..5 {
+            backoff.opened(now);
+            backoff.next(now + HELD / 2);
+        }
+
+        assert_eq!(backoff.failures, 5);
+    }
+
+    #[test]
+    fn a_connection_that_has_held_makes_the_wait_begin_anew() {
+        let mut backoff = Backoff::default();
+        let now = Instant::now();
+        for _ in 0..5 {
+            backoff.next(now);
+        }
+        backoff.opened(now);
+
+        assert!(backoff.next(now + HELD) <= FIRST);
+        assert_eq!(backoff.failures, 1);
     }
 }

@@ -1,9 +1,8 @@
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
 
 use tidewire_model::{
-    Channel, Command, Connected, ErrorCode, Payload, Position, PublicationId, Publish, RequestId,
-    Resume, SessionNonce, Since, Token,
+    Channel, Command, Connected, Disconnect, ErrorCode, Payload, Position, PublicationId, Publish,
+    RequestId, Resume, SessionNonce, Since, Token,
 };
 use tidewire_protocol_native::client::{Received, Refusal, ServerEvent};
 use tokio::time::{Instant, sleep_until};
@@ -11,10 +10,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::Options;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
-use crate::followed::Followed;
+use crate::following::Following;
 use crate::happening::Happening;
 use crate::opening::{Opened, Opening};
 use crate::repeats::Repeats;
+use crate::unacknowledged::{Full, Refused, Unacknowledged};
 
 /// A session that outlives its connections.
 pub struct Client {
@@ -24,17 +24,17 @@ pub struct Client {
     attempt: usize,
     resume: Option<ResumeState>,
     backoff: Backoff,
-    channels: HashMap<Channel, Followed>,
-    /// Published and not acknowledged, oldest first.
-    unacknowledged: VecDeque<Unacknowledged>,
+    following: Following,
+    unacknowledged: Unacknowledged,
     next_id: u64,
     id_prefix: String,
+    /// When to open a second connection, as the node asked.
     move_at: Option<Instant>,
+    /// A second connection has been tried for, and may have claimed the session.
+    is_moving: bool,
     /// When to connect again after a loss.
     come_back_at: Option<Instant>,
     opening: Option<Opening>,
-    /// When to publish again what was refused as retryable.
-    retry_at: Option<Instant>,
     happenings: VecDeque<Happening>,
     repeats: Repeats,
 }
@@ -42,11 +42,6 @@ pub struct Client {
 struct ResumeState {
     token: Token,
     nonce: SessionNonce,
-}
-
-struct Unacknowledged {
-    publish: Publish,
-    request: Option<RequestId>,
 }
 
 /// Why a client cannot go on.
@@ -58,9 +53,6 @@ pub enum ClientError {
     Lost(#[from] Lost),
 }
 
-/// How long to wait before repeating what was refused as retryable.
-const RETRY: Duration = Duration::from_millis(100);
-
 impl Client {
     /// Connects. Fails at the first attempt that fails; later losses are made good.
     pub async fn connect(options: Options) -> Result<Self, ClientError> {
@@ -70,14 +62,14 @@ impl Client {
             attempt: 0,
             resume: None,
             backoff: Backoff::default(),
-            channels: HashMap::new(),
-            unacknowledged: VecDeque::new(),
+            following: Following::default(),
+            unacknowledged: Unacknowledged::default(),
             next_id: 0,
             id_prefix: random_prefix(),
             move_at: None,
+            is_moving: false,
             come_back_at: None,
             opening: None,
-            retry_at: None,
             happenings: VecDeque::new(),
             repeats: Repeats::default(),
         };
@@ -89,34 +81,45 @@ impl Client {
         Ok(client)
     }
 
-    /// Wants a channel's publications, from now on and over every loss.
+    /// Wants a channel's publications, from now on and over every loss. A channel that is wanted
+    /// already stays as it is, whatever `since`.
+    ///
+    /// The client asks again for what is refused as retryable. What is refused for good is told as
+    /// [`Happening::Refused`], and the channel is wanted no more.
     pub fn subscribe(&mut self, channel: Channel, since: Since) {
-        if self.channels.insert(channel.clone(), Followed::new(since)).is_none() {
-            self.send(Command::Subscribe { channel, since });
-        }
+        self.following.follow(channel, since, sending(&mut self.connection));
     }
 
     /// Publishes, and goes on publishing under the same id until it is acknowledged or refused for
-    /// good. Publications to one channel are kept in the order of these calls, over losses too; one
-    /// that is refused as retryable may fall behind those after it.
-    pub fn publish(&mut self, channel: Channel, payload: Payload) -> PublicationId {
+    /// good.
+    ///
+    /// Publications to one channel are stored in the order of these calls, over losses too. When one
+    /// is refused as retryable nothing more is sent to its channel, and whatever has not been stored
+    /// follows it in order. Those sent after it before the refusal came may have been stored before
+    /// it: that cannot be taken back.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] while 4,096 publications are unacknowledged. Nothing happens then: publish again
+    /// after [`next`](Self::next) has told of one.
+    pub fn publish(&mut self, channel: Channel, payload: Payload) -> Result<PublicationId, Full> {
+        self.unacknowledged.check_room()?;
         self.next_id += 1;
         let id = format!("{}-{}", self.id_prefix, self.next_id);
         let id = PublicationId::parse(&id).expect("hexadecimal digits and a number");
         let publish = Publish { channel, id: Some(id.clone()), payload };
-        let request = self.send(Command::Publish(publish.clone()));
-        self.unacknowledged.push_back(Unacknowledged { publish, request });
-        id
+        self.unacknowledged.push(publish, sending(&mut self.connection));
+        Ok(id)
     }
 
-    /// Publications that have not been acknowledged.
+    /// Publications that have not been acknowledged: at most 4,096.
     pub fn unacknowledged(&self) -> usize {
         self.unacknowledged.len()
     }
 
     /// How far a channel has been read.
     pub fn position(&self, channel: &Channel) -> Option<Position> {
-        self.channels.get(channel)?.position
+        self.following.position(channel)
     }
 
     /// A publication that came before what [`next`](Self::next) returns next and is not passed on,
@@ -145,18 +148,26 @@ impl Client {
                 self.come_back().await;
                 continue;
             };
-            let (move_at, retry_at) = (self.move_at, self.retry_at);
+            let (move_at, publish_at) = (self.move_at, self.unacknowledged.send_at());
+            let subscribe_at = self.following.ask_at();
             tokio::select! {
                 event = connection.next() => match event {
                     Ok(event) => self.take(event),
-                    Err(lost) if lost.invites_back() => self.lose(&lost),
+                    Err(lost) if lost.invites_back() || self.has_moved(&lost) => self.lose(&lost),
                     Err(lost) => return Err(lost.into()),
                 },
                 () = reached(move_at) => {
                     self.attempt += 1;
+                    self.is_moving = true;
                     self.open();
                 }
-                () = reached(retry_at) => self.retry(),
+                () = reached(publish_at) => {
+                    let send = sending(&mut self.connection);
+                    self.unacknowledged.send_again(Instant::now(), send);
+                }
+                () = reached(subscribe_at) => {
+                    self.following.ask_again(Instant::now(), sending(&mut self.connection));
+                }
             }
         }
     }
@@ -166,7 +177,7 @@ impl Client {
         self.connection = None;
         self.opening = None;
         self.move_at = None;
-        self.retry_at = None;
+        self.is_moving = false;
     }
 
     /// Says goodbye.
@@ -176,9 +187,10 @@ impl Client {
         }
     }
 
-    /// `None` without a connection: it is sent when there is one.
-    fn send(&mut self, command: Command) -> Option<RequestId> {
-        self.connection.as_mut()?.send(command).ok()
+    /// Whether the connection is over because this client itself has resumed on a second one, of
+    /// which it has not heard: the claim stands, and the same nonce makes it again.
+    fn has_moved(&self, lost: &Lost) -> bool {
+        self.is_moving && lost.code() == Some(Disconnect::Moved.code())
     }
 
     fn lose(&mut self, lost: &Lost) {
@@ -189,7 +201,8 @@ impl Client {
 
     /// Waits before it connects again. Cancel-safe: it goes on waiting where it was.
     async fn come_back(&mut self) {
-        let at = *self.come_back_at.get_or_insert_with(|| Instant::now() + self.backoff.next());
+        let now = Instant::now();
+        let at = *self.come_back_at.get_or_insert_with(|| now + self.backoff.next(now));
         sleep_until(at).await;
         self.come_back_at = None;
         self.open();
@@ -200,69 +213,44 @@ impl Client {
         let resume = self.resume.as_ref().map(|state| Resume {
             token: state.token.clone(),
             nonce: state.nonce,
-            positions: self.positions(),
+            positions: self.following.positions(),
         });
         self.opening = Some(Opening::start(&self.options, self.attempt, resume));
     }
 
     fn opened(&mut self, opened: Opened) -> Result<(), ClientError> {
+        let now = Instant::now();
         let told = self.opening.take().map(Opening::told).unwrap_or_default();
         match opened {
             Ok((connection, connected)) => {
                 self.connection = Some(connection);
                 self.move_at = None;
-                self.backoff.reset();
-                self.settle_in(connected, &told);
+                self.is_moving = false;
+                self.backoff.opened(now);
+                self.settle_in(connected, told);
             }
             Err(error) if !error.is_transient() => return Err(error.into()),
             Err(_) if self.connection.is_some() => {
-                self.move_at = Some(Instant::now() + self.backoff.next());
+                self.move_at = Some(now + self.backoff.next(now));
             }
             Err(_) => self.attempt += 1,
         }
         Ok(())
     }
 
-    fn positions(&self) -> Vec<(Channel, Position)> {
-        let position = |(channel, followed): (&Channel, &Followed)| {
-            Some((channel.clone(), followed.position?))
-        };
-        self.channels.iter().filter_map(position).collect()
-    }
-
     /// Asks for whatever the session does not bring back by itself, then publishes again what was
     /// not acknowledged, before anything new.
-    fn settle_in(&mut self, connected: Connected, told: &HashSet<Channel>) {
+    fn settle_in(&mut self, connected: Connected, told: HashSet<Channel>) {
         let token = connected.resume_token;
         let nonce = SessionNonce::from_bytes(random());
         self.resume = Some(ResumeState { token, nonce });
-        let brought_back = |channel: &Channel| connected.resumed && told.contains(channel);
-        self.subscribe_again(brought_back);
-        let connection = self.connection.as_mut();
-        if let Some(connection) = connection {
-            for waiting in &mut self.unacknowledged {
-                waiting.request = connection.send(Command::Publish(waiting.publish.clone())).ok();
-            }
-        }
+        // A resumed session brings back every channel whose position it was told. A command that has
+        // not been answered may never have arrived.
+        let are_back = if connected.resumed { told } else { HashSet::new() };
+        self.following.begin_anew(&are_back, sending(&mut self.connection));
+        self.unacknowledged.begin_anew(sending(&mut self.connection));
         let (node, resumed) = (connected.node.to_string(), connected.resumed);
         self.happenings.push_back(Happening::Connected { node, resumed });
-    }
-
-    /// A resumed session brings back every channel whose position it was told. A command that has not
-    /// been answered may never have arrived.
-    fn subscribe_again(&mut self, is_brought_back: impl Fn(&Channel) -> bool) {
-        let wanted: Vec<_> = self
-            .channels
-            .iter()
-            .filter(|(channel, _)| !is_brought_back(channel))
-            .map(|(channel, followed)| Command::Subscribe {
-                channel: channel.clone(),
-                since: followed.go_on(),
-            })
-            .collect();
-        for command in wanted {
-            self.send(command);
-        }
     }
 
     fn take(&mut self, event: ServerEvent) {
@@ -273,19 +261,18 @@ impl Client {
                 }
             }
             ServerEvent::Subscribed(subscribed) => {
-                if let Some(followed) = self.channels.get_mut(&subscribed.channel) {
-                    followed.position = Some(subscribed.position);
-                }
+                self.following.subscribed(&subscribed, Instant::now());
                 self.happenings.push_back(Happening::Subscribed(subscribed));
             }
             ServerEvent::Gap { channel, gap } => {
-                if let Some(followed) = self.channels.get_mut(&channel) {
-                    followed.position = Some(gap.position);
-                }
+                self.following.gap(&channel, &gap, Instant::now());
                 self.happenings.push_back(Happening::Gap { channel, gap });
             }
             ServerEvent::Published { request, position, duplicate } => {
-                self.acknowledge(request, position, duplicate);
+                let send = sending(&mut self.connection);
+                let id = self.unacknowledged.acknowledge(request, send);
+                let published = |id| Happening::Published { id, position, duplicate };
+                self.happenings.extend(id.map(published));
             }
             ServerEvent::Reconnect { after, token, .. } => {
                 if let Some(state) = &mut self.resume {
@@ -294,9 +281,7 @@ impl Client {
                 self.move_at = Some(Instant::now() + after);
             }
             ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {
-                self.channels.remove(&channel);
-                let channel = Some(channel);
-                self.happenings.push_back(Happening::Refused { channel, refusal });
+                self.refuse_channel(channel, refusal);
             }
             ServerEvent::Failed { request, refusal } => self.fail(request, refusal),
             _ => {}
@@ -305,58 +290,46 @@ impl Client {
 
     /// Passes a publication on, unless it was passed on before.
     fn receive(&mut self, channel: &Channel, publication: Received) {
-        let Some(followed) = self.channels.get_mut(channel) else { return };
+        let Some(is_new) = self.following.read(channel, &publication, Instant::now()) else {
+            return;
+        };
         let channel = channel.clone();
-        if followed.read(&publication) {
+        if is_new {
             self.happenings.push_back(Happening::Publication { channel, publication });
             return;
         }
         self.repeats.push(self.happenings.len(), channel, publication.position);
     }
 
-    fn acknowledge(&mut self, request: RequestId, position: Position, duplicate: bool) {
-        if let Some(Unacknowledged { publish, .. }) = self.take_unacknowledged(request)
-            && let Some(id) = publish.id
-        {
-            self.happenings.push_back(Happening::Published { id, position, duplicate });
-        }
-    }
-
-    fn take_unacknowledged(&mut self, request: RequestId) -> Option<Unacknowledged> {
-        let index = self.index_of(request)?;
-        self.unacknowledged.remove(index)
-    }
-
-    fn index_of(&self, request: RequestId) -> Option<usize> {
-        self.unacknowledged.iter().position(|waiting| waiting.request == Some(request))
-    }
-
     fn fail(&mut self, request: Option<RequestId>, refusal: Refusal) {
-        if refusal.error_code() == Some(ErrorCode::AlreadySubscribed) {
-            // Asked again after a loss, and the first command had arrived after all.
-            return;
-        }
-        let Some(index) = request.and_then(|request| self.index_of(request)) else {
+        let Some(request) = request else {
             return self.happenings.push_back(Happening::Refused { channel: None, refusal });
         };
-        if refusal.retryable {
-            self.unacknowledged[index].request = None;
-            let at = Instant::now() + refusal.retry_after.unwrap_or(RETRY);
-            self.retry_at = Some(self.retry_at.map_or(at, |earlier| earlier.min(at)));
-            return;
+        if let Some(channel) = self.following.asked_by(request) {
+            return self.refuse_channel(channel, refusal);
         }
-        let id = self.unacknowledged.remove(index).and_then(|waiting| waiting.publish.id);
-        self.happenings.extend(id.map(|id| Happening::Rejected { id, refusal }));
+        let send = sending(&mut self.connection);
+        let refused = self.unacknowledged.refuse(request, &refusal, Instant::now(), send);
+        if let Some(Refused::ForGood(id)) = refused {
+            self.happenings.push_back(Happening::Rejected { id, refusal });
+        }
     }
 
-    /// Publishes again, in order, what has been refused as retryable.
-    fn retry(&mut self) {
-        self.retry_at = None;
-        let Some(connection) = self.connection.as_mut() else { return };
-        for waiting in self.unacknowledged.iter_mut().filter(|waiting| waiting.request.is_none()) {
-            waiting.request = connection.send(Command::Publish(waiting.publish.clone())).ok();
+    fn refuse_channel(&mut self, channel: Channel, refusal: Refusal) {
+        if refusal.error_code() == Some(ErrorCode::AlreadySubscribed) {
+            // Asked again after a loss, and the first command had arrived after all.
+            return self.following.keep(&channel);
+        }
+        if self.following.refuse(&channel, &refusal, Instant::now()) {
+            let channel = Some(channel);
+            self.happenings.push_back(Happening::Refused { channel, refusal });
         }
     }
+}
+
+/// Sends over `connection`; without one a command has no id, and waits for the next connection.
+fn sending(connection: &mut Option<Connection>) -> impl FnMut(Command) -> Option<RequestId> {
+    |command| connection.as_mut()?.send(command).ok()
 }
 
 /// Waits until `at`, or for ever if there is no such time.

@@ -174,6 +174,14 @@ pub enum Lost {
 }
 
 impl Lost {
+    /// The code with which the server ended the connection.
+    pub fn code(&self) -> Option<u16> {
+        match self {
+            Self::Closed { code, closing } => closing.as_ref().map(|last| last.code).or(*code),
+            Self::Broken(_) | Self::Protocol(_) => None,
+        }
+    }
+
     /// Whether to come back: yes, unless the server said otherwise.
     pub fn invites_back(&self) -> bool {
         match self {

@@ -29,7 +29,8 @@ pub enum Happening {
         id: PublicationId,
         refusal: Refusal,
     },
-    /// A command was refused, or the server ended a subscription.
+    /// A subscription was refused or ended for good, and its channel is wanted no more. Without a
+    /// channel: the server refused what this client does not know to have asked.
     Refused {
         channel: Option<Channel>,
         refusal: Refusal,

@@ -11,11 +11,14 @@ mod backoff;
 mod client;
 mod connection;
 mod followed;
+mod following;
 mod happening;
 mod opening;
 mod options;
 mod repeats;
+mod retry;
 mod seen;
+mod unacknowledged;
 
 pub use client::{Client, ClientError};
 pub use connection::{Connection, Lost, OpenError};
@@ -25,3 +28,4 @@ pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Sinc
 pub use tidewire_protocol_native::client::{
     Closing, Codec, Received, ReceivedPage, Refusal, ServerEvent,
 };
+pub use unacknowledged::Full;

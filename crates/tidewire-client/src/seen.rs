@@ -1,29 +1,66 @@
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
-use tidewire_model::PublicationId;
+use tidewire_model::{Position, PublicationId, UserId};
+use tidewire_protocol_native::client::Received;
+use tokio::time::Instant;
 
-/// The ids of a channel's newest publications. After a failover a channel is rewound and some of them
-/// come again under other offsets; only their ids tell.
+/// What was read last in a channel. A failover sets the channel back, and then some of it comes again
+/// under other offsets: only its publisher and id tell.
+///
+/// Filters nothing but that. An id is its publisher's own, and whether it is used twice is for the
+/// server to say.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    order: VecDeque<PublicationId>,
-    ids: HashSet<PublicationId>,
+    /// Oldest first: at which offset, and what.
+    read: VecDeque<(u64, Key)>,
+    /// What lay beyond the point that the channel was set back to, until when.
+    again: HashSet<Key>,
+    again_until: Option<Instant>,
 }
+
+/// `None` is the tenant's own servers, which are one publisher.
+type Key = (Option<UserId>, PublicationId);
+
+/// As many are remembered; of more, the oldest are forgotten.
+const MOST: usize = 1_024;
+/// How long after it was set back a channel may bring something again: as long as its log knows ids.
+const LASTS: Duration = Duration::from_mins(2);
 
 impl Seen {
-    const MOST: usize = 1_024;
+    /// Says whether `publication` has not been read before, and remembers it.
+    pub(crate) fn read(&mut self, publication: &Received, now: Instant) -> bool {
+        if self.again_until.is_some_and(|until| until <= now) {
+            self.again_until = None;
+            self.again = HashSet::new();
+        }
+        let Some(id) = &publication.id else { return true };
+        let key = (publication.publisher.clone(), id.clone());
+        // It comes again once at most: from here on the log knows its id.
+        let is_new = !self.again.remove(&key);
+        if self.read.len() == MOST {
+            self.read.pop_front();
+        }
+        self.read.push_back((publication.position.offset, key));
+        is_new
+    }
 
-    /// Says whether `id` is new, and remembers it; forgets the oldest beyond a bound.
-    pub(crate) fn insert(&mut self, id: &PublicationId) -> bool {
-        if !self.ids.insert(id.clone()) {
-            return false;
+    /// The channel goes on after `position`, and what was read beyond it may come again.
+    pub(crate) fn rewind(&mut self, position: Position, now: Instant) {
+        // A position in the middle is never left out: inside a life of the numbering offsets grow.
+        while let Some((_, key)) = self.read.pop_back_if(|(offset, _)| *offset > position.offset) {
+            if self.again.len() < MOST {
+                self.again.insert(key);
+            }
         }
-        self.order.push_back(id.clone());
-        if self.order.len() > Self::MOST
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-        true
+        self.again_until = Some(now + LASTS);
+    }
+
+    /// The channel's numbering began anew: offsets from before mean nothing any more.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -220,7 +220,7 @@ async fn publish(options: Options, work: Work, acknowledged: watch::Sender<u64>)
             sent += 1;
             let text = json!({ "from": name, "number": sent }).to_string();
             let payload = Payload::json(text.into()).expect("valid JSON");
-            client.publish(channel_name(channel), payload);
+            client.publish(channel_name(channel), payload).expect("the window is smaller");
             tokio::time::sleep(rest).await;
         }
         let happening = client.next().await.expect("the publisher may go on");

@@ -1,0 +1,142 @@
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+
+use tidewire_model::{Channel, Command, Gap, Position, RequestId, Since, Subscribed};
+use tidewire_protocol_native::client::{Received, Refusal};
+use tokio::time::Instant;
+
+use crate::followed::Followed;
+
+/// The channels the application wants.
+#[derive(Default)]
+pub(crate) struct Following {
+    channels: HashMap<Channel, Followed>,
+    /// The earliest time at which one is to be asked for again.
+    ask_at: Option<Instant>,
+}
+
+impl Following {
+    /// Wants `channel`, and asks for it with `send`; one that is wanted already stays as it is. `send`
+    /// has no id for a command that it cannot send now.
+    pub(crate) fn follow(
+        &mut self,
+        channel: Channel,
+        since: Since,
+        send: impl FnOnce(Command) -> Option<RequestId>,
+    ) {
+        let Entry::Vacant(vacant) = self.channels.entry(channel) else { return };
+        let channel = vacant.key().clone();
+        vacant.insert(Followed::new(since)).request = send(Command::Subscribe { channel, since });
+    }
+
+    /// Asks for `channel`, from where it has been read to.
+    fn ask(&mut self, channel: &Channel, send: impl FnOnce(Command) -> Option<RequestId>) {
+        let Some(followed) = self.channels.get_mut(channel) else { return };
+        followed.settle();
+        let since = followed.go_on();
+        followed.request = send(Command::Subscribe { channel: channel.clone(), since });
+    }
+
+    /// Every channel, on a connection that begins: those that `are_back` come by themselves.
+    pub(crate) fn begin_anew(
+        &mut self,
+        are_back: &HashSet<Channel>,
+        mut send: impl FnMut(Command) -> Option<RequestId>,
+    ) {
+        self.ask_at = None;
+        for followed in self.channels.values_mut() {
+            followed.settle();
+        }
+        let asked: Vec<_> =
+            self.channels.keys().filter(|channel| !are_back.contains(*channel)).cloned().collect();
+        for channel in asked {
+            self.ask(&channel, &mut send);
+        }
+    }
+
+    /// Asks again for those whose time has come.
+    pub(crate) fn ask_again(
+        &mut self,
+        now: Instant,
+        mut send: impl FnMut(Command) -> Option<RequestId>,
+    ) {
+        let is_due = |followed: &Followed| followed.ask_at.is_some_and(|at| at <= now);
+        let due: Vec<_> = self
+            .channels
+            .iter()
+            .filter(|(_, followed)| is_due(followed))
+            .map(|(channel, _)| channel.clone())
+            .collect();
+        for channel in due {
+            self.ask(&channel, &mut send);
+        }
+        self.ask_at = self.channels.values().filter_map(|followed| followed.ask_at).min();
+    }
+
+    /// When to [`ask_again`](Self::ask_again).
+    pub(crate) fn ask_at(&self) -> Option<Instant> {
+        self.ask_at
+    }
+
+    /// The channel that `request` asked for.
+    pub(crate) fn asked_by(&self, request: RequestId) -> Option<Channel> {
+        let (channel, _) =
+            self.channels.iter().find(|(_, followed)| followed.request == Some(request))?;
+        Some(channel.clone())
+    }
+
+    /// The server has this subscription after all.
+    pub(crate) fn keep(&mut self, channel: &Channel) {
+        if let Some(followed) = self.channels.get_mut(channel) {
+            followed.settle();
+        }
+    }
+
+    /// The server does not serve `channel`: asks again later if that may help, or else wants it no
+    /// more. Says whether that is so.
+    pub(crate) fn refuse(&mut self, channel: &Channel, refusal: &Refusal, now: Instant) -> bool {
+        if !refusal.retryable {
+            self.channels.remove(channel);
+            return true;
+        }
+        if let Some(followed) = self.channels.get_mut(channel) {
+            followed.ask_later(refusal, now);
+            self.ask_at = self.ask_at.into_iter().chain(followed.ask_at).min();
+        }
+        false
+    }
+
+    pub(crate) fn subscribed(&mut self, subscribed: &Subscribed, now: Instant) {
+        if let Some(followed) = self.channels.get_mut(&subscribed.channel) {
+            followed.subscribed(subscribed, now);
+        }
+    }
+
+    pub(crate) fn gap(&mut self, channel: &Channel, gap: &Gap, now: Instant) {
+        if let Some(followed) = self.channels.get_mut(channel) {
+            followed.gap(gap, now);
+        }
+    }
+
+    /// Reads a publication; says whether the application has not had it before. `None` if it does
+    /// not want the channel.
+    pub(crate) fn read(
+        &mut self,
+        channel: &Channel,
+        publication: &Received,
+        now: Instant,
+    ) -> Option<bool> {
+        Some(self.channels.get_mut(channel)?.read(publication, now))
+    }
+
+    pub(crate) fn position(&self, channel: &Channel) -> Option<Position> {
+        self.channels.get(channel)?.position
+    }
+
+    pub(crate) fn positions(&self) -> Vec<(Channel, Position)> {
+        let position = |(channel, followed): (&Channel, &Followed)| {
+            Some((channel.clone(), followed.position?))
+        };
+        self.channels.iter().filter_map(position).collect()
+    }
+}

@@ -1,0 +1,6 @@
+//! What a client does with servers that refuse, vanish and set it back.
+
+mod coming_back;
+mod peer;
+mod publishing;
+mod subscribing;
