@@ -17,7 +17,8 @@ pub trait Log: Send + Sync {
     ///
     /// A draft whose [`DedupeKey`](crate::DedupeKey) was appended in the last two minutes is not
     /// stored again; it gets the position of the first time, with `duplicate` set. A reply that
-    /// was lost is asked for again inside, without storing anything twice.
+    /// was lost is asked for again inside, without storing anything twice; when what it was about
+    /// can no longer be found out, the end is [`LogError::Timeout`].
     ///
     /// The caller keeps at most one call in flight per channel: that is what makes the order of
     /// calls the order of offsets even when one of them has to be repeated.
@@ -30,7 +31,12 @@ pub trait Log: Send + Sync {
     /// Reads on from `since`, at most `limit` publications in offset order, and tells where that
     /// position stands in the channel's life. Never returns publications from before a hole.
     ///
-    /// A channel nobody has published to is read as empty, at offset 0 of a fresh epoch.
+    /// Their payloads are at most [`MAX_PAGE_BYTES`] together, save that the first always comes:
+    /// [`Read::reaches_top`] says whether to read on.
+    ///
+    /// A channel nobody has published to is read as empty, at offset 0 of a fresh epoch. So that
+    /// the caller can go on from there, that epoch is stored for about an hour after the last
+    /// `read` or `heads` of it.
     async fn read(
         &self,
         channel: &TenantChannel,
@@ -41,19 +47,29 @@ pub trait Log: Send + Sync {
     /// Reads a page for a client, in either direction.
     ///
     /// Going backward, publications come newest first. A `from` that is unknown, or beyond what the
-    /// channel keeps, yields an empty page with no `next`.
+    /// channel keeps, yields an empty page with no `next`. A page has at most the `limit` asked for
+    /// and [`MAX_PAGE_BYTES`] of payload, save that the first publication always comes; where it
+    /// was cut, `next` goes on.
+    ///
+    /// Asking makes no channel: one that is not there stays so, and the `top` of its empty page is
+    /// offset 0 of an epoch made up for this answer, which a later `read` takes for unknown.
     async fn page(
         &self,
         channel: &TenantChannel,
         query: HistoryQuery,
     ) -> Result<HistoryPage, LogError>;
 
-    /// The newest position of each channel, in the order asked. Cheaper than reading.
+    /// The newest position of each channel, in the order asked. Cheaper than reading. A channel
+    /// that is not there stays so, as with [`Log::page`].
     async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError>;
 
     /// Whether the log can be reached now, and if not, what is wrong.
     async fn health(&self) -> Result<(), LogError>;
 }
+
+/// The most bytes of payload that one [`Log::read`] or [`Log::page`] returns, unless its first
+/// publication alone is larger.
+pub const MAX_PAGE_BYTES: usize = 256 * 1024;
 
 /// What became of one draft.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

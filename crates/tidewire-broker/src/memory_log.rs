@@ -22,7 +22,7 @@ use crate::{Appended, Draft, Head, Log, LogError, Read, Retention};
 ///
 /// Bounded: per channel by [`Retention`], in ids by 262,144 of the last two minutes (beyond that the
 /// oldest is forgotten early, and repeating it stores it again), in idle channels by forgetting them
-/// a day after their publications ran out.
+/// a day after their publications ran out, or an hour after their last use when they had none.
 pub struct MemoryLog {
     retention: Retention,
     sources: Sources,
@@ -96,9 +96,25 @@ impl MemoryLog {
             channels.insert(channel.clone(), Kept::new(now));
         }
         let kept = channels.get_mut(channel).expect("inserted above if it was missing");
-        kept.touch(now, self.retention.ttl);
+        kept.expire(now, self.retention.ttl);
+        kept.touch(now);
         kept.live_in(*incarnation, || (self.sources.random)());
         Open { now, kept, recent, incarnation: *incarnation }
+    }
+
+    /// What is kept of `channel` for who only asks; `None` if it has never begun.
+    fn peek<'a>(&self, state: &'a mut State, channel: &TenantChannel) -> Option<&'a mut Kept> {
+        let now = Instant::now();
+        state.sweep(now, self.retention);
+        let kept = state.channels.get_mut(channel)?;
+        kept.expire(now, self.retention.ttl);
+        kept.live_in(state.incarnation, || (self.sources.random)());
+        Some(kept)
+    }
+
+    /// Where a channel stands that has never begun: in an epoch of this answer alone.
+    fn nowhere(&self, incarnation: Incarnation) -> Position {
+        Position::new(incarnation.epoch((self.sources.random)()), 0)
     }
 
     fn append_one(&self, open: &mut Open<'_>, channel: &TenantChannel, draft: &Draft) -> Appended {
@@ -163,14 +179,27 @@ impl Log for MemoryLog {
         query: HistoryQuery,
     ) -> Result<HistoryPage, LogError> {
         let mut state = self.state.lock();
-        Ok(self.open(&mut state, channel).kept.page(query))
+        let incarnation = state.incarnation;
+        Ok(match self.peek(&mut state, channel) {
+            Some(kept) => kept.page(query),
+            None => {
+                HistoryPage { publications: Vec::new(), top: self.nowhere(incarnation), next: None }
+            }
+        })
     }
 
     async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError> {
         let mut state = self.state.lock();
+        let incarnation = state.incarnation;
         let head = |channel| {
-            let open = self.open(&mut state, channel);
-            Head { position: open.kept.top_position(), incarnation: open.incarnation }
+            let position = match self.peek(&mut state, channel) {
+                Some(kept) => {
+                    kept.touch(Instant::now());
+                    kept.top_position()
+                }
+                None => self.nowhere(incarnation),
+            };
+            Head { position, incarnation }
         };
         Ok(channels.iter().map(head).collect())
     }
@@ -206,7 +235,8 @@ impl State {
         self.next_sweep = now + SWEEP_INTERVAL;
         self.channels.retain(|_, kept| {
             kept.expire(now, retention.ttl);
-            now < kept.touched() + retention.ttl + NUMBERING_TTL
+            let ttl = if kept.top() == 0 { UNUSED_TTL } else { retention.ttl + NUMBERING_TTL };
+            now < kept.touched() + ttl
         });
     }
 }
@@ -216,6 +246,9 @@ const SWEEP_INTERVAL: Duration = Duration::from_mins(1);
 /// How much longer than its publications a channel's numbering is kept, so that it goes on where it
 /// left off.
 const NUMBERING_TTL: Duration = Duration::from_hours(24);
+
+/// How long a channel is kept that nobody has published to.
+const UNUSED_TTL: Duration = Duration::from_hours(1);
 
 #[cfg(test)]
 mod tests;

@@ -17,7 +17,7 @@ use tidewire_model::{
     PublicationId, Since, Tenant, TenantChannel, UserId,
 };
 
-use crate::{Appended, Draft, Log, Read, Retention, Status};
+use crate::{Appended, Draft, Log, MAX_PAGE_BYTES, Read, Retention, Status};
 
 /// Makes the logs of the suite: each empty, and none sharing anything with another.
 #[async_trait]
@@ -50,6 +50,8 @@ macro_rules! log_conformance {
             reading_the_last_returns_the_newest
             reading_more_than_there_is_returns_all
             reading_with_a_limit_of_zero_tells_where_the_position_stands
+            a_read_of_large_publications_goes_on_without_a_hole
+            a_publication_larger_than_a_page_comes_alone
             a_position_before_what_is_kept_is_told_so
             a_position_of_an_unknown_epoch_is_reset
             a_position_beyond_the_newest_is_set_back
@@ -57,9 +59,11 @@ macro_rules! log_conformance {
             publications_run_out_and_the_numbering_goes_on
             paging_forward_reaches_the_newest
             paging_backward_reaches_the_oldest
+            paging_large_publications_reaches_all_of_them
             a_page_from_an_unknown_position_is_empty
             a_page_from_before_what_is_kept_is_empty
             a_page_at_the_end_is_empty
+            asking_makes_no_channel
             heads_are_the_newest_positions_in_the_order_asked
             the_epoch_of_an_empty_channel_stays
             channels_of_one_name_in_two_tenants_are_two
@@ -280,6 +284,50 @@ pub async fn reading_with_a_limit_of_zero_tells_where_the_position_stands(
     assert_eq!(read.publications, []);
 }
 
+pub async fn a_read_of_large_publications_goes_on_without_a_hole(factory: &impl LogFactory) {
+    let log = open(factory).await;
+    let appended = append_large(&log, 20).await;
+    let start = Position::new(appended[0].position.epoch, 0);
+
+    let mut found = Vec::new();
+    let mut reads = 0;
+    loop {
+        let from = found.last().map_or(start, |last: &Publication| last.position);
+        let read = read(&log, Since::Position(from), 1_000).await;
+        assert_eq!((read.status, read.base), (Status::Continues, from.offset));
+        assert!((1..=MAX_PAGE_BYTES).contains(&bytes_of(&read.publications)));
+        reads += 1;
+        let reaches_top = read.reaches_top();
+        found.extend(read.publications);
+        assert!(found.len() <= appended.len(), "reading does not come to an end");
+        if reaches_top {
+            break;
+        }
+    }
+
+    assert_eq!(positions(&found), appended_positions(&appended));
+    assert_eq!(reads, 20_usize.div_ceil(MAX_PAGE_BYTES / LARGE));
+}
+
+pub async fn a_publication_larger_than_a_page_comes_alone(factory: &impl LogFactory) {
+    let log = open(factory).await;
+    let larger = Payload::binary(Bytes::from(vec![7; MAX_PAGE_BYTES + 1]));
+    let appended = append(&log, &[draft("1"), Draft { payload: larger, ..draft("") }]).await;
+    let empty = append(&log, &[draft("")]).await[0];
+
+    let first = read(&log, Since::Last(3), 10).await;
+    let second = read(&log, Since::Position(appended[0].position), 10).await;
+    let paged = page(&log, Direction::Forward, Some(appended[0].position), 10).await;
+    let back = page(&log, Direction::Backward, Some(empty.position), 10).await;
+
+    assert_eq!(positions(&first.publications), [appended[0].position]);
+    assert_eq!(positions(&second.publications), [appended[1].position]);
+    for page in [paged, back] {
+        assert_eq!(positions(&page.publications), [appended[1].position]);
+        assert_eq!(page.next, Some(appended[1].position));
+    }
+}
+
 pub async fn a_position_before_what_is_kept_is_told_so(factory: &impl LogFactory) {
     let log = factory.open(Retention { size: 10, ..Retention::default() }).await;
     let appended = append_many(&log, 500).await;
@@ -360,6 +408,29 @@ pub async fn paging_backward_reaches_the_oldest(factory: &impl LogFactory) {
     assert_eq!(pages, [newest_first(numbers(4..=6)), newest_first(numbers(1..=3))]);
 }
 
+pub async fn paging_large_publications_reaches_all_of_them(factory: &impl LogFactory) {
+    let log = open(factory).await;
+    let mut appended = appended_positions(&append_large(&log, 20).await);
+
+    for direction in [Direction::Forward, Direction::Backward] {
+        let (mut found, mut from) = (Vec::new(), None);
+        loop {
+            let page = page(&log, direction, from, 1_000).await;
+            assert!((1..=MAX_PAGE_BYTES).contains(&bytes_of(&page.publications)));
+            found.extend(positions(&page.publications));
+            assert!(found.len() <= appended.len(), "paging does not come to an end");
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+            assert_eq!(from.as_ref(), found.last());
+        }
+
+        assert_eq!(found, appended, "{direction:?}");
+        appended.reverse();
+    }
+}
+
 pub async fn a_page_from_an_unknown_position_is_empty(factory: &impl LogFactory) {
     let log = open(factory).await;
     let appended = append(&log, &drafts(3)).await;
@@ -397,6 +468,26 @@ pub async fn a_page_at_the_end_is_empty(factory: &impl LogFactory) {
     assert_eq!((after_newest.publications, after_newest.next), (vec![], None));
     assert_eq!((before_oldest.publications, before_oldest.next), (vec![], None));
     assert_eq!((contents(&all.publications), all.next), (numbers(1..=3), None));
+}
+
+pub async fn asking_makes_no_channel(factory: &impl LogFactory) {
+    let log = open(factory).await;
+
+    for direction in [Direction::Forward, Direction::Backward] {
+        let asked = page(&log, direction, None, 10).await;
+        let from_top = page(&log, direction, Some(asked.top), 10).await;
+        let head = log.heads(&[room()]).await.expect("heads")[0];
+
+        for page in [&asked, &from_top] {
+            assert_eq!((&page.publications, page.top.offset, page.next), (&vec![], 0, None));
+        }
+        assert_eq!(head.position.offset, 0);
+        assert_eq!(head.incarnation, asked.top.epoch.incarnation());
+        // Had it been made, the second answer would have been in the epoch of the first.
+        assert_ne!(asked.top.epoch, from_top.top.epoch);
+        assert_ne!(asked.top.epoch, head.position.epoch);
+    }
+    assert_eq!(append(&log, &drafts(1)).await[0].position.offset, 1);
 }
 
 pub async fn heads_are_the_newest_positions_in_the_order_asked(factory: &impl LogFactory) {
@@ -535,6 +626,18 @@ async fn append_many(log: &impl Log, count: usize) -> Vec<Appended> {
         appended.extend(append(log, batch).await);
     }
     appended
+}
+
+/// Appends publications of which [`MAX_PAGE_BYTES`] hold five and a bit.
+async fn append_large(log: &impl Log, count: usize) -> Vec<Appended> {
+    let payload = Payload::binary(Bytes::from(vec![7; LARGE]));
+    append(log, &vec![Draft { payload, ..draft("") }; count]).await
+}
+
+const LARGE: usize = 50_000;
+
+fn bytes_of(publications: &[Publication]) -> usize {
+    publications.iter().map(|publication| publication.payload.len()).sum()
 }
 
 async fn read(log: &impl Log, since: Since, limit: usize) -> Read {

@@ -6,7 +6,7 @@ use tidewire_model::{
 };
 use tokio::time::Instant;
 
-use crate::{Lineage, Read, Standing, Status};
+use crate::{Lineage, MAX_PAGE_BYTES, Read, Standing, Status};
 
 /// What the log keeps of one channel: its numbering, and its newest publications without a hole.
 pub(super) struct Kept {
@@ -30,12 +30,12 @@ impl Kept {
         }
     }
 
-    /// Drops publications that have run out, and notes that the channel is in use.
-    pub(super) fn touch(&mut self, now: Instant, ttl: Duration) {
-        self.expire(now, ttl);
+    /// Notes that the channel is in use.
+    pub(super) fn touch(&mut self, now: Instant) {
         self.touched = now;
     }
 
+    /// Drops publications that have run out.
     pub(super) fn expire(&mut self, now: Instant, ttl: Duration) {
         if now >= self.appended + ttl {
             self.publications = VecDeque::new();
@@ -95,7 +95,7 @@ impl Kept {
         Read {
             status,
             base,
-            publications: self.after(base).take(limit).cloned().collect(),
+            publications: one_page(self.after(base), limit),
             epoch: self.lineage.current(),
             top: self.top,
             lineage: self.lineage.clone(),
@@ -122,16 +122,15 @@ impl Kept {
 
     pub(super) fn page(&self, query: HistoryQuery) -> HistoryPage {
         let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
-        let all: Box<dyn Iterator<Item = &Publication>> = match self.page_start(query) {
-            None => Box::new(std::iter::empty()),
-            Some(from) => match query.direction {
-                Direction::Forward => Box::new(self.after(from)),
-                Direction::Backward => Box::new(self.before(from)),
-            },
+        let (publications, end) = match (self.page_start(query), query.direction) {
+            (None, _) => (Vec::new(), 0),
+            (Some(from), Direction::Forward) => (one_page(self.after(from), limit), self.top),
+            (Some(from), Direction::Backward) => {
+                (one_page(self.before(from), limit), self.oldest())
+            }
         };
-        let mut all = all.peekable();
-        let publications: Vec<_> = all.by_ref().take(limit).cloned().collect();
-        let next = all.peek().and(publications.last()).map(|last: &Publication| last.position);
+        let last = publications.last().map(|last| last.position);
+        let next = last.filter(|last| last.offset != end);
         HistoryPage { publications, top: self.top_position(), next }
     }
 
@@ -169,4 +168,18 @@ impl Kept {
         let count = (offset + 1).saturating_sub(self.oldest());
         usize::try_from(count).unwrap_or(usize::MAX).min(self.publications.len())
     }
+}
+
+/// As many as may go into one answer; the first always does.
+fn one_page<'a>(
+    publications: impl Iterator<Item = &'a Publication>,
+    limit: usize,
+) -> Vec<Publication> {
+    let mut bytes = 0;
+    let fits = |(index, publication): &(usize, &Publication)| {
+        bytes += publication.payload.len();
+        *index == 0 || bytes <= MAX_PAGE_BYTES
+    };
+    let page = publications.take(limit).enumerate().take_while(fits);
+    page.map(|(_, publication)| publication.clone()).collect()
 }

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tidewire_model::{Channel, Payload, PublicationId, Tenant};
+use tidewire_model::{Channel, Direction, Payload, PublicationId, Tenant};
 
 use super::*;
 use crate::Status;
@@ -93,6 +93,25 @@ async fn the_numbering_of_an_idle_channel_is_forgotten_a_day_after_its_publicati
     assert_eq!(next, Position::new(first.epoch, 2));
     assert_eq!(log.state.lock().channels.len(), 1);
     assert_eq!(append(&log, ["3"]).await[0].offset, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_that_was_only_read_is_forgotten_after_an_hour() {
+    let log = MemoryLog::new(Retention::default());
+    let other = TenantChannel::new(channel().tenant, Channel::parse("another").expect("valid"));
+    let first = log.read(&channel(), Since::Now, 1).await.expect("read");
+
+    tokio::time::advance(Duration::from_mins(59)).await;
+    let head = log.heads(&[channel()]).await.expect("heads")[0];
+    tokio::time::advance(Duration::from_mins(59)).await;
+    log.heads(&[other]).await.expect("heads");
+    let kept_by_heads = log.state.lock().channels.len();
+    tokio::time::advance(Duration::from_mins(2)).await;
+    let query = HistoryQuery { direction: Direction::Backward, from: None, limit: 1 };
+    log.page(&channel(), query).await.expect("page");
+
+    assert_eq!(head.position, first.top_position());
+    assert_eq!((kept_by_heads, log.state.lock().channels.len()), (1, 0));
 }
 
 #[tokio::test]
