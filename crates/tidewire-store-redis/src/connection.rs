@@ -86,10 +86,9 @@ impl RedisConnection {
     pub(crate) async fn call(&self, function: Function, call: &Cmd) -> Result<Reply, CallError> {
         let mut retrying = Retrying::until(Instant::now() + self.0.deadline);
         loop {
-            let started = Instant::now();
             match self.call_once(function, call).await {
                 Ok(value) => return Reply::of(value),
-                Err(error) => retrying.after(error, started)?,
+                Err(error) => retrying.after(error)?,
             }
             retrying.pause().await?;
         }
@@ -97,7 +96,7 @@ impl RedisConnection {
 
     /// Calls a function under the fence, built anew for each try, until a server answers that may
     /// be believed. A call that was not answered is repeated for `budget`, even if it may have
-    /// happened: the function is told since when.
+    /// happened: the function is told so.
     pub(crate) async fn call_fenced(
         &self,
         function: Function,
@@ -109,14 +108,14 @@ impl RedisConnection {
         loop {
             let started = Instant::now();
             let seen = self.0.fences.seen(fence);
-            let call = build(&retrying.next_try(seen, started));
+            let call = build(&retrying.next_try(seen));
             match self.call_once(function, &call).await.and_then(Answer::of) {
                 Ok(Answer::Done { incarnation, reply }) => {
                     if self.0.fences.observe(fence, incarnation) {
                         return Ok(reply);
                     }
                     // Overtaken while it was under way: what a deposed primary did will be lost.
-                    retrying.overtaken(started);
+                    retrying.overtaken();
                     self.resolve_again(started);
                 }
                 Ok(Answer::Behind) => {
@@ -130,7 +129,7 @@ impl RedisConnection {
                 Ok(Answer::Unknown) => {
                     return Err(CallError::Unanswered("its traces have been trimmed".into()));
                 }
-                Err(error) => retrying.after(error, started)?,
+                Err(error) => retrying.after(error)?,
             }
             retrying.pause().await?;
         }

@@ -16,6 +16,10 @@ local CLOCK_TOLERANCE = 10 * MINUTE
 
 local MAX_ERAS = 8
 
+-- How far back the traces of an earlier try are looked for.
+local SEARCH_ENTRIES = 4096
+local SEARCH_BYTES = 8 * 1024 * 1024
+
 local function clock()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -109,8 +113,8 @@ end
 
 -- A channel ------------------------------------------------------------------------------------
 
--- A channel nobody has published to is soon forgotten, any other a day after its log has run out.
--- Written down with the hour it was last done, because asking is free and PEXPIRE is not.
+-- A channel nobody has published to is forgotten after an hour, any other a day after its log has
+-- run out. Written down with the hour it was last done, because asking is free and PEXPIRE is not.
 local function keep_numbering(channel, call)
   local used = channel.top > 0
   local age = call.now - channel.touched
@@ -138,11 +142,15 @@ local function begin_epoch(channel, call)
     kept[#kept + 1] = eras[index].epoch .. ':' .. whole(eras[index].first)
   end
   channel.lineage = table.concat(kept, ' ')
+  channel.has_begun = true
+end
+
+local function store_epoch(channel)
   redis.call('HSET', channel.meta, 't', whole(channel.top), 'e', channel.epoch, 'l', channel.lineage)
 end
 
 -- A channel as of this incarnation: at its first touch in a new one, an epoch begins.
-local function open(meta, log, call)
+local function look_up(meta, log, call)
   local fields = redis.call('HMGET', meta, 't', 'e', 'l', 'm', 'x')
   local channel = {
     meta = meta,
@@ -152,9 +160,9 @@ local function open(meta, log, call)
     lineage = fields[3] or '',
     touched = tonumber(fields[4] or '0') or 0,
     appended = tonumber(fields[5] or '0') or 0,
+    is_missing = not fields[3],
   }
-  if not fields[3] then
-    redis.call('DEL', meta, log)
+  if channel.is_missing then
     channel.top = 0
   elseif not channel.top or #channel.epoch ~= 16 then
     return nil, redis.error_reply('CORRUPT the numbering of a channel')
@@ -164,6 +172,31 @@ local function open(meta, log, call)
     begin_epoch(channel, call)
   end
   return channel
+end
+
+-- For who will hold on to a position: a channel that is missing is made. Until somebody publishes to
+-- it, it is forgotten an hour after it was last opened.
+local function open(meta, log, call)
+  local channel, problem = look_up(meta, log, call)
+  if problem then
+    return nil, problem
+  end
+  if channel.is_missing then
+    redis.call('DEL', meta, log)
+  end
+  if channel.has_begun then
+    store_epoch(channel)
+  end
+  return channel
+end
+
+-- For who only asks: a channel that is missing stays so, and its epoch is made up for this answer.
+local function peek(meta, log, call)
+  local channel, problem = look_up(meta, log, call)
+  if channel and channel.has_begun and not channel.is_missing then
+    store_epoch(channel)
+  end
+  return channel, problem
 end
 
 local function epoch_of(channel, offset)
@@ -180,6 +213,48 @@ local function offset_of(id)
   return tonumber(string.match(id, '^(%d+)-'))
 end
 
+-- Entries from `first` to `last`, at most `limit` of them and `budget` bytes of payload, but one at
+-- least, and whether there are more. They are fetched in pieces, so that what is beyond the budget
+-- is hardly touched.
+local function fetch(command, log, first, last, limit, budget)
+  local entries, piece = {}, 4
+  while true do
+    -- One more than asked for tells whether there are more.
+    local count = math.min(piece, limit + 1 - #entries)
+    local found = redis.call(command, log, first, last, 'COUNT', count)
+    for _, entry in ipairs(found) do
+      budget = budget - #(entry[2][4] or '')
+      if #entries == limit or (budget < 0 and #entries > 0) then
+        return entries, true
+      end
+      entries[#entries + 1] = entry
+    end
+    if #found < count then
+      return entries, false
+    end
+    first = '(' .. found[#found][1]
+    piece = math.min(2 * piece, 32)
+  end
+end
+
+-- Where a position stands: Continues, reWound to, or unknown (X), and the offset to go on from.
+local function locate(channel, epoch, offset)
+  if epoch == channel.epoch and offset <= channel.top then
+    return 'C', offset
+  end
+  local eras = eras_of(channel.lineage)
+  for index, era in ipairs(eras) do
+    if era.epoch == epoch then
+      local last = eras[index + 1] and eras[index + 1].first - 1 or channel.top
+      if offset <= last then
+        return 'C', offset
+      end
+      return 'W', last
+    end
+  end
+  return 'X', channel.top
+end
+
 -- Appending ------------------------------------------------------------------------------------
 
 -- An entry's field `m` is the time, a zero byte, one character for the kind, eight for the batch,
@@ -189,29 +264,26 @@ local function stamp_and_batch(entry)
   return tonumber(time), batch
 end
 
--- Finds what an earlier try of the same batch has stored, by going back through the entries made
--- since. Returns the entries by place, and whether that is all there can be.
-local function find_batch(channel, call, batch, elapsed, size)
-  local found, any = {}, false
-  local before = '+'
-  local cutoff = call.now - elapsed - 1000
-  while true do
-    local entries = redis.call('XREVRANGE', channel.log, before, '-', 'COUNT', 32)
-    for _, entry in ipairs(entries) do
-      local time, name = stamp_and_batch(entry)
-      if not time or time < cutoff then
-        return found, true, any
-      end
-      if string.sub(name, 1, 8) == batch then
-        found[tonumber(string.sub(name, 9), 36)] = { offset = offset_of(entry[1]), time = time }
-        any = true
-      end
-    end
-    if #entries < 32 then
-      return found, redis.call('XLEN', channel.log) < size, any
-    end
-    before = '(' .. entries[#entries][1]
+-- Finds what an earlier try of the same batch has stored: it is above any position that the caller
+-- knew before the first try. No clock is asked, because a failover may have put another one in
+-- charge. Returns the entries by place, whether that is all there can be, and whether there is any.
+local function find_batch(channel, batch, epoch, offset)
+  local since = 0
+  if epoch ~= '' then
+    local status, known = locate(channel, epoch, tonumber(offset))
+    since = status == 'X' and 0 or known
   end
+  local entries, has_more = fetch('XREVRANGE', channel.log, '+', '(' .. whole(since) .. '-0',
+    SEARCH_ENTRIES, SEARCH_BYTES)
+  local found, any = {}, false
+  for _, entry in ipairs(entries) do
+    local time, name = stamp_and_batch(entry)
+    if name and string.sub(name, 1, 8) == batch then
+      found[tonumber(string.sub(name, 9), 36)] = { offset = offset_of(entry[1]), time = time }
+      any = true
+    end
+  end
+  return found, not has_more and #entries == channel.top - since, any
 end
 
 -- Where the publication with this id was stored before, as epoch and offset. If it was not, the id
@@ -259,8 +331,8 @@ local function finish_append(channel, call, buckets)
 end
 
 -- KEYS: fence, meta, log, prefix of the dedupe buckets
--- ARGV: seen, nonce, raise, ttl, size, batch, milliseconds since the first try or '', and for each
---       draft: dedupe field or '', rest of `m`, payload
+-- ARGV: seen, nonce, raise, ttl, size, batch, 'first' | 'again', a position known before the first
+--       try as epoch or '' and offset, and for each draft: dedupe field or '', rest of `m`, payload
 -- Returns for each draft: epoch, offset, whether it is a duplicate, time.
 local function append(call, keys, args)
   local channel, problem = open(keys[2], keys[3], call)
@@ -269,10 +341,10 @@ local function append(call, keys, args)
   end
   local size = tonumber(args[5])
   local found, conclusive, any = {}, true, false
-  if args[7] ~= '' then
-    found, conclusive, any = find_batch(channel, call, args[6], tonumber(args[7]), size)
-    for index = 8, #args, 3 do
-      local is_lost = args[index] == '' and not found[(index - 8) / 3]
+  if args[7] == 'again' then
+    found, conclusive, any = find_batch(channel, args[6], args[8], args[9])
+    for index = 10, #args, 3 do
+      local is_lost = args[index] == '' and not found[(index - 10) / 3]
       if is_lost and (any or not conclusive) then
         return { 'UNKNOWN' }
       end
@@ -289,8 +361,8 @@ local function append(call, keys, args)
     results[count + 3], results[count + 4] = is_duplicate, time
   end
 
-  for index = 8, #args, 3 do
-    local field, before = args[index], found[(index - 8) / 3]
+  for index = 10, #args, 3 do
+    local field, before = args[index], found[(index - 10) / 3]
     local epoch, offset
     if not before and field ~= '' then
       epoch, offset = find_or_take_id(channel, buckets, field)
@@ -322,26 +394,8 @@ end
 
 -- Reading --------------------------------------------------------------------------------------
 
--- Where a position stands: Continues, reWound to, or unknown (X), and the offset to go on from.
-local function locate(channel, epoch, offset)
-  if epoch == channel.epoch and offset <= channel.top then
-    return 'C', offset
-  end
-  local eras = eras_of(channel.lineage)
-  for index, era in ipairs(eras) do
-    if era.epoch == epoch then
-      local last = eras[index + 1] and eras[index + 1].first - 1 or channel.top
-      if offset <= last then
-        return 'C', offset
-      end
-      return 'W', last
-    end
-  end
-  return 'X', channel.top
-end
-
 -- KEYS: fence, meta, log
--- ARGV: seen, nonce, raise, ttl, limit, 'now' | 'last' | 'position', count or epoch, offset
+-- ARGV: seen, nonce, raise, ttl, limit, bytes, 'now' | 'last' | 'position', count or epoch, offset
 -- Returns status, base, top, lineage, entries. The status is one of locate's, Fresh, or Trimmed.
 local function read(call, keys, args)
   local channel, problem = open(keys[2], keys[3], call)
@@ -350,14 +404,15 @@ local function read(call, keys, args)
   end
   keep_numbering(channel, call)
   local status, base = 'F', channel.top
-  if args[6] == 'last' then
-    base = math.max(channel.top - tonumber(args[7]), 0)
-  elseif args[6] == 'position' then
-    status, base = locate(channel, args[7], tonumber(args[8]))
+  if args[7] == 'last' then
+    base = math.max(channel.top - tonumber(args[8]), 0)
+  elseif args[7] == 'position' then
+    status, base = locate(channel, args[8], tonumber(args[9]))
   end
   local entries = {}
   if base < channel.top then
-    entries = redis.call('XRANGE', channel.log, whole(base + 1) .. '-0', '+', 'COUNT', args[5])
+    local first_id = whole(base + 1) .. '-0'
+    entries = fetch('XRANGE', channel.log, first_id, '+', tonumber(args[5]), tonumber(args[6]))
     local first = entries[1] and offset_of(entries[1][1]) or channel.top + 1
     if first > base + 1 then
       base = first - 1
@@ -368,37 +423,34 @@ local function read(call, keys, args)
 end
 
 -- KEYS: fence, meta, log
--- ARGV: seen, nonce, raise, ttl, count, 'forward' | 'backward', epoch or '', offset
--- Returns top, lineage, entries.
+-- ARGV: seen, nonce, raise, ttl, limit, bytes, 'forward' | 'backward', epoch or '', offset
+-- Returns top, lineage, entries, whether there are more.
 local function page(call, keys, args)
-  local channel, problem = open(keys[2], keys[3], call)
+  local channel, problem = peek(keys[2], keys[3], call)
   if problem then
     return problem
   end
-  keep_numbering(channel, call)
-  local forward, count = args[6] == 'forward', args[5]
-  local function answer(entries)
-    return { 'OK', call.incarnation, channel.top, channel.lineage, entries }
+  local function answer(entries, has_more)
+    return { 'OK', call.incarnation, channel.top, channel.lineage, entries, has_more and 1 or 0 }
   end
-  if args[7] == '' then
-    if forward then
-      return answer(redis.call('XRANGE', channel.log, '-', '+', 'COUNT', count))
-    end
-    return answer(redis.call('XREVRANGE', channel.log, '+', '-', 'COUNT', count))
+  local status, offset = 'C', nil
+  if args[8] ~= '' then
+    status, offset = locate(channel, args[8], tonumber(args[9]))
   end
-  local status, offset = locate(channel, args[7], tonumber(args[8]))
-  if status ~= 'C' then
+  if status ~= 'C' or channel.is_missing then
     return answer({})
   end
-  if not forward then
-    local last = whole(math.max(offset - 1, 0)) .. '-0'
-    return answer(redis.call('XREVRANGE', channel.log, last, '-', 'COUNT', count))
+  local limit, budget = tonumber(args[5]), tonumber(args[6])
+  if args[7] == 'backward' then
+    local newest = offset and whole(math.max(offset - 1, 0)) .. '-0' or '+'
+    return answer(fetch('XREVRANGE', channel.log, newest, '-', limit, budget))
   end
-  local entries = redis.call('XRANGE', channel.log, whole(offset + 1) .. '-0', '+', 'COUNT', count)
-  if entries[1] and offset_of(entries[1][1]) > offset + 1 then
+  local oldest = offset and whole(offset + 1) .. '-0' or '-'
+  local entries, has_more = fetch('XRANGE', channel.log, oldest, '+', limit, budget)
+  if offset and entries[1] and offset_of(entries[1][1]) > offset + 1 then
     return answer({})
   end
-  return answer(entries)
+  return answer(entries, has_more)
 end
 
 -- KEYS: fence, then meta and log of each channel
@@ -407,11 +459,13 @@ end
 local function heads(call, keys)
   local results = { 'OK', call.incarnation }
   for index = 2, #keys, 2 do
-    local channel, problem = open(keys[index], keys[index + 1], call)
+    local channel, problem = peek(keys[index], keys[index + 1], call)
     if problem then
       return problem
     end
-    keep_numbering(channel, call)
+    if not channel.is_missing then
+      keep_numbering(channel, call)
+    end
     results[#results + 1] = channel.epoch
     results[#results + 1] = channel.top
   end

@@ -5,7 +5,8 @@
 //! after a failure does so again once its back-off has passed.
 //!
 //! What happens in one step happens in a function inside Redis (`functions.lua`). Nothing here
-//! remembers what Redis holds, save the newest incarnation it has answered with.
+//! remembers what Redis holds, save the newest incarnation it has answered with and, to find a lost
+//! append again, the last known positions of some channels.
 
 mod config;
 mod connection;

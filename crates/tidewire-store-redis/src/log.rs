@@ -1,14 +1,18 @@
 mod entry;
+mod known;
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use redis::Cmd;
-use tidewire_broker::{Appended, Draft, Head, Log, LogError, Read, Retention, Status};
+use tidewire_broker::{
+    Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Read, Retention, Status,
+};
 use tidewire_model::{
     Direction, HistoryPage, HistoryQuery, Position, Publication, Since, TenantChannel,
 };
 
+use self::known::KnownPositions;
 use crate::connection::RedisConnection;
 use crate::error::CallError;
 use crate::fence::FenceId;
@@ -26,12 +30,13 @@ use crate::retry::Try;
 pub struct RedisLog {
     connection: RedisConnection,
     retention: Retention,
+    known: KnownPositions,
 }
 
 impl RedisLog {
     /// Nodes that share a Redis should agree on the retention; the newest write decides.
     pub fn new(connection: RedisConnection, retention: Retention) -> Self {
-        Self { connection, retention }
+        Self { connection, retention, known: KnownPositions::default() }
     }
 
     /// Begins a call of a fenced function.
@@ -66,10 +71,16 @@ impl RedisLog {
         let (fence, mut keys) = self.keys(channel);
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
         let batch = random::nonce();
+        // Taken before the first try is sent: whatever any of the tries stores is above it.
+        let known = self.known.find(channel);
         let build = |attempt: &Try| {
-            let elapsed = attempt.unanswered_for.map(|time| time.as_millis().to_string());
             let mut call = self.call(Function::Append, &keys, attempt);
-            call.arg(self.retention.size).arg(&batch).arg(elapsed.unwrap_or_default());
+            call.arg(self.retention.size).arg(&batch);
+            call.arg(if attempt.may_have_happened { "again" } else { "first" });
+            match known {
+                None => call.arg("").arg(0),
+                Some(Position { epoch, offset }) => call.arg(epoch.as_str()).arg(offset),
+            };
             for (place, draft) in drafts.iter().enumerate() {
                 call.arg(entry::dedupe_field(channel, draft))
                     .arg(entry::describe(draft, batch, place))
@@ -79,7 +90,12 @@ impl RedisLog {
         };
         let mut reply =
             self.connection.call_fenced(Function::Append, &fence, APPEND_BUDGET, build).await?;
-        drafts.iter().map(|_| parse_appended(&mut reply)).collect()
+        let appended: Vec<_> =
+            drafts.iter().map(|_| parse_appended(&mut reply)).collect::<Result<_, _>>()?;
+        if let Some(newest) = appended.iter().rfind(|one| !one.duplicate) {
+            self.known.insert(channel, newest.position);
+        }
+        Ok(appended)
     }
 
     async fn try_read(
@@ -91,7 +107,7 @@ impl RedisLog {
         let (fence, keys) = self.keys(channel);
         let build = |attempt: &Try| {
             let mut call = self.call(Function::Read, &keys, attempt);
-            call.arg(limit.clamp(1, MOST_ENTRIES));
+            call.arg(limit.clamp(1, MOST_ENTRIES)).arg(MAX_PAGE_BYTES);
             match since {
                 Since::Now => call.arg("now"),
                 Since::Last(count) => call.arg("last").arg(count),
@@ -111,6 +127,7 @@ impl RedisLog {
         publications.truncate(limit.min(count_without_hole(&publications, base)));
         let epoch = lineage.current();
         let incarnation = epoch.incarnation();
+        self.known.insert(channel, Position::new(epoch, top));
         Ok(Read { status, base, publications, epoch, top, lineage, incarnation })
     }
 
@@ -127,8 +144,7 @@ impl RedisLog {
         };
         let build = |attempt: &Try| {
             let mut call = self.call(Function::Page, &keys, attempt);
-            // One more than asked for tells whether there is a next page.
-            call.arg(limit + 1).arg(direction);
+            call.arg(limit).arg(MAX_PAGE_BYTES).arg(direction);
             match query.from {
                 None => call.arg(""),
                 Some(from) => call.arg(from.epoch.as_str()).arg(from.offset),
@@ -139,9 +155,8 @@ impl RedisLog {
         let mut reply = self.connection.call_fenced(Function::Page, &fence, budget, build).await?;
         let top = reply.number()?;
         let lineage = entry::parse_lineage(&reply.text()?)?;
-        let mut publications = entry::parse_all(reply.nested()?, channel, &lineage)?;
-        let has_more = publications.len() > limit;
-        publications.truncate(limit);
+        let publications = entry::parse_all(reply.nested()?, channel, &lineage)?;
+        let has_more = reply.number()? == 1;
         let last = publications.last().map(|last| last.position);
         let top = Position::new(lineage.current(), top);
         Ok(HistoryPage { publications, top, next: last.filter(|_| has_more) })
@@ -152,6 +167,7 @@ impl RedisLog {
         for group in self.heads_groups(channels) {
             let found = self.heads_of(&group, channels).await?;
             for (index, head) in group.into_iter().zip(found) {
+                self.known.insert(&channels[index], head.position);
                 heads[index] = Some(head);
             }
         }

@@ -13,15 +13,15 @@ pub(crate) struct Try {
     pub(crate) seen: Incarnation,
     pub(crate) nonce: [u8; 8],
     pub(crate) raise: bool,
-    /// How long ago the first try was sent whose reply was lost.
-    pub(crate) unanswered_for: Option<Duration>,
+    /// Whether the reply to an earlier try was lost.
+    pub(crate) may_have_happened: bool,
 }
 
 /// The tries of one call.
 pub(crate) struct Retrying {
     deadline: Instant,
     pause: Duration,
-    unanswered_since: Option<Instant>,
+    may_have_happened: bool,
     /// A server that is behind is looked up anew; only one that still is then may be raised.
     pub(crate) was_behind: bool,
     raise: bool,
@@ -33,32 +33,30 @@ impl Retrying {
         Self {
             deadline,
             pause: Duration::from_millis(10),
-            unanswered_since: None,
+            may_have_happened: false,
             was_behind: false,
             raise: false,
             last: CallError::Unsent("not tried yet".into()),
         }
     }
 
-    pub(crate) fn next_try(&mut self, seen: Incarnation, now: Instant) -> Try {
+    pub(crate) fn next_try(&mut self, seen: Incarnation) -> Try {
         Try {
             seen,
             nonce: random::nonce(),
             raise: std::mem::take(&mut self.raise),
-            unanswered_for: self.unanswered_since.map(|since| now - since),
+            may_have_happened: self.may_have_happened,
         }
     }
 
-    /// Decides whether a try that was sent at `started` and failed is followed by another.
+    /// Decides whether a try that failed is followed by another.
     ///
     /// Once a reply was lost, no other failure settles the call: it may have happened already.
-    pub(crate) fn after(&mut self, error: CallError, started: Instant) -> Result<(), CallError> {
+    pub(crate) fn after(&mut self, error: CallError) -> Result<(), CallError> {
         match error {
             CallError::Corrupt(_) => return Err(error),
-            CallError::Unanswered(_) => {
-                self.unanswered_since.get_or_insert(started);
-            }
-            CallError::Unsent(_) | CallError::Refused(_) if self.unanswered_since.is_none() => {
+            CallError::Unanswered(_) => self.may_have_happened = true,
+            CallError::Unsent(_) | CallError::Refused(_) if !self.may_have_happened => {
                 return Err(error);
             }
             CallError::Unsent(_) | CallError::Refused(_) | CallError::Misplaced(_) => {}
@@ -68,8 +66,8 @@ impl Retrying {
     }
 
     /// Notes that what the server did under an old incarnation will be lost.
-    pub(crate) fn overtaken(&mut self, started: Instant) {
-        self.unanswered_since.get_or_insert(started);
+    pub(crate) fn overtaken(&mut self) {
+        self.may_have_happened = true;
         self.last = CallError::Unanswered(BEHIND.into());
     }
 
@@ -84,9 +82,10 @@ impl Retrying {
     /// Waits a little, longer each time; at the deadline, ends the call.
     pub(crate) async fn pause(&mut self) -> Result<(), CallError> {
         if Instant::now() + self.pause >= self.deadline {
-            return Err(match (&self.last, self.unanswered_since) {
-                (_, None) | (CallError::Unanswered(_), _) => self.last.clone(),
-                (other, Some(_)) => CallError::Unanswered(other.to_string()),
+            return Err(match &self.last {
+                CallError::Unanswered(_) => self.last.clone(),
+                other if self.may_have_happened => CallError::Unanswered(other.to_string()),
+                other => other.clone(),
             });
         }
         sleep(self.pause).await;
@@ -115,19 +114,18 @@ mod tests {
     fn what_was_never_sent_is_not_repeated() {
         let mut retrying = retrying(Duration::from_secs(5));
 
-        assert!(matches!(retrying.after(unsent(), Instant::now()), Err(CallError::Unsent(_))));
+        assert!(matches!(retrying.after(unsent()), Err(CallError::Unsent(_))));
     }
 
     #[tokio::test]
     async fn once_a_reply_was_lost_the_end_is_that_nobody_knows() {
         let mut retrying = retrying(Duration::ZERO);
-        let started = Instant::now();
 
-        retrying.after(CallError::Unanswered("lost".into()), started).expect("is repeated");
-        retrying.after(unsent(), started).expect("does not settle it");
+        retrying.after(CallError::Unanswered("lost".into())).expect("is repeated");
+        retrying.after(unsent()).expect("does not settle it");
         let end = retrying.pause().await;
 
-        assert!(retrying.next_try(Incarnation::ZERO, started).unanswered_for.is_some());
+        assert!(retrying.next_try(Incarnation::ZERO).may_have_happened);
         assert!(matches!(end, Err(CallError::Unanswered(_))), "{end:?}");
     }
 
@@ -136,7 +134,7 @@ mod tests {
         let mut retrying = retrying(Duration::from_secs(5));
 
         retrying.behind(true);
-        let tries = [(); 2].map(|()| retrying.next_try(Incarnation::ZERO, Instant::now()).raise);
+        let tries = [(); 2].map(|()| retrying.next_try(Incarnation::ZERO).raise);
 
         assert_eq!(tries, [true, false]);
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tidewire_broker::{Log, LogError, Status};
-use tidewire_model::Since;
+use tidewire_broker::{Log, LogError, MAX_PAGE_BYTES, Status};
+use tidewire_model::{Direction, HistoryQuery, Since};
 use tidewire_store::{Membership, SessionStore};
 use tidewire_store_redis::{
     RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
@@ -142,6 +142,69 @@ async fn everything_but_the_fence_runs_out_some_day() {
     assert!((5..=6).contains(&entries), "{entries}");
     assert!((4..=6).contains(&ids), "{ids}");
     assert_eq!(command(&server, &["PTTL", "tw:f"]).await, redis::Value::Int(-1));
+}
+
+#[tokio::test]
+async fn asking_for_a_page_or_heads_makes_no_key_of_a_channel() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let made_up = log.heads(&[room()]).await.expect("heads")[0].position;
+
+    for direction in [Direction::Forward, Direction::Backward] {
+        for from in [None, Some(made_up)] {
+            let query = HistoryQuery { direction, from, limit: 10 };
+            log.page(&room(), query).await.expect("page");
+        }
+    }
+
+    assert_eq!(keys(&server, "*").await, ["tw:f"]);
+}
+
+#[tokio::test]
+async fn a_page_does_not_keep_a_channel_alive_that_nobody_reads() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    log.read(&room(), Since::Now, 1).await.expect("read");
+    let numbering = key_of(&server, 'm').await;
+    // As if an hour had nearly passed.
+    command(&server, &["HSET", &numbering, "m", "1"]).await;
+    command(&server, &["PEXPIRE", &numbering, "60000"]).await;
+    let left = async || {
+        let left = command(&server, &["PTTL", &numbering]).await;
+        redis::from_redis_value::<i64>(left).expect("a time")
+    };
+
+    let query = HistoryQuery { direction: Direction::Backward, from: None, limit: 1 };
+    log.page(&room(), query).await.expect("page");
+    let after_page = left().await;
+    log.heads(&[room()]).await.expect("heads");
+
+    assert!((1..=60_000).contains(&after_page), "{after_page}");
+    assert!(left().await > 3_500_000);
+}
+
+#[tokio::test]
+async fn a_large_page_is_cut_inside_redis() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let large = without_id(&"x".repeat(MAX_PAGE_BYTES / 4));
+    for _ in 0..10 {
+        log.append(&room(), &vec![large.clone(); 10]).await.expect("append");
+    }
+    let sent = async || {
+        let stats = text(command(&server, &["INFO", "stats"]).await);
+        let sent = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+        sent.expect("it is counted").parse::<usize>().expect("a number")
+    };
+
+    let before = sent().await;
+    let query = HistoryQuery { direction: Direction::Backward, from: None, limit: 1_000 };
+    let page = log.page(&room(), query).await.expect("page");
+    let read = log.read(&room(), Since::Last(100), 1_000).await.expect("read");
+    let sent = sent().await - before;
+
+    assert_eq!((page.publications.len(), read.publications.len()), (4, 4));
+    assert!(sent < 2 * MAX_PAGE_BYTES + 16_384, "{sent} bytes were sent");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use crate::redis::{append, config, draft, log, room, without_id};
+use crate::redis::{append, command, config, connect, draft, key_of, log, room, without_id};
 
 #[tokio::test]
 async fn an_append_whose_reply_was_lost_is_found_again_and_not_stored_twice() {
@@ -49,6 +49,83 @@ async fn an_append_that_never_arrived_is_stored_when_it_is_repeated() {
 
     assert_eq!((appended[0].position.offset, appended[0].duplicate), (2, false));
     assert_eq!(log.read(&room(), Since::Now, 1).await.expect("read").top, 2);
+}
+
+#[tokio::test]
+async fn an_append_that_never_arrived_is_stored_also_when_much_was_trimmed_before() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(&server).await;
+    let small = proxy.log(Retention { size: 10, ..Retention::default() });
+    for round in 0..6 {
+        let ids: Vec<String> = (0..50).map(|id| format!("{round}-{id}")).collect();
+        append(&small, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+
+    proxy.lose_the_next_call();
+    let appended = small.append(&room(), &[without_id("last")]).await.expect("append");
+
+    assert_eq!((appended[0].position.offset, appended[0].duplicate), (301, false));
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_found_again_by_a_primary_whose_clock_is_far_ahead_or_behind() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+    for step in [-DAY_MS, DAY_MS] {
+        let server = RedisServer::start().await;
+        let proxy = Proxy::start(&server).await;
+        let log = proxy.log(Retention::default());
+        append(&log, &["1"]).await;
+
+        proxy.lose_the_next_reply();
+        proxy.refuse(true);
+        let fail_over = async {
+            proxy.reply_was_lost().await;
+            shift_times(&server, step).await;
+            proxy.refuse(false);
+        };
+        let (channel, batch) = (room(), [without_id("2"), draft("3"), without_id("4")]);
+        let (outcome, ()) = tokio::join!(log.append(&channel, &batch), fail_over);
+
+        let offsets: Vec<_> =
+            outcome.expect("append").iter().map(|one| one.position.offset).collect();
+        assert_eq!(offsets, [2, 3, 4], "{step}");
+        assert_eq!(log.read(&room(), Since::Now, 1).await.expect("read").top, 4, "{step}");
+    }
+}
+
+/// Moves the times of all publications, as if the server's clock had stepped the other way.
+async fn shift_times(server: &RedisServer, by_ms: i64) {
+    let key = key_of(server, 'l').await;
+    let entries = command(server, &["XRANGE", &key, "-", "+"]).await;
+    let entries: Vec<(String, [String; 4])> = redis::from_redis_value(entries).expect("entries");
+    command(server, &["DEL", &key]).await;
+    for (id, [_, description, _, payload]) in entries {
+        let (time, rest) = description.split_once('\0').expect("a time and more");
+        let time = time.parse::<i64>().expect("milliseconds") + by_ms;
+        let description = format!("{time}\0{rest}");
+        command(server, &["XADD", &key, &id, "m", &description, "p", &payload]).await;
+    }
+}
+
+#[tokio::test]
+async fn an_append_is_said_to_be_unknown_when_nothing_is_known_to_look_above() {
+    let server = RedisServer::start().await;
+    let small = Retention { size: 10, ..Retention::default() };
+    let direct = RedisLog::new(connect(&server), small);
+    for round in 0..6 {
+        let ids: Vec<String> = (0..50).map(|id| format!("{round}-{id}")).collect();
+        append(&direct, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    }
+    let proxy = Proxy::start(&server).await;
+    let newcomer = proxy.log(small);
+
+    newcomer.health().await.expect("connected");
+    proxy.lose_the_next_call();
+    let outcome = newcomer.append(&room(), &[without_id("a")]).await;
+    let with_id = newcomer.append(&room(), &[draft("b")]).await.expect("append");
+
+    assert!(matches!(outcome, Err(LogError::Timeout { .. })), "{outcome:?}");
+    assert_eq!(with_id[0].position.offset, 301);
 }
 
 #[tokio::test]
