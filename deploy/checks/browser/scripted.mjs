@@ -91,7 +91,7 @@ class Server {
 }
 
 const publications = (epoch, ...items) => ({ publications: { channel: 'chat/lobby', epoch, items } })
-const item = (offset, text, id) => ({ offset, time: 0, id, data: { name: 'ann', text } })
+const item = (offset, text, id, user = 'ann') => ({ offset, time: 0, id, user, data: { name: 'ann', text } })
 const texts = async (page) =>
   (await page.locator('#log li[data-offset]').allInnerTexts()).map((text) => text.split('\n')[0])
 const hears = (page, text) => page.locator('#log li[data-offset]', { hasText: text }).waitFor()
@@ -171,6 +171,18 @@ const cases = {
     assert.ok((await notes(page)).some((note) => note.includes('3 publications are missing')))
   },
 
+  async 'an id is its user\'s own, and no reason to drop anything without a rewind'(page, server) {
+    const connection = await server.established()
+
+    connection.send(publications(EPOCH, item(1, 'one', 'id-1'), item(2, 'two', 'id-1', 'bob')))
+    connection.send({ gap: { channel: 'chat/lobby', reason: 'rewind', epoch: NEWER_EPOCH, offset: 1 } })
+    connection.send(publications(NEWER_EPOCH, item(2, 'three', 'id-1'), item(3, 'two', 'id-1', 'bob')))
+    connection.send(publications(NEWER_EPOCH, item(4, 'four', 'id-2')))
+    await hears(page, 'four')
+
+    assert.deepEqual(await texts(page), ['one', 'two', 'three', 'four'])
+  },
+
   async 'a hole that nobody announced is shown'(page, server) {
     const connection = await server.established()
 
@@ -221,6 +233,23 @@ const cases = {
 
     assert.deepEqual(again.publish, publish)
     assert.match(await page.locator('#log li.refused').innerText(), /not sent: not yours/)
+  },
+
+  async 'a postponed publication is not overtaken by what is written after it'(page, server) {
+    const connection = await server.established()
+    await page.fill('#text', 'first')
+    await page.click('button[type="submit"]')
+    const { id } = await server.command(connection, 'publish')
+    const error = { name: 'x', message: 'not now', code: 2000, retryable: true, retry_after_ms: 500 }
+    connection.send({ id, error })
+    connection.send(publications(EPOCH, item(1, 'heard')))
+    await hears(page, 'heard')
+    await page.fill('#text', 'second')
+    await page.click('button[type="submit"]')
+
+    const sent = () => connection.commands.filter((command) => command.publish).map(({ publish }) => publish.data.text)
+    await server.until(() => sent().length >= 3, 'both')
+    assert.deepEqual(sent(), ['first', 'first', 'second'])
   },
 
   async 'what others write is text, never markup'(page, server) {
