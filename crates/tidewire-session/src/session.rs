@@ -239,6 +239,8 @@ impl Session {
         self.joins.remove(&join);
         if let Asked::ByClient { request: request @ Some(_), .. } = asked {
             self.subscriptions.remove(channel);
+            // It may have been saved for another subscription's sake since it was asked for.
+            out.effects.push(Effect::Save);
             out.events.push(Event::Failed { request, failure });
         } else if let Some(subscription) = self.subscriptions.get_mut(channel) {
             subscription.state = State::Queued(asked);

@@ -288,6 +288,7 @@ fn a_first_join_that_fails_is_refused_and_one_of_a_resumed_session_is_tried_agai
 
     assert_eq!(first.refusals(), [ErrorCode::Unavailable]);
     assert!(first.session.snapshot().subscriptions.is_empty());
+    assert!(first.effects().contains(&Effect::Save));
 
     let mut lagging = Client::live("a", 7);
     lagging.lag();
