@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
+use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -17,12 +17,14 @@ use tidewire_model::{
     Action, Channel, ErrorCode, Failure, Payload, PublicationId, Tenant, TenantChannel,
 };
 use tidewire_node::Publishing;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant, timeout};
 
 use crate::{Edge, metrics, router};
 
 /// Publications in one batch.
 const MOST_IN_BATCH: usize = 1_000;
+/// How long a body may take to come.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is published. Exactly one of `data` and `binary` is given; `channel` only in a batch.
 #[derive(Deserialize)]
@@ -73,6 +75,24 @@ struct Refusal {
     retryable: bool,
 }
 
+/// A request that is refused as a whole.
+struct Refused {
+    status: StatusCode,
+    failure: Failure,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { status: status(failure.code), failure }
+    }
+}
+
+impl Refused {
+    fn response(self) -> Response {
+        respond(self.status, &answer(Err(self.failure)))
+    }
+}
+
 #[derive(Serialize)]
 struct Answers {
     results: Vec<Answer>,
@@ -82,32 +102,32 @@ struct Answers {
 pub(crate) async fn publish(
     State(edge): State<Edge>,
     Path((tenant, channel)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
     let started = Instant::now();
-    let verdict = publish_one(&edge, &tenant, &channel, &headers, body).await;
-    let status = verdict.as_ref().map_or_else(|failure| status(failure.code), |_| StatusCode::OK);
-    metrics::api_request(status.as_u16(), started.elapsed());
-    respond(status, &answer(verdict))
+    let response = match publish_one(&edge, &tenant, &channel, request).await {
+        Ok(appended) => respond(StatusCode::OK, &answer(Ok(appended))),
+        Err(refused) => refused.response(),
+    };
+    metrics::api_request(response.status().as_u16(), started.elapsed());
+    response
 }
 
 async fn publish_one(
     edge: &Edge,
     tenant: &str,
     channel: &str,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Appended, Failure> {
-    let caller = authenticate(edge, tenant, headers)?;
-    let body = body.map_err(|rejection| unread(&rejection))?;
+    request: Request,
+) -> Result<Appended, Refused> {
+    let caller = authenticate(edge, tenant, request.headers())?;
+    let body = read(request).await?;
     let item: Item<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if item.channel.is_some() {
         let message = "`channel` stands in the path, and in the body of a batch only";
-        return Err(Failure::new(ErrorCode::BadRequest, message));
+        return Err(Failure::new(ErrorCode::BadRequest, message).into());
     }
     let publishing = submit(edge, &caller, channel, &item).await?;
-    finish(publishing).await
+    Ok(finish(publishing).await?)
 }
 
 /// `POST /v1/{tenant}/publications`: each publication has its own verdict. Those of one channel get
@@ -115,30 +135,24 @@ async fn publish_one(
 pub(crate) async fn publish_batch(
     State(edge): State<Edge>,
     Path(tenant): Path<String>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    request: Request,
 ) -> Response {
     let started = Instant::now();
-    let response = match publish_all(&edge, &tenant, &headers, body).await {
+    let response = match publish_all(&edge, &tenant, request).await {
         Ok(results) => respond(StatusCode::OK, &Answers { results }),
-        Err(failure) => respond(status(failure.code), &answer(Err(failure))),
+        Err(refused) => refused.response(),
     };
     metrics::api_request(response.status().as_u16(), started.elapsed());
     response
 }
 
-async fn publish_all(
-    edge: &Edge,
-    tenant: &str,
-    headers: &HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Vec<Answer>, Failure> {
-    let caller = authenticate(edge, tenant, headers)?;
-    let body = body.map_err(|rejection| unread(&rejection))?;
+async fn publish_all(edge: &Edge, tenant: &str, request: Request) -> Result<Vec<Answer>, Refused> {
+    let caller = authenticate(edge, tenant, request.headers())?;
+    let body = read(request).await?;
     let batch: Batch<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if batch.publications.len() > MOST_IN_BATCH {
         let message = format!("a batch may hold {MOST_IN_BATCH} publications");
-        return Err(Failure::new(ErrorCode::LimitExceeded, message));
+        return Err(Failure::new(ErrorCode::LimitExceeded, message).into());
     }
     let mut submitted = Vec::with_capacity(batch.publications.len());
     for raw in batch.publications {
@@ -233,6 +247,18 @@ fn authenticate(edge: &Edge, tenant: &str, headers: &HeaderMap) -> Result<ApiIde
     Ok(caller)
 }
 
+/// Reads the body of a caller who is known: nobody else makes the node hold one.
+async fn read(request: Request) -> Result<Bytes, Refused> {
+    match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
+        Ok(body) => Ok(body.map_err(|rejection| unread(&rejection))?),
+        Err(_elapsed) => {
+            let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
+            let failure = Failure::new(ErrorCode::Timeout, message);
+            Err(Refused { status: StatusCode::REQUEST_TIMEOUT, failure })
+        }
+    }
+}
+
 fn unread(rejection: &BytesRejection) -> Failure {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         let message = format!("a request may have {} bytes", router::BODY_BYTES);
@@ -282,6 +308,10 @@ fn respond(status: StatusCode, body: &impl Serialize) -> Response {
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+    if status == StatusCode::REQUEST_TIMEOUT {
+        // RFC 9110 section 15.5.9: the connection is of no further use.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
