@@ -45,6 +45,11 @@ impl Default for EdgeConfig {
 }
 
 impl EdgeConfig {
+    /// Connections of one listener that are plain HTTP, at once.
+    pub(crate) fn max_http_connections(&self) -> usize {
+        (self.max_connections / 10).max(64)
+    }
+
     /// What a session may have and ask.
     pub(crate) fn limits(&self) -> Limits {
         Limits { payload_bytes: self.max_message_bytes / 2, ..Limits::default() }

@@ -80,8 +80,14 @@ impl Edge {
     }
 
     /// Accepts connections for `router` until `stop`.
+    ///
+    /// A tenth of [`EdgeConfig::max_connections`], and 64 at least, may be plain HTTP at once; a
+    /// WebSocket does not count. Further ones wait for a second to be accepted, in the kernel's
+    /// backlog, and are then closed. Each listener counts for itself, so that clients do not keep
+    /// operators out.
     pub async fn serve(&self, listener: TcpListener, router: Router, stop: CancellationToken) {
-        listener::serve(&self.0.tracker, listener, router, stop).await;
+        let most = self.0.config.max_http_connections();
+        listener::serve(&self.0.tracker, (listener, most), router, stop).await;
     }
 
     /// Lets go of sessions that have moved elsewhere, as other nodes say so, until `stop`.

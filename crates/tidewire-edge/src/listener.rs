@@ -1,45 +1,76 @@
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Extension;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::Peer;
+use crate::metrics;
 
 /// A client that has not sent its request's headers by then is a slow loris.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's line and headers.
 const HEADER_BYTES: usize = 16 * 1_024;
 const HEADERS: usize = 64;
+/// How long a request and its answer may take. No step of ours takes nearly as long, so it is the
+/// client that does not read.
+const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
+/// How long a connection waits for room.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How long accepting pauses when there is no descriptor for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until `stop`; those accepted are finished on `tracker`.
+/// Accepts connections until `stop`, `most` at once that are plain HTTP; those accepted are
+/// finished on `tracker`.
 pub(crate) async fn serve(
     tracker: &TaskTracker,
-    listener: TcpListener,
+    (listener, most): (TcpListener, usize),
     router: Router,
     stop: CancellationToken,
 ) {
+    let room = Arc::new(Semaphore::new(most));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &room) => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                tracker.spawn(converse(stream, peer, router.clone(), stop.clone()));
+            Ok((stream, peer, Some(permit))) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                tracker.spawn(async move {
+                    converse(stream, peer, router, stop).await;
+                    drop(permit);
+                });
+            }
+            Ok((_stream, peer, None)) => {
+                tracing::warn!(%peer, most, "connection closed: too many are plain http");
+                metrics::rejected("http_limit");
             }
             Err(error) => pause_after(&error).await,
         }
     }
+}
+
+/// Accepts a connection and waits a while for room for it. Others wait behind it: most of those
+/// before are upgraded in a moment, and a fleet that comes back is better queued than refused.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
+    let (stream, peer) = listener.accept().await?;
+    let permit = timeout(PATIENCE, Arc::clone(room).acquire_owned()).await;
+    Ok((stream, peer, permit.ok().and_then(Result::ok)))
 }
 
 /// Errors of a single connection are its own; anything else will not have gone at once.
@@ -59,6 +90,12 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, stop: Can
         return tracing::debug!(%error, "connection was gone at once");
     }
     let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let last_request = Arc::new(Mutex::new(Instant::now()));
+    let seen = Arc::clone(&last_request);
+    let service = service_fn(move |request| {
+        *seen.lock() = Instant::now();
+        service.call(request)
+    });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -66,14 +103,48 @@ async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, stop: Can
         .max_headers(HEADERS);
     let connection = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = std::pin::pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::select! {
+            served = connection.as_mut() => return served,
+            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
         }
+        connection.await
+    };
+    let served = tokio::select! {
+        served = served => served,
+        () = stalled(&last_request) => return tracing::debug!(%peer, "http connection stalled"),
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "http connection failed");
+    }
+}
+
+/// Waits until the last request is so long ago that its answer is not being read.
+async fn stalled(last_request: &Mutex<Instant>) {
+    loop {
+        let due = *last_request.lock() + REQUEST_TIMEOUT;
+        if due <= Instant::now() {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_has_stalled_a_minute_after_its_last_request() {
+        let started = Instant::now();
+        let last_request = Mutex::new(started);
+        let asking = async {
+            tokio::time::sleep(Duration::from_secs(50)).await;
+            *last_request.lock() = Instant::now();
+        };
+
+        tokio::join!(stalled(&last_request), asking);
+
+        assert_eq!(started.elapsed().as_secs(), 110);
     }
 }
