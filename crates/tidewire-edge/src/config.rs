@@ -12,7 +12,8 @@ pub struct EdgeConfig {
     /// as many, over HTTP too: what surrounds it, and base64, always fit beside one that may pass, and
     /// one that is somewhat too large is refused by itself.
     pub max_message_bytes: usize,
-    /// From the end of the HTTP handshake to a verified `connect`.
+    /// From the end of the HTTP handshake to the client's first frame. What the store takes to
+    /// answer it is not the client's, and has a limit of its own.
     pub connect_timeout: Duration,
     /// How often the server pings. Silence of twice this long ends the connection.
     pub ping_interval: Duration,

@@ -21,7 +21,7 @@ use tidewire_session::{Outputs, Session};
 use tidewire_store::Saved;
 use tidewire_transport::{Transport, TransportError};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use self::clock::{Alarm, Clock};
 use self::ending::turn_away;
@@ -44,17 +44,11 @@ const MOST_PENDING: usize = 64;
 /// Shakes hands with a client and serves it until either side leaves.
 pub(crate) async fn run<T: Transport>(shared: Arc<Shared>, mut transport: T, handshake: Handshake) {
     let mut protocol = (handshake.protocol.start)();
-    let admission = handshake.admit(&shared, &mut transport, protocol.as_mut());
-    let admitted = match timeout(shared.config.connect_timeout, admission).await {
-        Ok(None) => return,
-        Ok(Some(Ok(admitted))) => admitted,
-        Ok(Some(Err(rejected))) => {
-            metrics::rejected("auth");
-            return turn_away(transport, protocol.as_mut(), rejected).await;
-        }
-        Err(_elapsed) => {
-            metrics::rejected("timeout");
-            let rejected = Disconnect::ConnectTimeout.into();
+    let admitted = match handshake.admit(&shared, &mut transport, protocol.as_mut()).await {
+        None => return,
+        Some(Ok(admitted)) => admitted,
+        Some(Err(rejected)) => {
+            metrics::rejected(rejected.reason());
             return turn_away(transport, protocol.as_mut(), rejected).await;
         }
     };
@@ -132,6 +126,7 @@ impl<T: Transport> Connection<T> {
         let claimed_at = is_resumed.then(|| transport.last_heard());
         let (outbox, inbox) = outbox(shared.config.queue);
         let controls = shared.registry.add(id, &owned);
+        shared.tell_latecomer(id);
         let expires_at = session.identity().expires_at;
         outputs.events.insert(
             0,
@@ -280,6 +275,7 @@ impl<T: Transport> Connection<T> {
                 Err(Ending::Disconnected(Disconnect::Moved))
             }
             Control::LetGo(_) => Ok(()),
+            Control::Move { .. } if self.clock.is_leaving() => Ok(()),
             Control::Move { after, window } => {
                 let token = self.shared.resume_token(&self.owned);
                 self.outputs.events.push(Event::Reconnect { after, window, token });

@@ -5,13 +5,13 @@
 //! whoever is left. Everybody's session is in the store all along, so a client that takes the hint
 //! loses nothing, and neither does one that does not.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use tidewire_model::{ConnectionId, Disconnect};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::edge::Shared;
 use crate::registry::Control;
 use crate::{DrainConfig, Edge, metrics};
 
@@ -22,10 +22,12 @@ pub(crate) enum Phase {
     Serving,
     /// It says that it is not ready, and still takes whoever comes.
     Announced,
-    /// It takes nobody new, and serves those it has.
+    /// It takes nobody new, whose handshake is under way included, and serves those it has.
     Refusing,
     /// It asks them to move.
     Migrating,
+    /// It disconnects whoever is left.
+    Closing,
 }
 
 /// Clients are asked to move in slices of this length.
@@ -39,8 +41,11 @@ const RESERVE: Duration = Duration::from_secs(15);
 const GOODBYES: Duration = Duration::from_secs(8);
 
 impl Edge {
-    /// Leaves: returns when every connection has ended, at the latest some seconds after the
-    /// deadline. `hurry` skips to disconnecting whoever is left.
+    /// Leaves: returns when every connection has ended, goodbyes included, at the latest eight
+    /// seconds after the deadline: what is left then ends with the process. `hurry` skips to
+    /// disconnecting whoever is left.
+    ///
+    /// Not to be cancelled: clients that were asked to move would find nobody to let them go.
     pub async fn drain(&self, hurry: &CancellationToken) {
         let started = Instant::now();
         let config = self.0.config.drain;
@@ -52,14 +57,13 @@ impl Edge {
             self.enter(Phase::Refusing);
             self.enter(Phase::Migrating);
             self.ask_to_move(config, started + config.deadline).await;
-            self.0.registry.emptied().await;
+            self.0.emptied().await;
         };
         tokio::select! {
             () = migration => {}
             () = tokio::time::sleep_until(started + config.deadline) => {}
             () = hurry.cancelled() => {}
         }
-        self.enter(Phase::Migrating);
         self.disconnect_the_rest().await;
         metrics::drain_ended(started.elapsed());
         tracing::info!(took = ?started.elapsed(), "drain is done");
@@ -83,15 +87,13 @@ impl Edge {
             "asking clients to move"
         );
         let mut slices = tokio::time::interval(SLICE);
-        for slice in connections.chunks(pace.per_slice()) {
+        let mut unasked = &connections[..];
+        while !unasked.is_empty() {
             slices.tick().await;
+            let (slice, rest) = unasked.split_at(pace.per_slice().min(unasked.len()));
             self.ask_slice(slice, config.window);
+            unasked = rest;
         }
-        // Those who came while the others were asked, through a handshake begun before.
-        let asked: HashSet<_> = connections.into_iter().collect();
-        let late: Vec<_> =
-            self.0.registry.ids().into_iter().filter(|id| !asked.contains(id)).collect();
-        self.ask_slice(&late, config.window);
     }
 
     /// Spreads a slice's clients over its length.
@@ -105,14 +107,32 @@ impl Edge {
     }
 
     async fn disconnect_the_rest(&self) {
+        self.enter(Phase::Closing);
         let left = self.connections();
         metrics::drain_killed(left);
         if left > 0 {
             tracing::warn!(connections = left, "disconnecting whoever is left");
             self.0.registry.tell_all(Control::Close(Disconnect::Draining));
-            // Whoever does not make it resumes all the same.
-            drop(tokio::time::timeout(GOODBYES, self.0.registry.emptied()).await);
         }
+        // Whoever does not make it resumes all the same.
+        drop(tokio::time::timeout(GOODBYES, self.0.emptied()).await);
+    }
+}
+
+impl Shared {
+    /// Tells a connection whose handshake ended as the others were told what they were told.
+    ///
+    /// It is registered, and the phase is entered before the registry is read: so either this sees
+    /// the phase, or the drain sees the connection.
+    pub(crate) fn tell_latecomer(&self, connection: ConnectionId) {
+        let control = match *self.phase.borrow() {
+            Phase::Serving | Phase::Announced | Phase::Refusing => return,
+            Phase::Migrating => {
+                Control::Move { after: Duration::ZERO, window: self.config.drain.window }
+            }
+            Phase::Closing => Control::Close(Disconnect::Draining),
+        };
+        self.registry.tell(connection, control);
     }
 }
 

@@ -44,8 +44,10 @@ pub(crate) struct Shared {
     pub(crate) tracker: TaskTracker,
     pub(crate) registry: Registry,
     pub(crate) phase: tokio::sync::watch::Sender<Phase>,
-    /// One permit per connection that may still come.
+    /// One permit per connection that may still come. Whoever has one, from its upgrade to the end
+    /// of its goodbye, is still here.
     pub(crate) room: Arc<Semaphore>,
+    most_connections: u32,
     pub(crate) metrics: Metrics,
     next_connection: AtomicU64,
 }
@@ -57,7 +59,8 @@ const RESUME_TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 impl Edge {
     pub fn new(config: EdgeConfig, parts: Parts) -> Self {
         let Parts { node, verifier, sealer, protocols, tracker } = parts;
-        let room = Arc::new(Semaphore::new(config.max_connections));
+        let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new(most_connections as usize));
         let metrics = Metrics::new(config.tenant_metrics, &verifier);
         Self(Arc::new(Shared {
             config,
@@ -69,6 +72,7 @@ impl Edge {
             registry: Registry::default(),
             phase: tokio::sync::watch::Sender::new(Phase::Serving),
             room,
+            most_connections,
             metrics,
             next_connection: AtomicU64::new(1),
         }))
@@ -115,6 +119,14 @@ impl Edge {
 impl Shared {
     pub(crate) fn next_connection(&self) -> ConnectionId {
         ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Waits until every handshake and every connection has ended, goodbyes included.
+    ///
+    /// Takes the room of those who might come meanwhile: for a node that takes nobody any more.
+    pub(crate) async fn emptied(&self) {
+        let room = self.room.acquire_many(self.most_connections).await;
+        drop(room.expect("the semaphore is never closed"));
     }
 
     /// Seals a token that opens `session` again.

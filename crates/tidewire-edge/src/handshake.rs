@@ -9,9 +9,15 @@ use tidewire_node::{OwnedSession, SessionError};
 use tidewire_protocol::{Decoded, Descriptor, Protocol};
 use tidewire_session::{Outputs, Session, Snapshot};
 use tidewire_transport::Transport;
+use tokio::time::{Duration, timeout};
 
+use crate::drain::Phase;
 use crate::edge::{PathTenant, Peer, Shared, unix_seconds};
 use crate::metrics;
+
+/// How long the store may take to open or to claim a session. A client that has waited for it in
+/// vain has done nothing wrong, and is to come back.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known of a client before its first frame.
 pub(crate) struct Handshake {
@@ -45,14 +51,35 @@ impl From<Disconnect> for Rejected {
     }
 }
 
+impl Rejected {
+    /// For metrics.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self.disconnect {
+            Disconnect::ConnectTimeout => "timeout",
+            Disconnect::Draining => "draining",
+            Disconnect::Unavailable => "unavailable",
+            _ => "auth",
+        }
+    }
+}
+
 /// Who is at the other end, by what it was proved.
 enum Proved {
     New(Identity),
     Resumed(OwnedSession, Snapshot, Vec<(Channel, Position)>),
 }
 
+/// A session that is this node's.
+struct Claimed {
+    owned: OwnedSession,
+    session: Session,
+    is_resumed: bool,
+    outputs: Outputs,
+}
+
 impl Handshake {
-    /// Waits for `connect`, verifies it and claims the session.
+    /// Waits for `connect`, verifies it and claims the session, unless the node begins to leave
+    /// meanwhile: then the client connects elsewhere, with what it would have connected with here.
     ///
     /// `None` when the client has left.
     pub(crate) async fn admit<T: Transport>(
@@ -61,9 +88,27 @@ impl Handshake {
         transport: &mut T,
         protocol: &mut dyn Protocol,
     ) -> Option<Result<Admitted, Rejected>> {
-        let frame = match transport.receive().await {
-            Ok(frame) => frame?,
-            Err(error) => return Some(Err(error.disconnect()?.into())),
+        let mut phase = shared.phase.subscribe();
+        tokio::select! {
+            biased;
+            _ = phase.wait_for(|phase| *phase >= Phase::Refusing) => {
+                Some(Err(Disconnect::Draining.into()))
+            }
+            admitted = self.hear(shared, transport, protocol) => admitted,
+        }
+    }
+
+    /// Each side has its own time: the client for its first frame, the store for its answer.
+    async fn hear<T: Transport>(
+        &self,
+        shared: &Shared,
+        transport: &mut T,
+        protocol: &mut dyn Protocol,
+    ) -> Option<Result<Admitted, Rejected>> {
+        let frame = match timeout(shared.config.connect_timeout, transport.receive()).await {
+            Ok(Ok(frame)) => frame?,
+            Ok(Err(error)) => return Some(Err(error.disconnect()?.into())),
+            Err(_elapsed) => return Some(Err(Disconnect::ConnectTimeout.into())),
         };
         let decoded = match protocol.decode(frame) {
             Ok(decoded) => decoded,
@@ -92,10 +137,26 @@ impl Handshake {
             }
             None => return Err(Disconnect::NotConnected.into()),
         };
-        let proved = self.prove(shared, request, connect).await?;
+        let claimed = timeout(CLAIM_TIMEOUT, self.claim(shared, request, connect)).await;
+        let claimed = claimed.unwrap_or_else(|_elapsed| {
+            tracing::warn!("the store has not answered a handshake in time");
+            Err(unavailable(request))
+        });
+        let Claimed { owned, session, is_resumed, outputs } = claimed?;
+        Ok(Admitted { request, owned, session, is_resumed, outputs, rest: rest.collect() })
+    }
+
+    /// Cancelling leaves open whether the session is this node's: the client may repeat its claim
+    /// anywhere, and a new session that nobody has heard of runs out.
+    async fn claim(
+        &self,
+        shared: &Shared,
+        request: RequestId,
+        connect: Connect,
+    ) -> Result<Claimed, Rejected> {
         let limits = shared.config.limits();
         let mut outputs = Outputs::default();
-        let (owned, session, is_resumed) = match proved {
+        let (owned, session, is_resumed) = match self.prove(shared, request, connect).await? {
             Proved::New(identity) => {
                 let owned = open(shared, request, &identity).await?;
                 (owned, Session::new(identity, limits), false)
@@ -104,7 +165,7 @@ impl Handshake {
                 (owned, Session::resume(snapshot, positions, limits, &mut outputs), true)
             }
         };
-        Ok(Admitted { request, owned, session, is_resumed, outputs, rest: rest.collect() })
+        Ok(Claimed { owned, session, is_resumed, outputs })
     }
 
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.

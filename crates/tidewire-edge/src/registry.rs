@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use tidewire_model::{ConnectionId, Disconnect, Generation, SessionId, Tenant};
 use tidewire_node::OwnedSession;
 use tidewire_store::SessionKey;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Duration;
 
 /// The live connections of this node, to be told something from outside. Nothing else about a
@@ -13,8 +13,6 @@ use tokio::time::Duration;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     live: Mutex<Live>,
-    /// Rung when the last connection has gone.
-    emptied: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +68,6 @@ impl Registry {
                 holders.remove();
             }
         }
-        if live.connections.is_empty() {
-            self.emptied.notify_waiters();
-        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -103,17 +98,6 @@ impl Registry {
             if registered.session.generation < generation {
                 registered.tell(Control::LetGo(generation));
             }
-        }
-    }
-
-    /// Waits until there are no connections.
-    pub(crate) async fn emptied(&self) {
-        loop {
-            let emptied = self.emptied.notified();
-            if self.len() == 0 {
-                return;
-            }
-            emptied.await;
         }
     }
 }

@@ -123,6 +123,11 @@ impl Clock {
         }
     }
 
+    /// Whether the client has been asked to move.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_set(Alarm::WindowPassed)
+    }
+
     pub(crate) fn leave_in(&mut self, delay: Duration) {
         self.set(Alarm::WindowPassed, Some(delay));
     }

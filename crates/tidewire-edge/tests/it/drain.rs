@@ -6,11 +6,12 @@ use bytes::Bytes;
 use http::Method;
 use tidewire_client::{Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::{DrainConfig, EdgeConfig};
+use tidewire_model::{Command, Connect};
 use tidewire_transport::http::request;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{API_KEY, Fleet, soon, token};
+use crate::fleet::{API_KEY, Fleet, settle, soon, token, until};
 use crate::peer::{Bystander, Peer, channel, text};
 
 const DRAIN: DrainConfig = DrainConfig {
@@ -19,6 +20,13 @@ const DRAIN: DrainConfig = DrainConfig {
     window: Duration::from_secs(2),
     deadline: Duration::from_mins(1),
 };
+
+/// Nodes that ask their clients to move as soon as they drain, and have all the time for handshakes.
+async fn two_quick_nodes() -> Fleet {
+    let drain = DrainConfig { announce: Duration::ZERO, ..DRAIN };
+    let connect_timeout = Duration::from_mins(1);
+    Fleet::start(2, EdgeConfig { drain, connect_timeout, ..EdgeConfig::default() }).await
+}
 
 async fn two_nodes() -> Fleet {
     Fleet::start(2, EdgeConfig { drain: DRAIN, ..EdgeConfig::default() }).await
@@ -140,5 +148,41 @@ async fn a_client_that_takes_the_hint_misses_nothing() {
 
     assert!(offsets.into_iter().eq(1..=MANY));
     assert_eq!(homes, [("node-1".to_owned(), true)]);
+    soon(is_done).await.expect("drained");
+}
+
+#[tokio::test]
+async fn a_client_in_the_middle_of_its_handshake_is_sent_elsewhere() {
+    let fleet = two_quick_nodes().await;
+    let silent = Peer::dial(&fleet.nodes[0]).await;
+    let mut claiming = Peer::dial(&fleet.nodes[0]).await;
+    fleet.sessions.silence(true);
+    claiming.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+    claiming.flush().await;
+    until(|| fleet.sessions.ignored() == 1).await;
+
+    let mut is_done = drain(&fleet, &CancellationToken::new());
+
+    silent.closes_with(1012).await;
+    assert!(is_done.try_recv().is_err(), "a handshake is under way");
+    claiming.closes_with(1012).await;
+    soon(is_done).await.expect("drained");
+    fleet.sessions.silence(false);
+    Peer::connect(&fleet.nodes[1], "ada").await;
+}
+
+#[tokio::test]
+async fn a_drain_is_over_when_the_last_goodbye_has_been_said() {
+    let fleet = two_nodes().await;
+    let peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    let hurry = CancellationToken::new();
+    hurry.cancel();
+
+    let mut is_done = drain(&fleet, &hurry);
+
+    until(|| fleet.nodes[0].edge.connections() == 0).await;
+    settle().await;
+    assert!(is_done.try_recv().is_err(), "a goodbye is under way");
+    peer.closes_with(1012).await;
     soon(is_done).await.expect("drained");
 }

@@ -17,7 +17,7 @@ use tidewire_edge::{Edge, EdgeConfig, Parts, ops_router};
 use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
+use tidewire_store::{MemoryMembership, NodeLease, NodeState};
 use tidewire_transport::http::{Response, request};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -25,6 +25,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::switched_log::SwitchedLog;
+use crate::switched_store::SwitchedStore;
 
 /// The tenants there are.
 pub(crate) const TENANT: &str = "acme";
@@ -38,6 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Running>,
     pub(crate) log: Arc<SwitchedLog>,
+    pub(crate) sessions: Arc<SwitchedStore>,
     tracker: TaskTracker,
     stop: CancellationToken,
     _stop: DropGuard,
@@ -61,19 +63,19 @@ impl Fleet {
         let mut fleet = Self {
             nodes: Vec::new(),
             log: Arc::new(SwitchedLog::new()),
+            sessions: Arc::default(),
             tracker,
             _stop: stop.clone().drop_guard(),
             stop,
         };
         let network = MemoryNetwork::default();
-        let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
         for index in 0..nodes {
             let id = NodeId::parse(&format!("node-{index}")).expect("node");
             let ports = Ports {
                 log: Arc::clone(&fleet.log) as Arc<dyn Log>,
                 broker: Arc::new(MemoryBroker::new(network.clone(), id.clone())),
-                sessions: Arc::clone(&sessions) as _,
+                sessions: Arc::clone(&fleet.sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
             let running = fleet.run(id, ports, config.clone()).await;
@@ -209,6 +211,23 @@ pub(crate) fn claims(tenant: &str, user: &str) -> Claims {
 pub(crate) fn sign(tenant: &str, claims: &Claims) -> String {
     let key = SigningKey::from_secret(Some(key_id(tenant)), secret(tenant).as_bytes());
     key.expect("key").sign(claims)
+}
+
+/// Waits until something outside of the test's connections has come about.
+pub(crate) async fn until(is_so: impl Fn() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// Lets everything happen that can happen now: all tasks of a test take turns on its one thread.
+pub(crate) async fn settle() {
+    for _ in 0..2_000 {
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits for what must happen soon.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod credentials;
+mod crowd;
 mod drain;
 mod fleet;
 mod operators;
@@ -10,4 +11,5 @@ mod publishing;
 mod sessions;
 mod slow_reader;
 mod switched_log;
+mod switched_store;
 mod upgrade;

@@ -62,6 +62,11 @@ impl Peer {
         self.0.send_raw(Frame::Text(text.into().into())).expect("connected");
     }
 
+    /// What was sent leaves when the peer next waits for something, or now.
+    pub(crate) async fn flush(&mut self) {
+        soon(self.0.flush()).await.expect("connected");
+    }
+
     pub(crate) async fn next(&mut self) -> ServerEvent {
         soon(self.0.next()).await.expect("connected")
     }

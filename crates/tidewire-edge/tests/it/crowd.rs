@@ -1,0 +1,103 @@
+//! Many at once, and those who do not finish what they have begun.
+
+use tidewire_edge::EdgeConfig;
+use tidewire_model::{Command, Connect};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::fleet::{API_KEY, Fleet, Running, soon, token};
+use crate::peer::Peer;
+
+const PATH: &str = "/v1/acme/channels/lobby/publications";
+/// What a small node takes.
+const MOST_PLAIN: usize = 64;
+
+async fn dial(node: &Running) -> TcpStream {
+    TcpStream::connect(node.address).await.expect("accepted by the kernel")
+}
+
+/// Begins to publish and does not go on; reads what the node makes of it until it hangs up.
+async fn begin_to_publish(node: &Running, bearer: &str) -> String {
+    let mut stream = dial(node).await;
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {bearer}\r\n\
+         content-type: application/json\r\ncontent-length: 4000000\r\n\r\n{{\"data\":"
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.expect("an answer");
+    String::from_utf8(answer).expect("utf-8")
+}
+
+#[tokio::test]
+async fn a_caller_who_is_not_known_is_answered_without_waiting_for_its_body() {
+    let fleet = Fleet::one().await;
+    let started = tokio::time::Instant::now();
+    tokio::time::pause();
+
+    let answer = begin_to_publish(&fleet.nodes[0], "nobody.at-all").await;
+
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+    assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let fleet = Fleet::one().await;
+    tokio::time::pause();
+
+    let answer = begin_to_publish(&fleet.nodes[0], API_KEY).await;
+
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    assert!(answer.contains(r#""error":{"code":2001,"#), "{answer}");
+}
+
+#[tokio::test]
+async fn more_plain_http_connections_than_there_may_be_are_closed() {
+    let fleet = Fleet::start(1, EdgeConfig { max_connections: 1, ..EdgeConfig::default() }).await;
+    let node = &fleet.nodes[0];
+    let mut idle = Vec::new();
+    for _ in 0..MOST_PLAIN {
+        idle.push(dial(node).await);
+    }
+
+    let mut one_more = dial(node).await;
+    let read = soon(one_more.read(&mut [0; 1])).await.expect("closed in order");
+
+    assert_eq!(read, 0);
+    assert_eq!(node.get("/healthz").await.status, 200);
+    let metrics = node.get("/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let name = r#"tidewire_connections_rejected_total{transport="ws",reason="http_limit"}"#;
+    assert!(metrics.contains(name), "{metrics}");
+
+    idle.pop();
+    assert_eq!(node.post(PATH, API_KEY, r#"{"data":1}"#).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_upgraded_is_no_plain_http_connection_any_more() {
+    let max_connections = MOST_PLAIN + 1;
+    let fleet = Fleet::start(1, EdgeConfig { max_connections, ..EdgeConfig::default() }).await;
+    let node = &fleet.nodes[0];
+    let mut peers = Vec::new();
+    for _ in 0..max_connections {
+        peers.push(Peer::connect(node, "ada").await);
+    }
+
+    assert_eq!(node.post(PATH, API_KEY, r#"{"data":1}"#).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_has_waited_for_the_store_in_vain_is_asked_to_come_back() {
+    let fleet = Fleet::one().await;
+    let mut peer = Peer::dial(&fleet.nodes[0]).await;
+    fleet.sessions.silence(true);
+    tokio::time::pause();
+
+    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+
+    peer.closes_with(4500).await;
+    assert_eq!(fleet.sessions.ignored(), 1);
+}
