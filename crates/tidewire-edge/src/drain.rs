@@ -80,7 +80,7 @@ impl Edge {
 
     async fn ask_to_move(&self, config: DrainConfig, deadline: Instant) {
         let connections = self.0.registry.ids();
-        let pace = Pace::new(connections.len(), config, deadline - Instant::now());
+        let mut pace = Pace::new(connections.len(), config, deadline - Instant::now());
         tracing::info!(
             connections = connections.len(),
             per_second = pace.per_second,
@@ -90,7 +90,7 @@ impl Edge {
         let mut unasked = &connections[..];
         while !unasked.is_empty() {
             slices.tick().await;
-            let (slice, rest) = unasked.split_at(pace.per_slice().min(unasked.len()));
+            let (slice, rest) = unasked.split_at(pace.next_slice().min(unasked.len()));
             self.ask_slice(slice, config.window);
             unasked = rest;
         }
@@ -137,9 +137,11 @@ impl Shared {
 }
 
 /// How quickly clients are asked to move.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Debug)]
 struct Pace {
     per_second: u32,
+    /// Thousandths of a client that slices before had to leave over.
+    carried: u64,
 }
 
 impl Pace {
@@ -156,12 +158,15 @@ impl Pace {
                 "drain is quicker than configured, or it would miss its deadline"
             );
         }
-        Self { per_second: gentle.max(needed).max(1) }
+        // All but a whole one, so that a lone client is asked in the first slice.
+        Self { per_second: gentle.max(needed).max(1), carried: 999 }
     }
 
-    fn per_slice(self) -> usize {
-        let per_slice = u64::from(self.per_second) * SLICE_MILLIS / 1_000;
-        usize::try_from(per_slice).unwrap_or(usize::MAX).max(1)
+    /// How many clients the next slice asks: over a second, exactly the pace.
+    fn next_slice(&mut self) -> usize {
+        let thousandths = self.carried + u64::from(self.per_second) * SLICE_MILLIS;
+        self.carried = thousandths % 1_000;
+        usize::try_from(thousandths / 1_000).unwrap_or(usize::MAX)
     }
 }
 
@@ -184,6 +189,18 @@ mod tests {
         assert_eq!(pace(100, 2_000, 120), 50);
         assert_eq!(pace(100_000, 2_000, 120), 2_000);
         assert_eq!(pace(0, 2_000, 120), 1);
+    }
+
+    #[test]
+    fn slices_add_up_to_the_pace_and_the_first_asks_somebody() {
+        for per_second in [1, 19, 39, 50, 2_001] {
+            let mut pace = Pace { per_second, ..Pace::new(0, DrainConfig::default(), SHORTEST) };
+
+            let slices: Vec<_> = (0..1_000 / SLICE_MILLIS).map(|_| pace.next_slice()).collect();
+
+            assert_eq!(slices.iter().sum::<usize>(), per_second as usize, "{slices:?}");
+            assert!(slices[0] > 0, "{slices:?}");
+        }
     }
 
     #[test]
