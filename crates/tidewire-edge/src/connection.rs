@@ -8,6 +8,7 @@ mod clock;
 mod effects;
 mod ending;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -18,10 +19,10 @@ use tidewire_model::{Connected, ConnectionId, Delivery, Disconnect, ErrorCode, E
 use tidewire_node::OwnedSession;
 use tidewire_protocol::{Decoded, Frame, Protocol};
 use tidewire_session::{Outputs, Session};
-use tidewire_store::Saved;
+use tidewire_store::{Saved, StoreError};
 use tidewire_transport::{Transport, TransportError};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use self::clock::{Alarm, Clock};
 use self::ending::turn_away;
@@ -38,8 +39,11 @@ const FRAME_BYTES: usize = 32 * 1_024;
 /// Bytes waiting for the socket above which nothing more is taken from the inbox, and no command
 /// is read: a client that does not read is not asked what else it wants.
 const MOST_UNSENT: usize = 128 * 1_024;
-/// Effects under way above which no further command is read.
+/// Effects under way above which no further command is taken.
 const MOST_PENDING: usize = 64;
+/// Of these, pages of history: each may be a thousand publications, held until the client has read
+/// them.
+const MOST_READS: usize = 4;
 
 /// Shakes hands with a client and serves it until either side leaves.
 pub(crate) async fn run<T: Transport>(shared: Arc<Shared>, mut transport: T, handshake: Handshake) {
@@ -76,8 +80,14 @@ pub(crate) struct Connection<T> {
     batch: Vec<Delivery>,
     controls: mpsc::Receiver<Control>,
     pending: FuturesUnordered<BoxFuture<'static, Outcome>>,
+    /// How many of the pending are pages of history.
+    reads: usize,
+    /// What of a frame is yet to be taken; no other is read before.
+    untaken: VecDeque<Decoded>,
     outputs: Outputs,
     clock: Clock,
+    /// A write of the session is under way; the next waits, or might be overtaken.
+    is_saving: bool,
     /// The store has refused a write: the session has another owner, and is not ours to release.
     is_fenced: bool,
     /// When the client of a resumed session was last heard before it was told so. Until it is heard
@@ -141,7 +151,7 @@ impl<T: Transport> Connection<T> {
                 expires_at,
             }),
         );
-        let mut connection = Self {
+        Self {
             id,
             clock: Clock::new(&shared.config, expires_at),
             shared,
@@ -154,15 +164,14 @@ impl<T: Transport> Connection<T> {
             batch: Vec::new(),
             controls,
             pending: FuturesUnordered::new(),
+            reads: 0,
+            untaken: rest.into(),
             outputs,
+            is_saving: false,
             is_fenced: false,
             claimed_at,
             metrics,
-        };
-        for decoded in rest {
-            connection.take(decoded);
         }
-        connection
     }
 
     async fn run(mut self) {
@@ -181,14 +190,22 @@ impl<T: Transport> Connection<T> {
         if is_writable {
             self.clock.stall(None);
         }
-        let may_ask = is_writable && self.pending.len() < MOST_PENDING;
+        let may_read = self.may_ask() && self.untaken.is_empty();
         tokio::select! {
             Some(control) = self.controls.recv() => Action::Control(control),
             alarm = self.clock.next() => Action::Alarm(alarm),
             Some(outcome) = self.pending.next() => Action::Finish(outcome),
             () = self.inbox.take(&mut self.batch, BATCH), if is_writable => Action::Deliver,
-            action = carry(&mut self.transport, may_ask) => action,
+            action = carry(&mut self.transport, may_read) => action,
         }
+    }
+
+    /// Whether another command may be taken: what comes meanwhile waits, at last in the kernel's
+    /// buffers and then in the client's.
+    fn may_ask(&self) -> bool {
+        self.transport.unsent() < MOST_UNSENT
+            && self.pending.len() < MOST_PENDING
+            && self.reads < MOST_READS
     }
 
     async fn apply(&mut self, action: Action) -> Verdict {
@@ -208,7 +225,7 @@ impl<T: Transport> Connection<T> {
     fn receive(&mut self, frame: Frame) -> Verdict {
         self.metrics.received(frame.bytes().len());
         match self.protocol.decode(frame) {
-            Ok(decoded) => decoded.into_iter().for_each(|decoded| self.take(decoded)),
+            Ok(decoded) => self.untaken = decoded.into(),
             Err(error) => {
                 let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
                 self.outputs.events.push(Event::Failed { request: None, failure });
@@ -253,14 +270,24 @@ impl<T: Transport> Connection<T> {
                 self.outputs.events.push(outcome::published(request, verdict));
             }
             Outcome::Read { request, page } => {
+                self.reads -= 1;
                 self.outputs.events.push(outcome::read(request, page));
             }
-            Outcome::Saved(Ok(Saved::Done)) => {}
-            Outcome::Saved(Ok(Saved::Fenced)) => {
+            Outcome::Saved(saved) => return self.saved(saved),
+        }
+        Ok(())
+    }
+
+    fn saved(&mut self, saved: Result<Saved, StoreError>) -> Verdict {
+        self.is_saving = false;
+        match saved {
+            Ok(Saved::Done) if self.clock.is_leaving() => self.save_if_due(),
+            Ok(Saved::Done) => {}
+            Ok(Saved::Fenced) => {
                 self.is_fenced = true;
                 return Err(Ending::Disconnected(Disconnect::Moved));
             }
-            Outcome::Saved(Err(error)) => {
+            Err(error) => {
                 tracing::debug!(%error, "cannot save a session; trying again");
                 self.clock.save_later();
             }
@@ -275,15 +302,23 @@ impl<T: Transport> Connection<T> {
                 Err(Ending::Disconnected(Disconnect::Moved))
             }
             Control::LetGo(_) => Ok(()),
-            Control::Move { .. } if self.clock.is_leaving() => Ok(()),
             Control::Move { after, window } => {
-                let token = self.shared.resume_token(&self.owned);
-                self.outputs.events.push(Event::Reconnect { after, window, token });
-                self.clock.leave_in(after + window);
+                self.ask_to_move(after, window);
                 Ok(())
             }
             Control::Close(disconnect) => Err(Ending::Disconnected(disconnect)),
         }
+    }
+
+    /// From here on the store keeps up with the session: the next node begins from what it has.
+    fn ask_to_move(&mut self, after: Duration, window: Duration) {
+        if self.clock.is_leaving() {
+            return;
+        }
+        let token = self.shared.resume_token(&self.owned);
+        self.outputs.events.push(Event::Reconnect { after, window, token });
+        self.clock.leave_in(after + window);
+        self.save_if_due();
     }
 
     fn wake(&mut self, alarm: Alarm) -> Verdict {
@@ -333,8 +368,8 @@ impl<T: Transport> Connection<T> {
 }
 
 /// Reads and writes, or only writes when the client is not to be asked anything now.
-async fn carry<T: Transport>(transport: &mut T, may_ask: bool) -> Action {
-    if !may_ask {
+async fn carry<T: Transport>(transport: &mut T, may_read: bool) -> Action {
+    if !may_read {
         if transport.unsent() == 0 {
             return std::future::pending().await;
         }

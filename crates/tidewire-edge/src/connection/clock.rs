@@ -123,6 +123,11 @@ impl Clock {
         }
     }
 
+    /// Whether a write of the session is due; if so, the caller makes it now.
+    pub(crate) fn take_save(&mut self) -> bool {
+        self.at[Alarm::Save as usize].take().is_some()
+    }
+
     /// Whether the client has been asked to move.
     pub(crate) fn is_leaving(&self) -> bool {
         self.is_set(Alarm::WindowPassed)

@@ -16,12 +16,24 @@ use crate::metrics;
 use crate::outcome::Outcome;
 
 impl<T: Transport> Connection<T> {
-    /// Performs the session's effects, which may bring about more, and queues its events.
+    /// Performs the session's effects, which may bring about more, takes further commands as long
+    /// as there is room for what they bring about, and queues the events.
     pub(super) async fn perform(&mut self) -> Verdict {
-        while !self.outputs.effects.is_empty() {
-            for effect in mem::take(&mut self.outputs.effects) {
-                self.perform_one(effect).await?;
+        loop {
+            while !self.outputs.effects.is_empty() {
+                for effect in mem::take(&mut self.outputs.effects) {
+                    self.perform_one(effect).await?;
+                }
             }
+            if !self.may_ask() {
+                break;
+            }
+            let Some(decoded) = self.untaken.pop_front() else {
+                // An idle connection keeps nothing.
+                self.untaken.shrink_to_fit();
+                break;
+            };
+            self.take(decoded);
         }
         self.queue_events()
     }
@@ -41,12 +53,14 @@ impl<T: Transport> Connection<T> {
             Effect::Publish { request, publish } => self.publish(request, publish).await,
             Effect::History { request, channel, query } => {
                 let (node, channel) = (self.shared.node.clone(), self.in_tenant(channel));
+                self.reads += 1;
                 self.pending.push(Box::pin(async move {
                     let page = node.history(&channel, query).await;
                     Outcome::Read { request, page }
                 }));
             }
             Effect::Refresh { request, token } => self.refresh(request, &token),
+            Effect::Save if self.clock.is_leaving() => self.save(),
             Effect::Save => self.clock.save_soon(),
             Effect::Disconnect(disconnect) => return Err(Ending::Disconnected(disconnect)),
         }
@@ -85,10 +99,21 @@ impl<T: Transport> Connection<T> {
         self.claimed_at.is_none_or(|at| self.transport.last_heard() > at)
     }
 
+    /// Writes the session now if it is to be written soon.
+    pub(super) fn save_if_due(&mut self) {
+        if self.clock.take_save() {
+            self.save();
+        }
+    }
+
     pub(super) fn save(&mut self) {
         if !self.is_told() {
             return self.clock.save_later();
         }
+        if self.is_saving {
+            return self.clock.save_soon();
+        }
+        self.is_saving = true;
         let node = self.shared.node.clone();
         let (owned, snapshot) = (self.owned.clone(), self.session.snapshot());
         self.pending.push(Box::pin(async move {

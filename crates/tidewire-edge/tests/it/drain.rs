@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::Method;
 use tidewire_client::{Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::{DrainConfig, EdgeConfig};
-use tidewire_model::{Command, Connect};
+use tidewire_model::{Command, Connect, Token};
 use tidewire_transport::http::request;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -185,4 +185,44 @@ async fn a_drain_is_over_when_the_last_goodbye_has_been_said() {
     assert!(is_done.try_recv().is_err(), "a goodbye is under way");
     peer.closes_with(1012).await;
     soon(is_done).await.expect("drained");
+}
+
+async fn hint(peer: &mut Peer) -> Token {
+    match peer.next().await {
+        ServerEvent::Reconnect { token, .. } => token,
+        other => unreachable!("no hint: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn the_next_node_begins_from_what_a_client_did_last() {
+    let fleet = two_quick_nodes().await;
+    let mut mover = Peer::connect(&fleet.nodes[0], "ada").await;
+    mover.subscribe("room/1").await;
+
+    let _is_done = drain(&fleet, &CancellationToken::new());
+
+    let token = hint(&mut mover).await;
+    let mut again = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
+    assert!(again.connected().await.resumed);
+    assert_eq!(again.subscribed().await.channel, channel("room/1"));
+}
+
+#[tokio::test]
+async fn the_next_node_begins_from_what_a_client_did_in_its_window() {
+    let fleet = two_quick_nodes().await;
+    let mut mover = Peer::connect(&fleet.nodes[0], "ada").await;
+    mover.subscribe("room/1").await;
+    mover.subscribe("room/2").await;
+
+    let _is_done = drain(&fleet, &CancellationToken::new());
+
+    let token = hint(&mut mover).await;
+    mover.send(Command::Unsubscribe { channel: channel("room/2") });
+    assert!(matches!(mover.next().await, ServerEvent::Unsubscribed { .. }));
+
+    let mut again = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
+    assert!(again.connected().await.resumed);
+    assert_eq!(again.subscribed().await.channel, channel("room/1"));
+    assert!(again.subscribe("room/2").await.request.is_some(), "it was subscribed still");
 }

@@ -5,6 +5,7 @@ mod credentials;
 mod crowd;
 mod drain;
 mod fleet;
+mod greedy;
 mod operators;
 mod peer;
 mod publishing;

@@ -1,23 +1,56 @@
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use tidewire_broker::{Appended, Draft, Head, Log, LogError, MemoryLog, Read, Retention};
 use tidewire_model::{HistoryPage, HistoryQuery, Since, TenantChannel};
+use tokio::sync::watch;
 
-/// A log that can be switched off.
+/// A log that can be switched off, and made to keep whoever asks waiting.
 pub(crate) struct SwitchedLog {
     log: MemoryLog,
     is_down: AtomicBool,
+    is_held: watch::Sender<bool>,
+    waiting: AtomicUsize,
+    most_waiting: AtomicUsize,
 }
 
 impl SwitchedLog {
     pub(crate) fn new() -> Self {
         let log = MemoryLog::new(Retention { size: 10_000, ..Retention::default() });
-        Self { log, is_down: AtomicBool::new(false) }
+        Self {
+            log,
+            is_down: AtomicBool::new(false),
+            is_held: watch::Sender::new(false),
+            waiting: AtomicUsize::new(0),
+            most_waiting: AtomicUsize::new(0),
+        }
     }
 
     pub(crate) fn switch(&self, on: bool) {
         self.is_down.store(!on, Ordering::SeqCst);
+    }
+
+    /// Keeps appends and pages waiting, or lets them go.
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.is_held.send_replace(is_held);
+    }
+
+    /// Appends and pages that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::SeqCst)
+    }
+
+    /// The most that ever waited at once.
+    pub(crate) fn most_waiting(&self) -> usize {
+        self.most_waiting.load(Ordering::SeqCst)
+    }
+
+    async fn pass(&self) {
+        let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_waiting.fetch_max(waiting, Ordering::SeqCst);
+        let mut is_held = self.is_held.subscribe();
+        is_held.wait_for(|is_held| !is_held).await.expect("the log is there");
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn reached(&self) -> Result<&MemoryLog, LogError> {
@@ -36,6 +69,7 @@ impl Log for SwitchedLog {
         channel: &TenantChannel,
         drafts: &[Draft],
     ) -> Result<Vec<Appended>, LogError> {
+        self.pass().await;
         self.reached()?.append(channel, drafts).await
     }
 
@@ -53,6 +87,7 @@ impl Log for SwitchedLog {
         channel: &TenantChannel,
         query: HistoryQuery,
     ) -> Result<HistoryPage, LogError> {
+        self.pass().await;
         self.reached()?.page(channel, query).await
     }
 
