@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use tidewire_node::SESSION_RENEWAL;
 use tokio::time::{Instant, sleep_until};
 
 use crate::EdgeConfig;
@@ -38,8 +39,8 @@ pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Subscriptions change in bursts; one write covers them.
 const SAVE_DELAY: Duration = Duration::from_millis(250);
 const SAVE_RETRY: Duration = Duration::from_secs(2);
-/// Well within what the store keeps a connected session for.
-const RENEW_EVERY: Duration = Duration::from_mins(25);
+/// With half of it added at random, to spread the writes, still within what a session is kept for.
+const RENEW_EVERY: Duration = Duration::from_secs(SESSION_RENEWAL.as_secs() * 5 / 8);
 /// How long before its credential expires a client is told.
 const NOTICE_SECONDS: u64 = 60;
 

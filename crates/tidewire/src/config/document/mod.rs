@@ -67,7 +67,7 @@ pub struct Server {
     /// have half of it, over HTTP too; a longer one is refused.
     #[schemars(range(min = 16_384, max = 1_048_576))]
     pub max_message_bytes: u32,
-    /// Time from the end of the HTTP handshake to a verified `connect`.
+    /// Time from the end of the HTTP handshake to the client's first frame.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
     pub connect_timeout: Period,
     /// How often a client is pinged; silence of twice this long ends its connection. Keep it well
