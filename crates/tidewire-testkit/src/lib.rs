@@ -1,7 +1,10 @@
 //! What tests of several crates need.
 //!
-//! [`services`] starts real `redis-server` and `nats-server` processes that live and die with a
+//! [`SwitchedLog`] is a log whose failures a test decides. [`services`] starts real `redis-server` and `nats-server` processes that live and die with a
 //! test. Nothing here is for production: what cannot be set up panics, so that a test fails and does
 //! not vanish.
 
 pub mod services;
+mod switched_log;
+
+pub use switched_log::SwitchedLog;

@@ -18,13 +18,13 @@ use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{MemoryMembership, NodeLease, NodeState};
+use tidewire_testkit::SwitchedLog;
 use tidewire_transport::http::{Response, request};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use crate::switched_log::SwitchedLog;
 use crate::switched_store::SwitchedStore;
 
 /// The tenants there are.
@@ -62,7 +62,7 @@ impl Fleet {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut fleet = Self {
             nodes: Vec::new(),
-            log: Arc::new(SwitchedLog::new()),
+            log: Arc::new(SwitchedLog::new(10_000)),
             sessions: Arc::default(),
             tracker,
             _stop: stop.clone().drop_guard(),

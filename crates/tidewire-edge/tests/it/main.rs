@@ -11,6 +11,5 @@ mod peer;
 mod publishing;
 mod sessions;
 mod slow_reader;
-mod switched_log;
 mod switched_store;
 mod upgrade;

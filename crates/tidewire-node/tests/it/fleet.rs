@@ -1,21 +1,18 @@
 //! N nodes on one log and one network, and subscribers that keep what they are handed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use tidewire_broker::{
-    Appended, Draft, Head, Log, LogError, MemoryBroker, MemoryLog, MemoryNetwork, Notice, Read,
-    Retention,
-};
+use tidewire_broker::{Draft, Log, MemoryBroker, MemoryNetwork, Notice};
 use tidewire_hub::{Inbox, QueueLimits, outbox};
 use tidewire_model::{
-    Channel, ConnectionId, Delivery, Failure, HistoryPage, HistoryQuery, JoinId, Joined, NodeId,
-    Payload, Position, PublicationId, Since, Tenant, TenantChannel, UserId,
+    Channel, ConnectionId, Delivery, Failure, JoinId, Joined, NodeId, Payload, Position,
+    PublicationId, Since, Tenant, TenantChannel, UserId,
 };
 use tidewire_node::{Join, LeaseReport, Node, NodeConfig, Ports};
 use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
+use tidewire_testkit::SwitchedLog;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,7 +29,7 @@ pub(crate) struct Fleet<const N: usize> {
 impl<const N: usize> Fleet<N> {
     pub(crate) fn start() -> Self {
         let network = MemoryNetwork::default();
-        let log = Arc::new(SwitchedLog::new());
+        let log = Arc::new(SwitchedLog::new(400));
         let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -64,71 +61,6 @@ pub(crate) fn report(node: NodeId) -> LeaseReport {
         connections: 0,
         started_at_ms: 0,
     })
-}
-
-/// A log that can be switched off.
-pub(crate) struct SwitchedLog {
-    log: MemoryLog,
-    is_down: AtomicBool,
-}
-
-impl SwitchedLog {
-    fn new() -> Self {
-        let retention = Retention { size: 400, ..Retention::default() };
-        Self { log: MemoryLog::new(retention), is_down: AtomicBool::new(false) }
-    }
-
-    pub(crate) fn switch(&self, on: bool) {
-        self.is_down.store(!on, Ordering::SeqCst);
-    }
-
-    pub(crate) fn inner(&self) -> &MemoryLog {
-        &self.log
-    }
-
-    fn reached(&self) -> Result<&MemoryLog, LogError> {
-        if self.is_down.load(Ordering::SeqCst) {
-            let (address, reason) = ("memory".into(), "switched off".into());
-            return Err(LogError::Unavailable { address, reason });
-        }
-        Ok(&self.log)
-    }
-}
-
-#[async_trait]
-impl Log for SwitchedLog {
-    async fn append(
-        &self,
-        channel: &TenantChannel,
-        drafts: &[Draft],
-    ) -> Result<Vec<Appended>, LogError> {
-        self.reached()?.append(channel, drafts).await
-    }
-
-    async fn read(
-        &self,
-        channel: &TenantChannel,
-        since: Since,
-        limit: usize,
-    ) -> Result<Read, LogError> {
-        self.reached()?.read(channel, since, limit).await
-    }
-
-    async fn page(
-        &self,
-        channel: &TenantChannel,
-        query: HistoryQuery,
-    ) -> Result<HistoryPage, LogError> {
-        self.reached()?.page(channel, query).await
-    }
-
-    async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError> {
-        self.reached()?.heads(channels).await
-    }
-
-    async fn health(&self) -> Result<(), LogError> {
-        self.reached().map(drop)
-    }
 }
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);

@@ -5,8 +5,8 @@ use tidewire_broker::{Appended, Draft, Head, Log, LogError, MemoryLog, Read, Ret
 use tidewire_model::{HistoryPage, HistoryQuery, Since, TenantChannel};
 use tokio::sync::watch;
 
-/// A log that can be switched off, and made to keep whoever asks waiting.
-pub(crate) struct SwitchedLog {
+/// A log in memory that can be switched off, and made to keep whoever asks waiting.
+pub struct SwitchedLog {
     log: MemoryLog,
     is_down: AtomicBool,
     is_held: watch::Sender<bool>,
@@ -15,8 +15,9 @@ pub(crate) struct SwitchedLog {
 }
 
 impl SwitchedLog {
-    pub(crate) fn new() -> Self {
-        let log = MemoryLog::new(Retention { size: 10_000, ..Retention::default() });
+    /// Keeps `size` publications of each channel.
+    pub fn new(size: usize) -> Self {
+        let log = MemoryLog::new(Retention { size, ..Retention::default() });
         Self {
             log,
             is_down: AtomicBool::new(false),
@@ -26,22 +27,27 @@ impl SwitchedLog {
         }
     }
 
-    pub(crate) fn switch(&self, on: bool) {
+    /// The log itself, which does not know of switches.
+    pub fn inner(&self) -> &MemoryLog {
+        &self.log
+    }
+
+    pub fn switch(&self, on: bool) {
         self.is_down.store(!on, Ordering::SeqCst);
     }
 
     /// Keeps appends and pages waiting, or lets them go.
-    pub(crate) fn hold(&self, is_held: bool) {
+    pub fn hold(&self, is_held: bool) {
         self.is_held.send_replace(is_held);
     }
 
     /// Appends and pages that wait now.
-    pub(crate) fn waiting(&self) -> usize {
+    pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::SeqCst)
     }
 
     /// The most that ever waited at once.
-    pub(crate) fn most_waiting(&self) -> usize {
+    pub fn most_waiting(&self) -> usize {
         self.most_waiting.load(Ordering::SeqCst)
     }
 
