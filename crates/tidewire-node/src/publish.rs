@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 pub struct Publishing(pub(crate) oneshot::Receiver<Result<Appended, Failure>>);
 
 impl Publishing {
-    /// Waits for the verdict. At most as long as the log's own deadline, about five seconds.
+    /// Waits for the verdict. The log gives up after some seconds, ten at the most.
     pub async fn finish(self) -> Result<Appended, Failure> {
         self.0.await.unwrap_or_else(|_| Err(stopped()))
     }

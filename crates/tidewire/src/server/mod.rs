@@ -36,8 +36,9 @@ pub(crate) struct Plan {
     pub(crate) ops: Option<SocketAddr>,
 }
 
-/// How long tasks may take to end once the node has drained.
-const LAST_TASKS: Duration = Duration::from_secs(10);
+/// How long tasks may take to end once the node has drained. With the drain's own goodbyes and the
+/// broker's leave it stays within the margin that the chart and the compose file add to the deadline.
+const LAST_TASKS: Duration = Duration::from_secs(5);
 
 /// A node that takes clients.
 pub(crate) struct Server {
