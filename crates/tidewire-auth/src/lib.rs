@@ -21,6 +21,7 @@ mod key;
 mod key_ring;
 mod pem;
 mod seal;
+mod shared_permissions;
 mod signing;
 mod verifier;
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tidewire_model::{Identity, Permissions, Tenant};
 
 use crate::api_key::is_hash_of;
+use crate::shared_permissions::SharedPermissions;
 use crate::{ApiIdentity, Claims, KeyId, KeyRing, VerificationKey};
 
 /// How far the clocks of an issuer and a node may disagree.
@@ -21,6 +22,7 @@ pub struct Verifier {
     audience: String,
     max_lifetime: Duration,
     decoy: VerificationKey,
+    permissions: SharedPermissions,
 }
 
 impl Verifier {
@@ -37,7 +39,8 @@ impl Verifier {
         let id = KeyId::parse("decoy").expect("a valid id");
         let decoy = VerificationKey::from_secret(id, &[0; 32]).expect("32 bytes are enough");
         let audience = Self::DEFAULT_AUDIENCE.to_owned();
-        Self { ring, audience, max_lifetime: Self::DEFAULT_MAX_LIFETIME, decoy }
+        let permissions = SharedPermissions::default();
+        Self { ring, audience, max_lifetime: Self::DEFAULT_MAX_LIFETIME, decoy, permissions }
     }
 
     /// Sets the name that a token's `aud` must hold.
@@ -81,6 +84,19 @@ impl Verifier {
         // From here on the tenant is proved: only its own keys were asked.
         let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
         self.check_claims(claims, now)
+    }
+
+    /// The same identity with its tenant and its permissions in one place with equal ones of others,
+    /// as every identity verified here has them: for one that was read from elsewhere, such as a
+    /// store, and is to be kept in memory. It proves nothing.
+    #[must_use]
+    pub fn share(&self, identity: Identity) -> Identity {
+        let tenant = match self.ring.keys_of(&identity.tenant) {
+            Some(known) => known.tenant.clone(),
+            None => identity.tenant,
+        };
+        let permissions = self.permissions.share(identity.permissions);
+        Identity { tenant, permissions, ..identity }
     }
 
     /// Says whose server holds an API key, given as `id.secret` or as the value of an
@@ -163,12 +179,12 @@ impl Verifier {
         if claims.permissions.len() > Permissions::MAX_FILTERS {
             return Err(Refusal::TooManyFilters);
         }
-        Ok(Identity {
+        Ok(self.share(Identity {
             tenant: claims.tenant,
             user: claims.user,
             permissions: claims.permissions,
             expires_at: Some(void_at),
-        })
+        }))
     }
 }
 

@@ -1,10 +1,11 @@
 use std::collections::{HashSet, VecDeque};
 
 use tidewire_model::{
-    Channel, Command, Connected, Disconnect, ErrorCode, Payload, Position, PublicationId, Publish,
+    Channel, Command, Connected, DeltaFormat, Disconnect, ErrorCode, Payload, Position, PublicationId, Publish,
     RequestId, Resume, SessionNonce, Since, Token,
 };
-use tidewire_protocol_native::client::{Received, Refusal, ServerEvent};
+use tidewire_protocol_native::client::{Content, Received, Refusal, ServerEvent};
+use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::{Instant, sleep_until};
 
 use crate::Options;
@@ -87,7 +88,16 @@ impl Client {
     /// The client asks again for what is refused as retryable. What is refused for good is told as
     /// [`Happening::Refused`], and the channel is wanted no more.
     pub fn subscribe(&mut self, channel: Channel, since: Since) {
-        self.following.follow(channel, since, sending(&mut self.connection));
+        self.following.follow(channel, (since, None), sending(&mut self.connection));
+    }
+
+    /// As [`subscribe`](Self::subscribe), and asks the server to send what changed from one
+    /// publication to the next, where the channel offers that. It saves traffic where publications
+    /// are successive states; they are still passed on whole. The payload of the newest is kept for
+    /// it.
+    pub fn subscribe_by_delta(&mut self, channel: Channel, since: Since) {
+        let delta = Some(DeltaFormat::Fossil);
+        self.following.follow(channel, (since, delta), sending(&mut self.connection));
     }
 
     /// Publishes, and goes on publishing under the same id until it is acknowledged or refused for
@@ -256,9 +266,10 @@ impl Client {
     fn take(&mut self, event: ServerEvent) {
         match event {
             ServerEvent::Publications { channel, publications } => {
-                for publication in publications {
-                    self.receive(&channel, publication);
-                }
+                self.restore(&channel, publications.into_iter().map(Received::written));
+            }
+            ServerEvent::Deltas { channel, publications } => {
+                self.restore(&channel, publications);
             }
             ServerEvent::Subscribed(subscribed) => {
                 self.following.subscribed(&subscribed, Instant::now());
@@ -285,6 +296,22 @@ impl Client {
             }
             ServerEvent::Failed { request, refusal } => self.fail(request, refusal),
             _ => {}
+        }
+    }
+
+    /// Receives publications of a channel, each made whole.
+    fn restore(
+        &mut self,
+        channel: &Channel,
+        publications: impl IntoIterator<Item = Received<Content>>,
+    ) {
+        for publication in publications {
+            match self.following.restore(channel, publication) {
+                Ok(whole) => whole.into_iter().for_each(|whole| self.receive(channel, whole)),
+                Err(BadDelta) => {
+                    return self.following.ask_in_full(channel, sending(&mut self.connection));
+                }
+            }
         }
     }
 

@@ -1,5 +1,8 @@
-use tidewire_model::{Gap, GapReason, Position, Recovery, RequestId, Since, Subscribed};
-use tidewire_protocol_native::client::{Received, Refusal};
+use tidewire_model::{
+    DeltaFormat, Gap, GapReason, Position, Recovery, RequestId, Since, Subscribed,
+};
+use tidewire_protocol_native::client::{Content, Received, Refusal};
+use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::Instant;
 
 use crate::retry::Retry;
@@ -8,6 +11,9 @@ use crate::seen::Seen;
 /// A channel the application wants, and how far it has been read.
 pub(crate) struct Followed {
     since: Since,
+    /// What to ask for.
+    pub(crate) delta: Option<DeltaFormat>,
+    base: Base,
     pub(crate) position: Option<Position>,
     /// The `subscribe` that has not been answered on the connection at hand.
     pub(crate) request: Option<RequestId>,
@@ -17,14 +23,27 @@ pub(crate) struct Followed {
     seen: Seen,
 }
 
+/// What the next delta would be applied to.
+enum Base {
+    /// The server sends no deltas.
+    Unneeded,
+    /// The server may send deltas, and will send one publication in full before the first.
+    Awaited,
+    Held(Box<Received>),
+    /// A delta could not be applied: what comes before the next confirmation is of a subscription
+    /// that was given up, and its publications come again after that.
+    Lost,
+}
+
 impl Followed {
-    pub(crate) fn new(since: Since) -> Self {
+    pub(crate) fn new(since: Since, delta: Option<DeltaFormat>) -> Self {
         let position = match since {
             Since::Position(position) => Some(position),
             Since::Now | Since::Last(_) => None,
         };
         let (retry, seen) = (Retry::default(), Seen::default());
-        Self { since, position, request: None, ask_at: None, retry, seen }
+        let base = Base::Unneeded;
+        Self { since, delta, base, position, request: None, ask_at: None, retry, seen }
     }
 
     /// Where to go on from when no session brings it back.
@@ -47,6 +66,7 @@ impl Followed {
         self.settle();
         self.retry = Retry::default();
         self.position = Some(subscribed.position);
+        self.base = if subscribed.delta.is_some() { Base::Awaited } else { Base::Unneeded };
         match subscribed.recovery {
             Recovery::NotAsked | Recovery::Recovered => {}
             Recovery::Rewound => self.seen.rewind(subscribed.position, now),
@@ -65,6 +85,36 @@ impl Followed {
             GapReason::Reset => self.seen.reset(),
             GapReason::Rewind => self.seen.rewind(position, now),
         }
+    }
+
+    /// Gives the publication with its whole payload; `None` for one that is to be ignored, because it
+    /// will come again.
+    pub(crate) fn restore(
+        &mut self,
+        publication: Received<Content>,
+    ) -> Result<Option<Received>, BadDelta> {
+        let base = match &self.base {
+            Base::Lost => return Ok(None),
+            Base::Unneeded | Base::Awaited => None,
+            Base::Held(base) => Some(base.as_ref()),
+        };
+        let whole = publication.restored(base)?;
+        if !matches!(self.base, Base::Unneeded) {
+            self.base = Base::Held(Box::new(whole.clone()));
+        }
+        Ok(Some(whole))
+    }
+
+    /// Gives up what the server sends now, and deltas for good.
+    pub(crate) fn lose_base(&mut self) {
+        self.base = Base::Lost;
+        self.delta = None;
+    }
+
+    /// A connection begins: what the last one sent is no base on it.
+    pub(crate) fn begin_anew(&mut self) {
+        self.settle();
+        self.base = Base::Unneeded;
     }
 
     /// Reads a publication; says whether the application has not had it before.
@@ -89,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_not_read_again() {
-        let mut followed = Followed::new(Since::Now);
+        let mut followed = Followed::new(Since::Now, None);
 
         assert!(read(&mut followed, 1, None));
         assert!(read(&mut followed, 2, None));
@@ -101,7 +151,7 @@ mod tests {
     #[test]
     fn what_comes_again_after_a_rewind_moves_the_position_only() {
         for way_back in [rewound, rewind_gap, rewind_without_recovery] {
-            let mut followed = Followed::new(Since::Now);
+            let mut followed = Followed::new(Since::Now, None);
             assert!(read(&mut followed, 1, Some("a")));
 
             way_back(&mut followed);
@@ -113,7 +163,7 @@ mod tests {
 
     #[test]
     fn without_a_rewind_an_id_that_comes_again_is_a_publication() {
-        let mut followed = Followed::new(Since::Now);
+        let mut followed = Followed::new(Since::Now, None);
 
         assert!(read(&mut followed, 1, Some("a")));
         followed
@@ -137,7 +187,7 @@ mod tests {
 
     fn subscribed(recovery: Recovery) -> Subscribed {
         let channel = Channel::parse("room:42").expect("valid");
-        Subscribed { request: None, channel, recovery, position: position(0) }
+        Subscribed { request: None, channel, recovery, position: position(0), delta: None }
     }
 
     fn read(followed: &mut Followed, offset: u64, id: Option<&str>) -> bool {

@@ -1,8 +1,11 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use tidewire_model::{Channel, Command, Gap, Position, RequestId, Since, Subscribed};
-use tidewire_protocol_native::client::{Received, Refusal};
+use tidewire_model::{
+    Channel, Command, DeltaFormat, Gap, Position, RequestId, Since, Subscribed,
+};
+use tidewire_protocol_native::client::{Content, Received, Refusal};
+use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::Instant;
 
 use crate::followed::Followed;
@@ -16,25 +19,39 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// Wants `channel`, and asks for it with `send`; one that is wanted already stays as it is. `send`
+    /// Wants `channel`, and asks for it with `send`, for deltas too if a format is given; one that is wanted already stays as it is. `send`
     /// has no id for a command that it cannot send now.
     pub(crate) fn follow(
         &mut self,
         channel: Channel,
-        since: Since,
+        (since, delta): (Since, Option<DeltaFormat>),
         send: impl FnOnce(Command) -> Option<RequestId>,
     ) {
         let Entry::Vacant(vacant) = self.channels.entry(channel) else { return };
         let channel = vacant.key().clone();
-        vacant.insert(Followed::new(since)).request = send(Command::Subscribe { channel, since });
+        vacant.insert(Followed::new(since, delta)).request =
+            send(Command::Subscribe { channel, since, delta });
     }
 
     /// Asks for `channel`, from where it has been read to.
     fn ask(&mut self, channel: &Channel, send: impl FnOnce(Command) -> Option<RequestId>) {
         let Some(followed) = self.channels.get_mut(channel) else { return };
         followed.settle();
-        let since = followed.go_on();
-        followed.request = send(Command::Subscribe { channel: channel.clone(), since });
+        let (since, delta) = (followed.go_on(), followed.delta);
+        followed.request = send(Command::Subscribe { channel: channel.clone(), since, delta });
+    }
+
+    /// Asks for `channel` anew after a delta that could not be applied: from where it has been read
+    /// to, and in full from now on. What has come meanwhile comes again.
+    pub(crate) fn ask_in_full(
+        &mut self,
+        channel: &Channel,
+        mut send: impl FnMut(Command) -> Option<RequestId>,
+    ) {
+        let Some(followed) = self.channels.get_mut(channel) else { return };
+        followed.lose_base();
+        send(Command::Unsubscribe { channel: channel.clone() });
+        self.ask(channel, send);
     }
 
     /// Every channel, on a connection that begins: those that `are_back` come by themselves.
@@ -45,7 +62,7 @@ impl Following {
     ) {
         self.ask_at = None;
         for followed in self.channels.values_mut() {
-            followed.settle();
+            followed.begin_anew();
         }
         let asked: Vec<_> =
             self.channels.keys().filter(|channel| !are_back.contains(*channel)).cloned().collect();
@@ -116,6 +133,16 @@ impl Following {
         if let Some(followed) = self.channels.get_mut(channel) {
             followed.gap(gap, now);
         }
+    }
+
+    /// Gives the publication with its whole payload; `None` for one that nobody waits for.
+    pub(crate) fn restore(
+        &mut self,
+        channel: &Channel,
+        publication: Received<Content>,
+    ) -> Result<Option<Received>, BadDelta> {
+        let Some(followed) = self.channels.get_mut(channel) else { return Ok(None) };
+        followed.restore(publication)
     }
 
     /// Reads a publication; says whether the application has not had it before. `None` if it does

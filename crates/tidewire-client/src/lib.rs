@@ -26,6 +26,6 @@ pub use happening::Happening;
 pub use options::Options;
 pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since, Token};
 pub use tidewire_protocol_native::client::{
-    Closing, Codec, Received, ReceivedPage, Refusal, ServerEvent,
+    Closing, Codec, Content, Received, ReceivedPage, Refusal, ServerEvent,
 };
 pub use unacknowledged::Full;

@@ -1,7 +1,11 @@
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_hub::QueueLimits;
+use tidewire_model::{Channel, DeltaFormat, Filter, Tenant, TenantChannel};
 use tidewire_session::Limits;
+use tidewire_transport::Compression;
 
 /// How an edge treats its clients.
 #[derive(Clone, Debug)]
@@ -22,8 +26,14 @@ pub struct EdgeConfig {
     /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
     /// and never in a cookie, so a foreign page has nothing to ride on.
     pub allowed_origins: Vec<String>,
-    /// What may wait for one connection.
+    /// What may wait for one worker, from the shards.
     pub queue: QueueLimits,
+    /// Bytes on their way to one client above which it is handed no publications: it falls behind,
+    /// and catches up from the log once it has read. One run of publications may come on top.
+    pub most_unsent: usize,
+    /// Whether clients that offer permessage-deflate get it.
+    pub compression: Compression,
+    pub rules: Arc<ChannelRules>,
     /// Whether metrics are also kept per tenant.
     pub tenant_metrics: bool,
     pub drain: DrainConfig,
@@ -39,6 +49,9 @@ impl Default for EdgeConfig {
             write_timeout: Duration::from_secs(15),
             allowed_origins: Vec::new(),
             queue: QueueLimits::default(),
+            most_unsent: 256 * 1_024,
+            compression: Compression::On,
+            rules: Arc::default(),
             tenant_metrics: false,
             drain: DrainConfig::default(),
         }
@@ -54,6 +67,51 @@ impl EdgeConfig {
     /// What a session may have and ask.
     pub(crate) fn limits(&self) -> Limits {
         Limits { payload_bytes: self.max_message_bytes / 2, ..Limits::default() }
+    }
+}
+
+/// How the channels of tenants are treated, by the first rule whose filter has their name.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelRules {
+    rules: HashMap<Tenant, Vec<ChannelRule>>,
+}
+
+/// How the channels are treated that a filter names.
+#[derive(Clone, Debug)]
+pub struct ChannelRule {
+    pub filter: Filter,
+    /// How long publications may wait for others, to be written with them: fewer and larger writes
+    /// for so much later a delivery. Zero waits for nothing, and still writes together what comes
+    /// together.
+    pub flush_window: Duration,
+    /// How publications may be written as what changed, for subscribers that ask for it.
+    pub delta: Option<DeltaFormat>,
+}
+
+impl ChannelRules {
+    pub fn new(rules: HashMap<Tenant, Vec<ChannelRule>>) -> Self {
+        Self { rules }
+    }
+
+    /// How long publications of a channel may wait for others.
+    pub(crate) fn flush_window(&self, channel: &TenantChannel) -> Duration {
+        let rule = self.rule(&channel.tenant, &channel.channel);
+        rule.map_or(Duration::ZERO, |rule| rule.flush_window)
+    }
+
+    /// What of a wish for deltas a channel grants.
+    pub(crate) fn grant(
+        &self,
+        tenant: &Tenant,
+        channel: &Channel,
+        wish: Option<DeltaFormat>,
+    ) -> Option<DeltaFormat> {
+        wish.filter(|_| self.rule(tenant, channel).and_then(|rule| rule.delta) == wish)
+    }
+
+    fn rule(&self, tenant: &Tenant, channel: &Channel) -> Option<&ChannelRule> {
+        let mut rules = self.rules.get(tenant).into_iter().flatten();
+        rules.find(|rule| rule.filter.matches(channel))
     }
 }
 

@@ -1,114 +1,77 @@
-//! One client attached to this node: a task that owns everything about it.
+//! One client attached to this node, as a value that its worker owns.
 //!
-//! The loop waits for one [`Action`] and applies it. Applying is to ask the session what to do, to
-//! perform its effects, and to queue its events; writing goes on while the loop waits. Effects that
-//! take time are futures the connection owns, so nothing of it outlives it.
+//! Told what has happened to it (bytes, deliveries, the clock, an outcome), it does at once what
+//! follows: asks its session, performs the effects, queues the events. It never waits: what takes
+//! time is a future of the worker's, and comes back as an [`Outcome`].
 
-mod clock;
+mod alarms;
+mod control;
 mod effects;
-mod ending;
+mod leaving;
+mod opening;
+mod serving;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use tidewire_hub::{Inbox, Outbox, outbox};
-use tidewire_model::{Connected, ConnectionId, Delivery, Disconnect, ErrorCode, Event, Failure};
-use tidewire_node::OwnedSession;
-use tidewire_protocol::{Decoded, Frame, Protocol};
-use tidewire_session::{Outputs, Session};
-use tidewire_store::{Saved, StoreError};
-use tidewire_transport::{Transport, TransportError};
-use tokio::sync::mpsc;
-use tokio::time::{Duration, Instant};
+use tidewire_model::{ConnectionId, Delivery, Disconnect, Event, JoinId};
+use tidewire_protocol::{Frame, Protocol};
+use tidewire_transport::{Flushed, Link, Received, Then, TransportError};
+use tokio::sync::OwnedSemaphorePermit;
 
-use self::clock::{Alarm, Clock};
-use self::ending::turn_away;
-use crate::edge::{Shared, unix_seconds};
-use crate::handshake::{Admitted, Handshake};
-use crate::metrics::{self, ConnectionMetrics};
-use crate::outcome::{self, Outcome};
+use self::alarms::{Alarm, Alarms};
+use self::leaving::Leaving;
+use self::opening::Opening;
+use self::serving::Serving;
+use crate::handshake::Handshake;
+use crate::metrics::{Counts, Tally, TenantMetrics};
+use crate::outcome::Outcome;
 use crate::registry::Control;
+use crate::wheel::Tick;
+use crate::worker::{Context, Form, Run};
 
-/// Deliveries taken from the inbox in one turn.
-const BATCH: usize = 128;
 /// Bytes a frame holds before another is begun.
-const FRAME_BYTES: usize = 32 * 1_024;
-/// Bytes waiting for the socket above which nothing more is taken from the inbox, and no command
-/// is read: a client that does not read is not asked what else it wants.
+pub(crate) const FRAME_BYTES: usize = 32 * 1_024;
+/// Bytes waiting for the socket above which no command is read and no page of missed publications
+/// is fetched: a client that does not read is not asked what else it wants.
 const MOST_UNSENT: usize = 128 * 1_024;
-/// Effects under way above which no further command is taken.
-const MOST_PENDING: usize = 64;
-/// Of these, pages of history: each may be a thousand publications, held until the client has read
-/// them.
-const MOST_READS: usize = 4;
+/// Frames decoded at once: tiny ones cost us more memory than they cost the peer.
+const MOST_FRAMES: usize = 32;
+/// Reads of a socket in one turn, so that a busy client does not keep others waiting.
+const READS_A_TURN: usize = 2;
 
-/// Shakes hands with a client and serves it until either side leaves.
-pub(crate) async fn run<T: Transport>(shared: Arc<Shared>, mut transport: T, handshake: Handshake) {
-    let mut protocol = (handshake.protocol.start)();
-    let admitted = match handshake.admit(&shared, &mut transport, protocol.as_mut()).await {
-        None => return,
-        Some(Ok(admitted)) => admitted,
-        Some(Err(rejected)) => {
-            metrics::rejected(rejected.reason());
-            return turn_away(transport, protocol.as_mut(), rejected).await;
-        }
-    };
-    tracing::debug!(
-        tenant = %admitted.owned.key.tenant,
-        session = %admitted.owned.key.session,
-        protocol = handshake.protocol.name,
-        peer = %handshake.peer,
-        resumed = admitted.is_resumed,
-        "connected"
-    );
-    let metrics = shared.metrics.connection("ws", &admitted.owned.key.tenant);
-    Connection::new(shared, transport, protocol, metrics, admitted).run().await;
+pub(crate) struct Connection {
+    line: Line,
+    state: State,
 }
 
-pub(crate) struct Connection<T> {
+/// What a connection has from its first moment to its last.
+pub(crate) struct Line {
     id: ConnectionId,
-    shared: Arc<Shared>,
-    transport: T,
+    link: Link,
     protocol: Box<dyn Protocol>,
-    session: Session,
-    owned: OwnedSession,
-    outbox: Outbox,
-    inbox: Inbox,
-    batch: Vec<Delivery>,
-    controls: mpsc::Receiver<Control>,
-    pending: FuturesUnordered<BoxFuture<'static, Outcome>>,
-    /// How many of the pending are pages of history.
-    reads: usize,
-    /// What of a frame is yet to be taken; no other is read before.
-    untaken: VecDeque<Decoded>,
-    outputs: Outputs,
-    clock: Clock,
-    /// A write of the session is under way; the next waits, or might be overtaken.
-    is_saving: bool,
-    /// The store has refused a write: the session has another owner, and is not ours to release.
-    is_fenced: bool,
-    /// When the client of a resumed session was last heard before it was told so. Until it is heard
-    /// again that answer may be lost, and a write would keep it from repeating its claim.
-    claimed_at: Option<Instant>,
-    metrics: ConnectionMetrics,
+    /// How it gets what many get alike.
+    form: Form,
+    /// The socket may have more than was read.
+    is_readable: bool,
+    /// It is on the worker's list of those to be read again.
+    is_again: bool,
+    /// It is on the worker's list of those to be flushed.
+    is_touched: bool,
+    alarms: Alarms,
+    heard_at: Tick,
+    since: Tick,
+    tenant: Option<Arc<TenantMetrics>>,
+    _room: OwnedSemaphorePermit,
 }
 
-/// Everything that can happen to a connection.
-enum Action {
-    Receive(Frame),
-    /// There are deliveries in the batch.
-    Deliver,
-    Finish(Outcome),
-    Control(Control),
-    Alarm(Alarm),
-    /// The socket has taken all that was waiting for it.
-    Flushed,
-    Close(Disconnect),
-    /// The client has left.
-    Leave,
+enum State {
+    /// Its first frame is awaited, or judged.
+    Opening(Box<Opening>),
+    /// It has a session.
+    Serving(Serving),
+    /// It is saying goodbye.
+    Leaving(Box<Leaving>),
+    Over,
 }
 
 /// Whether the connection goes on.
@@ -123,269 +86,309 @@ enum Ending {
     Left,
 }
 
-impl<T: Transport> Connection<T> {
-    fn new(
-        shared: Arc<Shared>,
-        transport: T,
-        protocol: Box<dyn Protocol>,
-        metrics: ConnectionMetrics,
-        admitted: Admitted,
+impl From<TransportError> for Ending {
+    fn from(error: TransportError) -> Self {
+        tracing::debug!(%error, "connection broke");
+        error.disconnect().map_or(Self::Left, Self::Disconnected)
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: ConnectionId,
+        (handshake, form): (Handshake, Form),
+        (socket, room): (Link, OwnedSemaphorePermit),
+        cx: &Context,
     ) -> Self {
-        let Admitted { request, owned, session, is_resumed, mut outputs, rest } = admitted;
-        let id = shared.next_connection();
-        let claimed_at = is_resumed.then(|| transport.last_heard());
-        let (outbox, inbox) = outbox(shared.config.queue);
-        let controls = shared.registry.add(id, &owned);
-        shared.tell_latecomer(id);
-        let expires_at = session.identity().expires_at;
-        outputs.events.insert(
-            0,
-            Event::Connected(Connected {
-                request,
-                session: owned.key.session,
-                resume_token: shared.resume_token(&owned),
-                resume_window: shared.node.resume_window(),
-                resumed: is_resumed,
-                node: shared.node.id().clone(),
-                ping_interval: shared.config.ping_interval,
-                expires_at,
-            }),
-        );
-        Self {
+        let mut alarms = Alarms::new(cx.now);
+        alarms.set(Alarm::Overdue, cx.now.after(cx.shared.config.connect_timeout));
+        let line = Line {
             id,
-            clock: Clock::new(&shared.config, expires_at),
-            shared,
-            transport,
-            protocol,
-            session,
-            owned,
-            outbox,
-            inbox,
-            batch: Vec::new(),
-            controls,
-            pending: FuturesUnordered::new(),
-            reads: 0,
-            untaken: rest.into(),
-            outputs,
-            is_saving: false,
-            is_fenced: false,
-            claimed_at,
-            metrics,
+            protocol: (handshake.protocol.start)(),
+            form,
+            // What came behind the request is there without an event of the socket's.
+            is_readable: socket.has_unread(),
+            link: socket,
+            is_again: false,
+            is_touched: false,
+            alarms,
+            heard_at: cx.now,
+            since: cx.now,
+            tenant: None,
+            _room: room,
+        };
+        Self { line, state: State::Opening(Box::new(Opening::new(handshake))) }
+    }
+
+    pub(crate) fn id(&self) -> ConnectionId {
+        self.line.id
+    }
+
+    /// Whether there is nothing left to be done, or to be kept.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over)
+    }
+
+    pub(crate) fn is_serving(&self) -> bool {
+        matches!(self.state, State::Serving(_))
+    }
+
+    /// The socket has something to read, takes more, or is over.
+    pub(crate) fn on_socket(&mut self, event: &mio::event::Event, cx: &mut Context) {
+        if event.is_read_closed() {
+            self.line.link.note_read_closed();
+        }
+        self.line.is_readable |= event.is_readable() || event.is_read_closed() || event.is_error();
+        if event.is_writable() && self.line.link.wants_to_write() {
+            self.flush(cx);
+        }
+        if self.line.is_readable {
+            self.read(cx);
         }
     }
 
-    async fn run(mut self) {
-        let mut verdict = self.perform().await;
-        while verdict.is_ok() {
-            let action = self.next_action().await;
-            verdict = self.apply(action).await;
-        }
-        if let Err(ending) = verdict {
-            self.end(ending).await;
-        }
-    }
-
-    async fn next_action(&mut self) -> Action {
-        let is_writable = self.transport.unsent() < MOST_UNSENT;
-        if is_writable {
-            self.clock.stall(None);
-        }
-        let may_read = self.may_ask() && self.untaken.is_empty();
-        tokio::select! {
-            Some(control) = self.controls.recv() => Action::Control(control),
-            alarm = self.clock.next() => Action::Alarm(alarm),
-            Some(outcome) = self.pending.next() => Action::Finish(outcome),
-            () = self.inbox.take(&mut self.batch, BATCH), if is_writable => Action::Deliver,
-            action = carry(&mut self.transport, may_read) => action,
-        }
-    }
-
-    /// Whether another command may be taken: what comes meanwhile waits, at last in the kernel's
-    /// buffers and then in the client's.
-    fn may_ask(&self) -> bool {
-        self.transport.unsent() < MOST_UNSENT
-            && self.pending.len() < MOST_PENDING
-            && self.reads < MOST_READS
-    }
-
-    async fn apply(&mut self, action: Action) -> Verdict {
-        match action {
-            Action::Receive(frame) => self.receive(frame)?,
-            Action::Deliver => self.deliver(),
-            Action::Finish(outcome) => self.finish(outcome)?,
-            Action::Control(control) => self.heed(control)?,
-            Action::Alarm(alarm) => self.wake(alarm)?,
-            Action::Flushed => {}
-            Action::Close(disconnect) => return Err(Ending::Disconnected(disconnect)),
-            Action::Leave => return Err(Ending::Left),
-        }
-        self.perform().await
-    }
-
-    fn receive(&mut self, frame: Frame) -> Verdict {
-        self.metrics.received(frame.bytes().len());
-        match self.protocol.decode(frame) {
-            Ok(decoded) => self.untaken = decoded.into(),
-            Err(error) => {
-                let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
-                self.outputs.events.push(Event::Failed { request: None, failure });
-                return Err(Ending::Disconnected(error.disconnect()));
+    /// Reads as long as there is something and room for what it asks for, a bounded time.
+    pub(crate) fn read(&mut self, cx: &mut Context) {
+        self.line.is_again = false;
+        for _ in 0..READS_A_TURN {
+            let most = self.may_read(cx);
+            if most == 0 || !self.line.is_readable {
+                break;
             }
+            let verdict = self.read_once(most, cx);
+            self.obey(verdict, cx);
         }
-        Ok(())
+        self.settle(cx);
     }
 
-    fn take(&mut self, decoded: Decoded) {
-        match decoded {
-            Decoded::Request(request) => {
-                self.session.handle(request, unix_seconds(), &mut self.outputs);
+    fn read_once(&mut self, most: usize, cx: &mut Context) -> Verdict {
+        let mut frames = std::mem::take(&mut cx.frames);
+        let received = self.line.link.receive(&mut cx.scratch, most, &mut frames);
+        let is_heard = received.as_ref().is_ok_and(|received| received.bytes > 0);
+        if is_heard {
+            self.line.heard_at = cx.now;
+        }
+        let verdict = match &mut self.state {
+            State::Opening(opening) => opening.receive(&mut self.line, &mut frames, cx),
+            State::Serving(serving) => {
+                serving.is_told |= is_heard;
+                serving.receive(&mut self.line, &mut frames, cx)
             }
-            Decoded::Refused { id, failure } => {
-                self.outputs.events.push(Event::Failed { request: id, failure });
-            }
+            State::Leaving(_) | State::Over => Ok(()),
+        };
+        frames.clear();
+        cx.frames = frames;
+        if self.line.link.wants_to_write() {
+            self.line.touch(cx);
+        }
+        self.line.is_readable = matches!(received, Ok(Received { then: Then::More, .. }));
+        verdict?;
+        match received?.then {
+            Then::Ended => Err(Ending::Left),
+            Then::Drained | Then::More => Ok(()),
         }
     }
 
-    fn deliver(&mut self) {
-        let (session, outputs) = (&mut self.session, &mut self.outputs);
-        for delivery in self.batch.drain(..) {
-            match delivery {
-                Delivery::Joined { join, outcome } => session.joined(join, outcome, outputs),
-                Delivery::Publication { join, envelope } => {
-                    session.deliver(join, envelope, outputs);
+    /// How many frames may be read now. What comes meanwhile waits, at last in the kernel's buffers
+    /// and then in the client's.
+    fn may_read(&self, cx: &Context) -> usize {
+        match &self.state {
+            State::Opening(opening) if opening.is_listening() => 1,
+            State::Serving(serving) if serving.may_read(&self.line, cx) => MOST_FRAMES,
+            State::Leaving(leaving) if leaving.is_parting() => MOST_FRAMES,
+            State::Opening(_) | State::Serving(_) | State::Leaving(_) | State::Over => 0,
+        }
+    }
+
+    /// Writes what waits, and goes on with what waited for that.
+    pub(crate) fn flush(&mut self, cx: &mut Context) {
+        self.line.is_touched = false;
+        let verdict = match (self.line.link.flush(&mut cx.scratch), &mut self.state) {
+            (Ok(Flushed::All | Flushed::Blocked), State::Serving(serving)) => {
+                serving.go_on(&mut self.line, cx)
+            }
+            (Ok(_), _) => Ok(()),
+            // The socket says it once more when it is read, unless nobody will.
+            (Err(_), _) => Err(Ending::Left),
+        };
+        self.obey(verdict, cx);
+        self.settle(cx);
+    }
+
+    /// Does what the clock says is due.
+    pub(crate) fn wake(&mut self, cx: &mut Context) {
+        self.line.alarms.looked();
+        let shared = Arc::clone(&cx.shared);
+        while let Some(alarm) = self.line.alarms.take(cx.now, &shared.config) {
+            let verdict = match &mut self.state {
+                State::Opening(opening) => opening.wake(),
+                State::Serving(serving) => serving.wake(alarm, &mut self.line, cx),
+                State::Leaving(leaving) => {
+                    leaving.wake(&mut self.line, cx);
+                    Ok(())
                 }
-                Delivery::Gap { join, gap } => session.gap(join, gap, outputs),
-                Delivery::Lagged { join } => {
-                    metrics::lagged();
-                    session.lagged(join, outputs);
-                }
-            }
+                State::Over => return,
+            };
+            self.obey(verdict, cx);
         }
+        self.settle(cx);
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Verdict {
-        match outcome {
-            Outcome::Published { request, took, verdict } => {
-                self.metrics.published(took, &verdict);
-                self.outputs.events.push(outcome::published(request, verdict));
-            }
-            Outcome::Read { request, page } => {
-                self.reads -= 1;
-                self.outputs.events.push(outcome::read(request, page));
-            }
-            Outcome::Saved(saved) => return self.saved(saved),
-        }
-        Ok(())
-    }
-
-    fn saved(&mut self, saved: Result<Saved, StoreError>) -> Verdict {
-        self.is_saving = false;
-        match saved {
-            Ok(Saved::Done) if self.clock.is_leaving() => self.save_if_due(),
-            Ok(Saved::Done) => {}
-            Ok(Saved::Fenced) => {
-                self.is_fenced = true;
-                return Err(Ending::Disconnected(Disconnect::Moved));
-            }
-            Err(error) => {
-                tracing::debug!(%error, "cannot save a session; trying again");
-                self.clock.save_later();
-            }
-        }
-        Ok(())
-    }
-
-    fn heed(&mut self, control: Control) -> Verdict {
-        match control {
-            Control::LetGo(generation) if generation > self.owned.generation => {
-                self.is_fenced = true;
-                Err(Ending::Disconnected(Disconnect::Moved))
-            }
-            Control::LetGo(_) => Ok(()),
-            Control::Move { after, window } => {
-                self.ask_to_move(after, window);
+    /// Takes what one of its futures has come to.
+    pub(crate) fn finish(&mut self, outcome: Outcome, cx: &mut Context) {
+        let verdict = match (&mut self.state, outcome) {
+            (State::Opening(_), Outcome::Claimed(claimed)) => return self.admit(*claimed, cx),
+            (State::Serving(serving), outcome) => serving.finish(outcome, &mut self.line, cx),
+            (State::Leaving(leaving), outcome) => {
+                leaving.finish(&outcome, &mut self.line, cx);
                 Ok(())
             }
-            Control::Close(disconnect) => Err(Ending::Disconnected(disconnect)),
+            (State::Opening(_) | State::Over, _) => Ok(()),
+        };
+        self.obey(verdict, cx);
+        self.settle(cx);
+    }
+
+    /// Takes an answer of a shard's that is this connection's own.
+    pub(crate) fn answer(&mut self, answer: Delivery, cx: &mut Context) {
+        let verdict = match &mut self.state {
+            State::Serving(serving) => serving.answer(answer, &mut self.line, cx),
+            State::Leaving(leaving) => {
+                leaving.answer(answer, &mut self.line, cx);
+                Ok(())
+            }
+            State::Opening(_) | State::Over => {
+                cx.give_back(&answer);
+                Ok(())
+            }
+        };
+        self.obey(verdict, cx);
+        self.settle(cx);
+    }
+
+    /// Takes what everybody in a channel is told beside its publications.
+    pub(crate) fn tell(&mut self, word: Word, cx: &mut Context) {
+        let State::Serving(serving) = &mut self.state else { return };
+        let verdict = serving.tell(word, &mut self.line, cx);
+        self.obey(verdict, cx);
+        self.settle(cx);
+    }
+
+    /// Takes consecutive publications of a channel it has joined. `at_once` says that nothing else
+    /// is about to come, so that waiting for more to write with it would be in vain.
+    pub(crate) fn hand(
+        &mut self,
+        (join, at_once): (JoinId, bool),
+        run: &mut Run,
+        cx: &mut Context,
+    ) {
+        let State::Serving(serving) = &mut self.state else { return };
+        let verdict = serving.hand((join, at_once), run, &mut self.line, cx);
+        if verdict.is_err() || self.line.link.unsent() > 0 {
+            self.obey(verdict, cx);
+            self.settle(cx);
         }
     }
 
-    /// From here on the store keeps up with the session: the next node begins from what it has.
-    fn ask_to_move(&mut self, after: Duration, window: Duration) {
-        if self.clock.is_leaving() {
+    pub(crate) fn heed(&mut self, control: Control, cx: &mut Context) {
+        let verdict = match &mut self.state {
+            State::Serving(serving) => serving.heed(control, &mut self.line, cx),
+            State::Opening(_) if matches!(control, Control::Refuse | Control::Close(_)) => {
+                Err(Ending::Disconnected(Disconnect::Draining))
+            }
+            State::Opening(_) | State::Leaving(_) | State::Over => Ok(()),
+        };
+        self.obey(verdict, cx);
+        self.settle(cx);
+    }
+
+    fn obey(&mut self, verdict: Verdict, cx: &mut Context) {
+        if let Err(ending) = verdict {
+            self.begin_to_leave(ending, cx);
+        }
+    }
+
+    /// Does what follows whatever has happened: reads on if there is room now, and sets the wheel.
+    fn settle(&mut self, cx: &mut Context) {
+        if let State::Leaving(leaving) = &mut self.state
+            && leaving.is_gone(&mut self.line, cx)
+        {
+            self.state = State::Over;
+        }
+        if self.is_over() {
+            cx.over.push(self.line.id);
             return;
         }
-        let token = self.shared.resume_token(&self.owned);
-        self.outputs.events.push(Event::Reconnect { after, window, token });
-        self.clock.leave_in(after + window);
-        self.save_if_due();
-    }
-
-    fn wake(&mut self, alarm: Alarm) -> Verdict {
-        match alarm {
-            Alarm::Ping => self.ping(),
-            Alarm::Save | Alarm::Renew => {
-                self.save();
-                Ok(())
-            }
-            Alarm::Expiring => {
-                if let Some(at) = self.session.identity().expires_at {
-                    self.outputs.events.push(Event::Expiring { at });
-                }
-                Ok(())
-            }
-            Alarm::Expired => Err(Ending::Disconnected(Disconnect::TokenExpired)),
-            // It may have gone below the mark while nothing else happened.
-            Alarm::Stalled if self.transport.unsent() < MOST_UNSENT => Ok(()),
-            Alarm::Stalled => Err(Ending::Disconnected(Disconnect::Slow)),
-            Alarm::WindowPassed => Err(Ending::Disconnected(Disconnect::Draining)),
+        if self.line.is_readable && !self.line.is_again && self.waits_to_read() {
+            self.line.is_again = true;
+            cx.again.push(self.line.id);
+        }
+        if let Some(at) = self.line.alarms.schedule() {
+            cx.wheel.set(self.line.id, at);
         }
     }
 
-    fn ping(&mut self) -> Verdict {
-        let silence = self.transport.last_heard().elapsed();
-        if silence >= 2 * self.shared.config.ping_interval {
-            return Err(Ending::Disconnected(Disconnect::PingTimeout));
+    /// Whether it would read if the shards had room; its own room has to be there.
+    fn waits_to_read(&self) -> bool {
+        match &self.state {
+            State::Opening(opening) => opening.is_listening(),
+            State::Serving(serving) => serving.has_room(&self.line),
+            State::Leaving(leaving) => leaving.is_parting(),
+            State::Over => false,
         }
-        self.transport.ping();
-        Ok(())
+    }
+}
+
+/// What subscribers are told beside publications.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Word {
+    Gap(JoinId, tidewire_model::Gap),
+    /// Its place in the channel is void.
+    Lagged(JoinId),
+}
+
+impl Line {
+    /// Puts it on the worker's list of those to be flushed at the end of the turn.
+    fn touch(&mut self, cx: &mut Context) {
+        if !self.is_touched {
+            self.is_touched = true;
+            cx.touched.push(self.id);
+        }
     }
 
-    fn queue_events(&mut self) -> Verdict {
-        if self.outputs.events.is_empty() {
+    /// Encodes the events that have gathered and queues them.
+    fn queue_events(&mut self, cx: &mut Context) -> Verdict {
+        if cx.outputs.events.is_empty() {
             return Ok(());
         }
-        let mut frames = Vec::new();
-        self.protocol.encode(&self.outputs.events, FRAME_BYTES, &mut frames);
-        self.metrics.sent(&self.outputs.events, &frames);
-        self.outputs.events.clear();
-        self.transport.queue(&frames).map_err(|_| Ending::Left)?;
-        if self.transport.unsent() >= MOST_UNSENT {
-            self.clock.stall(Some(self.shared.config.write_timeout));
-        }
-        Ok(())
+        let mut frames = std::mem::take(&mut cx.frames_out);
+        self.protocol.encode(&cx.outputs.events, FRAME_BYTES, &mut frames);
+        self.count_sent(&cx.outputs.events, &frames, &mut cx.counts);
+        cx.outputs.events.clear();
+        let queued = self.link.queue(&frames, &mut cx.scratch);
+        frames.clear();
+        cx.frames_out = frames;
+        self.touch(cx);
+        queued.map_err(|_| Ending::Left)
     }
-}
 
-/// Reads and writes, or only writes when the client is not to be asked anything now.
-async fn carry<T: Transport>(transport: &mut T, may_read: bool) -> Action {
-    if !may_read {
-        if transport.unsent() == 0 {
-            return std::future::pending().await;
-        }
-        return match transport.flush().await {
-            Ok(()) => Action::Flushed,
-            Err(_) => Action::Leave,
-        };
+    fn count_sent(&self, events: &[Event], frames: &[Frame], counts: &mut Counts) {
+        let count = events.iter().map(|event| match event {
+            Event::Publications { publications, deltas, .. } => {
+                counts.tally(Tally::of(publications, *deltas));
+                publications.len() as u64
+            }
+            _ => 1,
+        });
+        let bytes = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
+        self.sent(count.sum(), bytes, counts);
     }
-    match transport.receive().await {
-        Ok(Some(frame)) => Action::Receive(frame),
-        Ok(None) => Action::Leave,
-        Err(error) => broken(&error),
-    }
-}
 
-fn broken(error: &TransportError) -> Action {
-    tracing::debug!(%error, "connection broke");
-    error.disconnect().map_or(Action::Leave, Action::Close)
+    fn sent(&self, events: u64, bytes: u64, counts: &mut Counts) {
+        counts.sent += events;
+        counts.sent_bytes += bytes;
+        if let Some(tenant) = &self.tenant {
+            tenant.sent.increment(events);
+        }
+    }
 }

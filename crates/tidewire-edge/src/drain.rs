@@ -11,7 +11,6 @@ use tidewire_model::{ConnectionId, Disconnect};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::Shared;
 use crate::registry::Control;
 use crate::{DrainConfig, Edge, metrics};
 
@@ -55,6 +54,7 @@ impl Edge {
             self.enter(Phase::Announced);
             tokio::time::sleep(config.announce).await;
             self.enter(Phase::Refusing);
+            self.0.registry.tell_all(Control::Refuse).await;
             self.enter(Phase::Migrating);
             self.ask_to_move(config, started + config.deadline).await;
             self.0.emptied().await;
@@ -79,7 +79,7 @@ impl Edge {
     }
 
     async fn ask_to_move(&self, config: DrainConfig, deadline: Instant) {
-        let connections = self.0.registry.ids();
+        let connections = self.0.registry.ids().await;
         let mut pace = Pace::new(connections.len(), config, deadline - Instant::now());
         tracing::info!(
             connections = connections.len(),
@@ -91,17 +91,17 @@ impl Edge {
         while !unasked.is_empty() {
             slices.tick().await;
             let (slice, rest) = unasked.split_at(pace.next_slice().min(unasked.len()));
-            self.ask_slice(slice, config.window);
+            self.ask_slice(slice, config.window).await;
             unasked = rest;
         }
     }
 
     /// Spreads a slice's clients over its length.
-    fn ask_slice(&self, slice: &[ConnectionId], window: Duration) {
+    async fn ask_slice(&self, slice: &[ConnectionId], window: Duration) {
         let count = u32::try_from(slice.len()).unwrap_or(u32::MAX).max(1);
         for (index, connection) in (0..).zip(slice) {
             let after = SLICE * index / count;
-            self.0.registry.tell(*connection, Control::Move { after, window });
+            self.0.registry.tell(*connection, Control::Move { after, window }).await;
         }
         metrics::drain_remaining(self.connections());
     }
@@ -112,27 +112,10 @@ impl Edge {
         metrics::drain_killed(left);
         if left > 0 {
             tracing::warn!(connections = left, "disconnecting whoever is left");
-            self.0.registry.tell_all(Control::Close(Disconnect::Draining));
+            self.0.registry.tell_all(Control::Close(Disconnect::Draining)).await;
         }
         // Whoever does not make it resumes all the same.
         drop(tokio::time::timeout(GOODBYES, self.0.emptied()).await);
-    }
-}
-
-impl Shared {
-    /// Tells a connection whose handshake ended as the others were told what they were told.
-    ///
-    /// It is registered, and the phase is entered before the registry is read: so either this sees
-    /// the phase, or the drain sees the connection.
-    pub(crate) fn tell_latecomer(&self, connection: ConnectionId) {
-        let control = match *self.phase.borrow() {
-            Phase::Serving | Phase::Announced | Phase::Refusing => return,
-            Phase::Migrating => {
-                Control::Move { after: Duration::ZERO, window: self.config.drain.window }
-            }
-            Phase::Closing => Control::Close(Disconnect::Draining),
-        };
-        self.registry.tell(connection, control);
     }
 }
 

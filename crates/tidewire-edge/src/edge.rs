@@ -1,15 +1,16 @@
-use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fmt, io};
 
 use axum::Router;
 use tidewire_auth::{ResumeClaims, Sealer, Verifier};
 use tidewire_broker::Notice;
-use tidewire_model::{ConnectionId, Tenant, Token};
+use tidewire_model::{Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
+use tidewire_session::Limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::drain::Phase;
 use crate::metrics::Metrics;
-use crate::registry::Registry;
+use crate::registry::{Registry, WorkerHandle};
+use crate::worker::Worker;
 use crate::{EdgeConfig, listener, router};
 
 /// The network face of a node: a cheap handle on its connections.
@@ -49,7 +51,10 @@ pub(crate) struct Shared {
     pub(crate) room: Arc<Semaphore>,
     most_connections: u32,
     pub(crate) metrics: Metrics,
-    next_connection: AtomicU64,
+    /// Connections with a session, over all workers.
+    pub(crate) connections: AtomicUsize,
+    /// What a session may have and ask.
+    pub(crate) limits: Arc<Limits>,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -62,6 +67,7 @@ impl Edge {
         let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(most_connections as usize));
         let metrics = Metrics::new(config.tenant_metrics, &verifier);
+        let limits = Arc::new(config.limits());
         Self(Arc::new(Shared {
             config,
             node,
@@ -74,7 +80,8 @@ impl Edge {
             room,
             most_connections,
             metrics,
-            next_connection: AtomicU64::new(1),
+            connections: AtomicUsize::new(0),
+            limits,
         }))
     }
 
@@ -83,15 +90,46 @@ impl Edge {
         router::router(self.clone())
     }
 
-    /// Accepts connections for `router` until `stop`.
+    /// Accepts connections for `router` until `stop`, and serves clients with a worker of this
+    /// listener's own, on the current runtime: for a node of several threads, one call on each.
     ///
     /// A tenth of [`EdgeConfig::max_connections`], and 64 at least, may be plain HTTP at once; a
     /// WebSocket does not count. Further ones wait for a second to be accepted, in the kernel's
     /// backlog, and are then closed. Each listener counts for itself, so that clients do not keep
-    /// operators out.
-    pub async fn serve(&self, listener: TcpListener, router: Router, stop: CancellationToken) {
+    /// operators out. After `stop` it goes on serving until everybody has left.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptors for the worker, and if the worker fails: its clients are
+    /// gone then, and the process is to end.
+    pub async fn serve(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        stop: CancellationToken,
+    ) -> io::Result<()> {
+        let (worker, handle) = Worker::new(Arc::clone(&self.0))?;
+        let mut worker = self.0.tracker.spawn(worker.run(stop.clone()));
+        let ended = tokio::select! {
+            () = self.accept(listener, router, (Some(handle), stop)) => worker.await,
+            ended = &mut worker => ended,
+        };
+        ended.map_err(io::Error::other)
+    }
+
+    /// Accepts plain HTTP for `router` until `stop`: for operators.
+    pub async fn serve_http(&self, listener: TcpListener, router: Router, stop: CancellationToken) {
+        self.accept(listener, router, (None, stop)).await;
+    }
+
+    async fn accept(
+        &self,
+        listener: TcpListener,
+        router: Router,
+        (worker, stop): (Option<WorkerHandle>, CancellationToken),
+    ) {
         let most = self.0.config.max_http_connections();
-        listener::serve(&self.0.tracker, (listener, most), router, stop).await;
+        listener::serve(&self.0.tracker, (listener, most), (router, worker), stop).await;
     }
 
     /// Lets go of sessions that have moved elsewhere, as other nodes say so, until `stop`.
@@ -106,21 +144,17 @@ impl Edge {
                 notice = notices.recv() => notice,
             };
             let Some(Notice::SessionMoved { tenant, session, generation }) = notice else { return };
-            self.0.registry.let_go(&tenant, session, generation);
+            self.0.registry.let_go(&tenant, session, generation).await;
         }
     }
 
     /// Connections with a session, now.
     pub fn connections(&self) -> usize {
-        self.0.registry.len()
+        self.0.connections.load(Ordering::Relaxed)
     }
 }
 
 impl Shared {
-    pub(crate) fn next_connection(&self) -> ConnectionId {
-        ConnectionId(self.next_connection.fetch_add(1, Ordering::Relaxed))
-    }
-
     /// Waits until every handshake and every connection has ended, goodbyes included.
     ///
     /// Takes the room of those who might come meanwhile: for a node that takes nobody any more.
@@ -156,6 +190,14 @@ impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Whom a request came from, and whose it will be if it becomes a WebSocket.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) peer: Peer,
+    /// None where only plain HTTP is served.
+    pub(crate) worker: Option<WorkerHandle>,
 }
 
 /// The tenant a path names, if it names one.

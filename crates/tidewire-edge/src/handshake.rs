@@ -1,17 +1,17 @@
-//! From a stream of frames to an identity with a session.
+//! From `connect` to an identity with a session.
+
+use std::sync::Arc;
 
 use tidewire_auth::TokenError;
 use tidewire_model::{
-    Channel, Command, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, Request,
-    RequestId, Resume, Token,
+    Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, RequestId, Resume,
+    Tenant, Token,
 };
 use tidewire_node::{OwnedSession, SessionError};
-use tidewire_protocol::{Decoded, Descriptor, Protocol};
-use tidewire_session::{Outputs, Session, Snapshot};
-use tidewire_transport::Transport;
+use tidewire_protocol::Descriptor;
+use tidewire_session::{Outputs, SavedSubscription, Session, Snapshot};
 use tokio::time::{Duration, timeout};
 
-use crate::drain::Phase;
 use crate::edge::{PathTenant, Peer, Shared, unix_seconds};
 use crate::metrics;
 
@@ -25,18 +25,6 @@ pub(crate) struct Handshake {
     pub(crate) tenant: PathTenant,
     pub(crate) peer: Peer,
     pub(crate) protocol: Descriptor,
-}
-
-/// A client that may be here.
-pub(crate) struct Admitted {
-    pub(crate) request: RequestId,
-    pub(crate) owned: OwnedSession,
-    pub(crate) session: Session,
-    pub(crate) is_resumed: bool,
-    /// What resuming has already brought about.
-    pub(crate) outputs: Outputs,
-    /// What came with `connect` in its frame.
-    pub(crate) rest: Vec<Decoded>,
 }
 
 /// Why a client may not be here, and what to tell it before it is disconnected.
@@ -70,95 +58,47 @@ enum Proved {
 }
 
 /// A session that is this node's.
-struct Claimed {
-    owned: OwnedSession,
-    session: Session,
-    is_resumed: bool,
-    outputs: Outputs,
+pub(crate) struct Claimed {
+    pub(crate) owned: OwnedSession,
+    pub(crate) session: Session,
+    pub(crate) is_resumed: bool,
+    /// What resuming has already brought about.
+    pub(crate) outputs: Outputs,
 }
 
-impl Handshake {
-    /// Waits for `connect`, verifies it and claims the session, unless the node begins to leave
-    /// meanwhile: then the client connects elsewhere, with what it would have connected with here.
-    ///
-    /// `None` when the client has left.
-    pub(crate) async fn admit<T: Transport>(
-        &self,
-        shared: &Shared,
-        transport: &mut T,
-        protocol: &mut dyn Protocol,
-    ) -> Option<Result<Admitted, Rejected>> {
-        let mut phase = shared.phase.subscribe();
-        tokio::select! {
-            biased;
-            _ = phase.wait_for(|phase| *phase >= Phase::Refusing) => {
-                Some(Err(Disconnect::Draining.into()))
-            }
-            admitted = self.hear(shared, transport, protocol) => admitted,
-        }
-    }
+/// Verifies `connect` and claims its session.
+///
+/// Cancelling leaves open whether the session is this node's: the client may repeat its claim
+/// anywhere, and a new session that nobody has heard of runs out.
+pub(crate) async fn claim(
+    shared: Arc<Shared>,
+    tenant: PathTenant,
+    request: RequestId,
+    connect: Connect,
+) -> Result<Claimed, Rejected> {
+    let claimant = Claimant { shared: &shared, tenant, request };
+    let claimed = timeout(CLAIM_TIMEOUT, claimant.claim(connect)).await;
+    claimed.unwrap_or_else(|_elapsed| {
+        tracing::warn!("the store has not answered a handshake in time");
+        Err(unavailable(request))
+    })
+}
 
-    /// Each side has its own time: the client for its first frame, the store for its answer.
-    async fn hear<T: Transport>(
-        &self,
-        shared: &Shared,
-        transport: &mut T,
-        protocol: &mut dyn Protocol,
-    ) -> Option<Result<Admitted, Rejected>> {
-        let frame = match timeout(shared.config.connect_timeout, transport.receive()).await {
-            Ok(Ok(frame)) => frame?,
-            Ok(Err(error)) => return Some(Err(error.disconnect()?.into())),
-            Err(_elapsed) => return Some(Err(Disconnect::ConnectTimeout.into())),
-        };
-        let decoded = match protocol.decode(frame) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
-                let events = vec![Event::Failed { request: None, failure }];
-                return Some(Err(Rejected { disconnect: error.disconnect(), events }));
-            }
-        };
-        Some(self.judge(shared, decoded).await)
-    }
+/// Somebody who wants a session.
+struct Claimant<'a> {
+    shared: &'a Shared,
+    /// The tenant its path names.
+    tenant: PathTenant,
+    request: RequestId,
+}
 
-    async fn judge(&self, shared: &Shared, decoded: Vec<Decoded>) -> Result<Admitted, Rejected> {
-        let mut rest = decoded.into_iter();
-        let (request, connect) = match rest.next() {
-            Some(Decoded::Request(Request { id, command: Command::Connect(connect) })) => {
-                (id, connect)
-            }
-            Some(Decoded::Refused { id, failure }) => {
-                let events = vec![Event::Failed { request: id, failure }];
-                return Err(Rejected { disconnect: Disconnect::BadFrame, events });
-            }
-            Some(Decoded::Request(Request { id, .. })) => {
-                let message = "the first command of a connection must be `connect`";
-                return Err(reject(id, ErrorCode::BadRequest, message, Disconnect::NotConnected));
-            }
-            None => return Err(Disconnect::NotConnected.into()),
-        };
-        let claimed = timeout(CLAIM_TIMEOUT, self.claim(shared, request, connect)).await;
-        let claimed = claimed.unwrap_or_else(|_elapsed| {
-            tracing::warn!("the store has not answered a handshake in time");
-            Err(unavailable(request))
-        });
-        let Claimed { owned, session, is_resumed, outputs } = claimed?;
-        Ok(Admitted { request, owned, session, is_resumed, outputs, rest: rest.collect() })
-    }
-
-    /// Cancelling leaves open whether the session is this node's: the client may repeat its claim
-    /// anywhere, and a new session that nobody has heard of runs out.
-    async fn claim(
-        &self,
-        shared: &Shared,
-        request: RequestId,
-        connect: Connect,
-    ) -> Result<Claimed, Rejected> {
-        let limits = shared.config.limits();
+impl Claimant<'_> {
+    async fn claim(&self, connect: Connect) -> Result<Claimed, Rejected> {
+        let limits = Arc::clone(&self.shared.limits);
         let mut outputs = Outputs::default();
-        let (owned, session, is_resumed) = match self.prove(shared, request, connect).await? {
+        let (owned, session, is_resumed) = match self.prove(connect).await? {
             Proved::New(identity) => {
-                let owned = open(shared, request, &identity).await?;
+                let owned = self.open(&identity).await?;
                 (owned, Session::new(identity, limits), false)
             }
             Proved::Resumed(owned, snapshot, positions) => {
@@ -169,22 +109,18 @@ impl Handshake {
     }
 
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.
-    async fn prove(
-        &self,
-        shared: &Shared,
-        request: RequestId,
-        connect: Connect,
-    ) -> Result<Proved, Rejected> {
+    async fn prove(&self, connect: Connect) -> Result<Proved, Rejected> {
+        let request = self.request;
         let Connect { token, resume } = connect;
         let had_resume = resume.is_some();
         if let Some(resume) = resume {
-            let resumed = self.resume(shared, request, resume, token.as_ref()).await?;
+            let resumed = self.resume(resume, token.as_ref()).await?;
             if let Some(proved) = resumed {
                 return Ok(proved);
             }
         }
         match token {
-            Some(token) => self.verify(shared, request, &token).map(Proved::New),
+            Some(token) => self.verify(&token).map(Proved::New),
             None if had_resume => {
                 let message = "the session is gone: connect again with a token";
                 Err(reject(request, ErrorCode::BadToken, message, Disconnect::SessionLost))
@@ -199,11 +135,10 @@ impl Handshake {
     /// Takes the session up, or says `None` when it cannot be had any more.
     async fn resume(
         &self,
-        shared: &Shared,
-        request: RequestId,
         resume: Resume,
         token: Option<&Token>,
     ) -> Result<Option<Proved>, Rejected> {
+        let shared = self.shared;
         let opened = shared.sealer.open(resume.token.as_str(), unix_seconds());
         let claims = match opened {
             Ok(claims) if self.is_of_path(&claims.tenant) => claims,
@@ -223,11 +158,16 @@ impl Handshake {
             Err(SessionError::Store(error)) => {
                 tracing::warn!(%error, "cannot claim a session");
                 metrics::resumed("unavailable");
-                return Err(unavailable(request));
+                return Err(unavailable(self.request));
             }
         };
+        snapshot.identity = shared.verifier.share(snapshot.identity);
+        // The rules may have changed, or be others here.
+        for SavedSubscription { channel, delta, .. } in &mut snapshot.subscriptions {
+            *delta = shared.config.rules.grant(&owned.key.tenant, channel, *delta);
+        }
         if snapshot.identity.is_expired(unix_seconds()) {
-            snapshot.identity = self.renew(shared, request, &snapshot.identity, token)?;
+            snapshot.identity = self.renew(&snapshot.identity, token)?;
         }
         metrics::resumed("ok");
         Ok(Some(Proved::Resumed(owned, snapshot, resume.positions)))
@@ -235,13 +175,8 @@ impl Handshake {
 
     /// A credential that ran out while its bearer was away has to be replaced by one of the same
     /// user's.
-    fn renew(
-        &self,
-        shared: &Shared,
-        request: RequestId,
-        expired: &Identity,
-        token: Option<&Token>,
-    ) -> Result<Identity, Rejected> {
+    fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
+        let request = self.request;
         let Some(token) = token else {
             let message = "the token has expired: resume again with a new one";
             return Err(reject(
@@ -251,7 +186,7 @@ impl Handshake {
                 Disconnect::TokenExpired,
             ));
         };
-        let identity = self.verify(shared, request, token)?;
+        let identity = self.verify(token)?;
         if (&identity.tenant, &identity.user) == (&expired.tenant, &expired.user) {
             return Ok(identity);
         }
@@ -259,13 +194,9 @@ impl Handshake {
         Err(reject(request, ErrorCode::BadToken, message, Disconnect::BadToken))
     }
 
-    fn verify(
-        &self,
-        shared: &Shared,
-        request: RequestId,
-        token: &Token,
-    ) -> Result<Identity, Rejected> {
-        match shared.verifier.verify(token.as_str(), unix_seconds()) {
+    fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
+        let request = self.request;
+        match self.shared.verifier.verify(token.as_str(), unix_seconds()) {
             Ok(identity) if self.is_of_path(&identity.tenant) => {
                 metrics::authenticated("token", "ok");
                 Ok(identity)
@@ -284,21 +215,17 @@ impl Handshake {
         }
     }
 
-    fn is_of_path(&self, tenant: &tidewire_model::Tenant) -> bool {
+    fn is_of_path(&self, tenant: &Tenant) -> bool {
         self.tenant.as_ref().is_none_or(|named| named == tenant)
     }
-}
 
-async fn open(
-    shared: &Shared,
-    request: RequestId,
-    identity: &Identity,
-) -> Result<OwnedSession, Rejected> {
-    let snapshot = Snapshot { identity: identity.clone(), subscriptions: Vec::new() };
-    shared.node.open_session(&snapshot).await.map_err(|error| {
-        tracing::warn!(%error, "cannot open a session");
-        unavailable(request)
-    })
+    async fn open(&self, identity: &Identity) -> Result<OwnedSession, Rejected> {
+        let snapshot = Snapshot { identity: identity.clone(), subscriptions: Vec::new() };
+        self.shared.node.open_session(&snapshot).await.map_err(|error| {
+            tracing::warn!(%error, "cannot open a session");
+            unavailable(self.request)
+        })
+    }
 }
 
 fn unavailable(request: RequestId) -> Rejected {
@@ -306,7 +233,7 @@ fn unavailable(request: RequestId) -> Rejected {
     reject(request, ErrorCode::Unavailable, message, Disconnect::Unavailable)
 }
 
-fn reject(
+pub(crate) fn reject(
     request: RequestId,
     code: ErrorCode,
     message: &'static str,

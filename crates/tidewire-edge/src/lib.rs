@@ -1,7 +1,8 @@
 //! The network face of a node: listen, route, shake hands, run connections, drain.
 //!
 //! Start from [`Edge`], which is built from an [`EdgeConfig`] and run with [`Edge::serve`]; then
-//! `connection.rs`, where a client's whole life is one loop; then `drain.rs`.
+//! `worker.rs`, whose loop all connections of a thread share, and `connection.rs`, what one of them
+//! does; then `drain.rs`.
 //!
 //! The edge knows no protocol by name: it is handed [`Descriptor`](tidewire_protocol::Descriptor)s
 //! and picks one by subprotocol. A connection exists only once its credential has been verified and
@@ -20,7 +21,9 @@ mod outcome;
 mod registry;
 mod router;
 mod upgrade;
+mod wheel;
+mod worker;
 
-pub use config::{DrainConfig, EdgeConfig};
+pub use config::{ChannelRule, ChannelRules, DrainConfig, EdgeConfig};
 pub use edge::{Edge, Parts};
 pub use ops::{Render, ops_router};

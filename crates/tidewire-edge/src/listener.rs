@@ -3,7 +3,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Extension;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -15,8 +16,9 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::edge::Peer;
+use crate::edge::{Caller, Peer};
 use crate::metrics;
+use crate::registry::WorkerHandle;
 
 /// A client that has not sent its request's headers by then is a slow loris.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -36,7 +38,7 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) async fn serve(
     tracker: &TaskTracker,
     (listener, most): (TcpListener, usize),
-    router: Router,
+    (router, worker): (Router, Option<WorkerHandle>),
     stop: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(most));
@@ -48,8 +50,9 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer, Some(permit))) => {
                 let (router, stop) = (router.clone(), stop.clone());
+                let caller = Caller { peer: Peer(peer), worker: worker.clone() };
                 tracker.spawn(async move {
-                    converse(stream, peer, router, stop).await;
+                    converse(stream, caller, router, stop).await;
                     drop(permit);
                 });
             }
@@ -84,16 +87,18 @@ async fn pause_after(error: &io::Error) {
 }
 
 /// Answers the requests of one connection, until one of them upgrades it or the client leaves.
-async fn converse(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn converse(stream: TcpStream, caller: Caller, router: Router, stop: CancellationToken) {
     // Waiting for more to send would cost every small publication a round trip.
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "connection was gone at once");
     }
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let peer = caller.peer;
+    let service = TowerToHyperService::new(router);
     let last_request = Arc::new(Mutex::new(Instant::now()));
     let seen = Arc::clone(&last_request);
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         *seen.lock() = Instant::now();
+        request.extensions_mut().insert(caller.clone());
         service.call(request)
     });
     let mut http = http1::Builder::new();

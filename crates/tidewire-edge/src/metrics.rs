@@ -1,26 +1,37 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tidewire_auth::Verifier;
 use tidewire_broker::Appended;
-use tidewire_model::{Disconnect, Event, Failure, Tenant};
-use tidewire_protocol::Frame;
-use tokio::time::Instant;
+use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
-/// The edge's metrics. What a connection needs often is resolved once per connection.
+/// The edge's metrics. What a connection needs often is resolved once.
 #[derive(Debug)]
 pub(crate) struct Metrics {
+    received: Counter,
+    received_bytes: Counter,
+    sent: Counter,
+    sent_bytes: Counter,
+    publish_ok: Counter,
+    publish_seconds: Histogram,
+    deltas: Counter,
+    delta_full: Counter,
+    delta_saved_bytes: Counter,
     /// Empty unless metrics are kept per tenant.
-    tenants: HashMap<Tenant, TenantMetrics>,
+    tenants: HashMap<Tenant, Arc<TenantMetrics>>,
 }
 
-#[derive(Clone, Debug)]
-struct TenantMetrics {
+#[derive(Debug)]
+pub(crate) struct TenantMetrics {
     connections: Gauge,
-    received: Counter,
-    sent: Counter,
+    pub(crate) received: Counter,
+    pub(crate) sent: Counter,
 }
+
+/// How clients reach this edge, for labels.
+const WEBSOCKET: &str = "ws";
 
 /// Tenants with series of their own; the rest share one.
 const MOST_TENANTS: usize = 500;
@@ -31,15 +42,153 @@ impl Metrics {
         let tenants = tenants
             .map(|(index, tenant)| {
                 let label = if index < MOST_TENANTS { tenant.as_str() } else { "_other" };
-                (tenant.clone(), TenantMetrics::new(label))
+                (tenant.clone(), Arc::new(TenantMetrics::new(label)))
             })
             .collect();
-        Self { tenants }
+        let messages = |name: &'static str| counter!(name, "transport" => WEBSOCKET);
+        Self {
+            received: messages("tidewire_messages_received_total"),
+            received_bytes: messages("tidewire_messages_received_bytes_total"),
+            sent: messages("tidewire_messages_sent_total"),
+            sent_bytes: messages("tidewire_messages_sent_bytes_total"),
+            publish_ok: counter!("tidewire_publish_total", "source" => "client", "result" => "ok"),
+            publish_seconds: histogram!("tidewire_publish_duration_seconds", "source" => "client"),
+            deltas: counter!("tidewire_delta_total", "result" => "delta"),
+            delta_full: counter!("tidewire_delta_total", "result" => "full"),
+            delta_saved_bytes: counter!("tidewire_delta_saved_bytes_total"),
+            tenants,
+        }
     }
 
-    /// Counts a connection that begins, until it has [`ConnectionMetrics::ended`].
-    pub(crate) fn connection(&self, transport: &'static str, tenant: &Tenant) -> ConnectionMetrics {
-        ConnectionMetrics::new(transport, self.tenants.get(tenant).cloned())
+    /// The tenant's own, where they are kept.
+    pub(crate) fn tenant(&self, tenant: &Tenant) -> Option<Arc<TenantMetrics>> {
+        self.tenants.get(tenant).cloned()
+    }
+}
+
+/// What connections of a worker have counted in a turn.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) received_bytes: u64,
+    pub(crate) sent: u64,
+    pub(crate) sent_bytes: u64,
+    published: u64,
+    deltas: Tally,
+}
+
+/// Publications for clients that take deltas, by what became of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    deltas: u64,
+    full: u64,
+    /// Bytes of payload that deltas made unnecessary.
+    saved: u64,
+}
+
+impl Tally {
+    /// Of publications that have been written.
+    pub(crate) fn of(publications: &[Arc<Envelope>], deltas: Deltas) -> Self {
+        let mut tally = Self::default();
+        let mut deltas = deltas;
+        for envelope in publications {
+            match (deltas, envelope.known_delta()) {
+                (Deltas::Unasked, _) => return tally,
+                (Deltas::Based(_), Some(delta)) => {
+                    tally.deltas += 1;
+                    tally.saved += envelope.payload.len().saturating_sub(delta.len()) as u64;
+                }
+                (Deltas::Baseless(_), _) | (Deltas::Based(_), None) => tally.full += 1,
+            }
+            deltas = deltas.after_sending();
+        }
+        tally
+    }
+}
+
+impl Counts {
+    pub(crate) fn tally(&mut self, tally: Tally) {
+        self.deltas.deltas += tally.deltas;
+        self.deltas.full += tally.full;
+        self.deltas.saved += tally.saved;
+    }
+
+    pub(crate) fn published(
+        &mut self,
+        took: Duration,
+        outcome: &Result<Published, Failure>,
+        metrics: &Metrics,
+    ) {
+        metrics.publish_seconds.record(took);
+        match outcome {
+            Ok(Published { duplicate: false, .. }) => self.published += 1,
+            Ok(_) => published("client", "duplicate"),
+            Err(failure) => published("client", failure.code.as_str()),
+        }
+    }
+
+    /// Adds what was counted to the metrics, and begins anew.
+    pub(crate) fn publish(&mut self, metrics: &Metrics) {
+        let counters = [
+            (&metrics.received, self.received),
+            (&metrics.received_bytes, self.received_bytes),
+            (&metrics.sent, self.sent),
+            (&metrics.sent_bytes, self.sent_bytes),
+            (&metrics.publish_ok, self.published),
+            (&metrics.deltas, self.deltas.deltas),
+            (&metrics.delta_full, self.deltas.full),
+            (&metrics.delta_saved_bytes, self.deltas.saved),
+        ];
+        for (counter, count) in counters {
+            if count > 0 {
+                counter.increment(count);
+            }
+        }
+        *self = Self::default();
+    }
+}
+
+fn published(source: &'static str, result: &'static str) {
+    counter!("tidewire_publish_total", "source" => source, "result" => result).increment(1);
+}
+
+/// Counts a connection that has a session, until it has [`ended`].
+pub(crate) fn began(tenant: Option<&TenantMetrics>) {
+    counter!("tidewire_connections_opened_total", "transport" => WEBSOCKET).increment(1);
+    gauge!("tidewire_connections", "transport" => WEBSOCKET).increment(1.0);
+    if let Some(tenant) = tenant {
+        tenant.connections.increment(1.0);
+    }
+}
+
+/// Counts the end of a connection: without `disconnect` the client, or the network, has ended it.
+pub(crate) fn ended(
+    lasted: Duration,
+    tenant: Option<&TenantMetrics>,
+    disconnect: Option<Disconnect>,
+) {
+    gauge!("tidewire_connections", "transport" => WEBSOCKET).decrement(1.0);
+    if let Some(tenant) = tenant {
+        tenant.connections.decrement(1.0);
+    }
+    histogram!("tidewire_connection_duration_seconds", "transport" => WEBSOCKET).record(lasted);
+    let initiator = if disconnect.is_some() { "server" } else { "client" };
+    let code = disconnect.map_or("client".into(), |disconnect| disconnect.code().to_string());
+    counter!(
+        "tidewire_connections_closed_total",
+        "transport" => WEBSOCKET, "initiator" => initiator, "code" => code
+    )
+    .increment(1);
+    let drained = |outcome: &'static str| {
+        counter!("tidewire_drain_connections_total", "outcome" => outcome).increment(1);
+    };
+    match disconnect {
+        Some(Disconnect::Slow) => {
+            counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
+        }
+        Some(Disconnect::Moved) => drained("moved"),
+        Some(Disconnect::Draining) => drained("closed"),
+        _ => {}
     }
 }
 
@@ -105,106 +254,6 @@ impl TenantMetrics {
 
 pub(crate) fn lagged() {
     counter!("tidewire_slow_consumers_total", "action" => "lag").increment(1);
-}
-
-/// One connection's handles.
-#[derive(Debug)]
-pub(crate) struct ConnectionMetrics {
-    transport: &'static str,
-    since: Instant,
-    connections: Gauge,
-    received: Counter,
-    received_bytes: Counter,
-    sent: Counter,
-    sent_bytes: Counter,
-    publish_ok: Counter,
-    publish_seconds: Histogram,
-    tenant: Option<TenantMetrics>,
-}
-
-impl ConnectionMetrics {
-    fn new(transport: &'static str, tenant: Option<TenantMetrics>) -> Self {
-        counter!("tidewire_connections_opened_total", "transport" => transport).increment(1);
-        let connections = gauge!("tidewire_connections", "transport" => transport);
-        connections.increment(1.0);
-        if let Some(tenant) = &tenant {
-            tenant.connections.increment(1.0);
-        }
-        Self {
-            transport,
-            since: Instant::now(),
-            connections,
-            received: counter!("tidewire_messages_received_total", "transport" => transport),
-            received_bytes: counter!("tidewire_messages_received_bytes_total", "transport" => transport),
-            sent: counter!("tidewire_messages_sent_total", "transport" => transport),
-            sent_bytes: counter!("tidewire_messages_sent_bytes_total", "transport" => transport),
-            publish_ok: counter!("tidewire_publish_total", "source" => "client", "result" => "ok"),
-            publish_seconds: histogram!("tidewire_publish_duration_seconds", "source" => "client"),
-            tenant,
-        }
-    }
-
-    pub(crate) fn received(&self, bytes: usize) {
-        self.received.increment(1);
-        self.received_bytes.increment(bytes as u64);
-        if let Some(tenant) = &self.tenant {
-            tenant.received.increment(1);
-        }
-    }
-
-    pub(crate) fn sent(&self, events: &[Event], frames: &[Frame]) {
-        let count = events.iter().map(|event| match event {
-            Event::Publications { publications, .. } => publications.len() as u64,
-            _ => 1,
-        });
-        let count = count.sum();
-        self.sent.increment(count);
-        self.sent_bytes.increment(frames.iter().map(|frame| frame.bytes().len() as u64).sum());
-        if let Some(tenant) = &self.tenant {
-            tenant.sent.increment(count);
-        }
-    }
-
-    pub(crate) fn published(&self, took: Duration, verdict: &Result<Appended, Failure>) {
-        self.publish_seconds.record(took);
-        match verdict {
-            Ok(Appended { duplicate: false, .. }) => self.publish_ok.increment(1),
-            verdict => {
-                let result = result_of(verdict);
-                counter!("tidewire_publish_total", "source" => "client", "result" => result)
-                    .increment(1);
-            }
-        }
-    }
-
-    /// Counts the end: `None` when the client, or the network, has ended it.
-    pub(crate) fn ended(&self, disconnect: Option<Disconnect>) {
-        self.connections.decrement(1.0);
-        if let Some(tenant) = &self.tenant {
-            tenant.connections.decrement(1.0);
-        }
-        histogram!("tidewire_connection_duration_seconds", "transport" => self.transport)
-            .record(self.since.elapsed());
-        let initiator = if disconnect.is_some() { "server" } else { "client" };
-        let code = disconnect.map_or("client".into(), |disconnect| disconnect.code().to_string());
-        counter!(
-            "tidewire_connections_closed_total",
-            "transport" => self.transport, "initiator" => initiator, "code" => code
-        )
-        .increment(1);
-        match disconnect {
-            Some(Disconnect::Slow) => {
-                counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
-            }
-            Some(Disconnect::Moved) => {
-                counter!("tidewire_drain_connections_total", "outcome" => "moved").increment(1);
-            }
-            Some(Disconnect::Draining) => {
-                counter!("tidewire_drain_connections_total", "outcome" => "closed").increment(1);
-            }
-            _ => {}
-        }
-    }
 }
 
 fn result_of(verdict: &Result<Appended, Failure>) -> &'static str {

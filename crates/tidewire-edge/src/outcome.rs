@@ -1,21 +1,19 @@
-use tidewire_broker::Appended;
-use tidewire_model::{Event, Failure, HistoryPage, RequestId};
+use tidewire_model::{Event, Failure, HistoryPage, Published, RequestId};
 use tidewire_store::{Saved, StoreError};
-use tokio::time::Duration;
 
-/// What an effect came to.
-#[derive(Debug)]
+use crate::handshake::{Claimed, Rejected};
+
+/// What a connection's future came to.
 pub(crate) enum Outcome {
-    Published { request: RequestId, took: Duration, verdict: Result<Appended, Failure> },
+    Claimed(Box<Result<Claimed, Rejected>>),
     Read { request: RequestId, page: Result<HistoryPage, Failure> },
     Saved(Result<Saved, StoreError>),
+    Released,
 }
 
-pub(crate) fn published(request: RequestId, verdict: Result<Appended, Failure>) -> Event {
-    match verdict {
-        Ok(Appended { position, duplicate, .. }) => {
-            Event::Published { request, position, duplicate }
-        }
+pub(crate) fn published(request: RequestId, outcome: Result<Published, Failure>) -> Event {
+    match outcome {
+        Ok(Published { position, duplicate }) => Event::Published { request, position, duplicate },
         Err(failure) => Event::Failed { request: Some(request), failure },
     }
 }

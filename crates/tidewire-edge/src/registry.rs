@@ -1,26 +1,37 @@
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use tidewire_model::{ConnectionId, Disconnect, Generation, SessionId, Tenant};
-use tidewire_node::OwnedSession;
-use tidewire_store::SessionKey;
-use tokio::sync::mpsc;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Duration;
 
-/// The live connections of this node, to be told something from outside. Nothing else about a
-/// connection can be reached through it.
+use crate::connection::Connection;
+use crate::handshake::Handshake;
+use crate::worker::Slots;
+
+/// The workers of this node, to be told something from outside. Nothing else about a connection can
+/// be reached through it.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    live: Mutex<Live>,
+    workers: RwLock<Vec<WorkerHandle>>,
 }
 
-#[derive(Debug, Default)]
-struct Live {
-    connections: HashMap<ConnectionId, Registered>,
-    /// Which connections hold a session: one, but for the moment in which it moves within this
-    /// node.
-    holders: HashMap<SessionKey, Vec<ConnectionId>>,
+/// One worker, as others see it.
+pub(crate) type WorkerHandle = mpsc::Sender<Order>;
+
+/// What a worker can be told.
+pub(crate) enum Order {
+    /// Serve a client that has just shaken hands.
+    Arrive(Box<Arrival>),
+    Tell(ConnectionId, Control),
+    TellAll(Control),
+    /// A session goes on elsewhere under this generation.
+    LetGo {
+        tenant: Tenant,
+        session: SessionId,
+        generation: Generation,
+    },
+    /// Name everybody who has a session.
+    Name(oneshot::Sender<Vec<ConnectionId>>),
 }
 
 /// What a connection can be told.
@@ -28,6 +39,8 @@ struct Live {
 pub(crate) enum Control {
     /// Its session goes on elsewhere under this generation.
     LetGo(Generation),
+    /// The node takes nobody new.
+    Refuse,
     /// Ask the client to move; disconnect it when the window has passed.
     Move {
         after: Duration,
@@ -36,113 +49,71 @@ pub(crate) enum Control {
     Close(Disconnect),
 }
 
-#[derive(Debug)]
-struct Registered {
-    session: OwnedSession,
-    control: mpsc::Sender<Control>,
+/// A client after the HTTP handshake.
+pub(crate) struct Arrival {
+    pub(crate) stream: TcpStream,
+    /// What it sent behind its request.
+    pub(crate) unread: bytes::Bytes,
+    pub(crate) handshake: Handshake,
+    /// The protocol's place on the edge's list.
+    pub(crate) protocol_index: u8,
+    pub(crate) deflate: Option<tidewire_transport::Deflate>,
+    /// Held until the end of its goodbye.
+    pub(crate) room: OwnedSemaphorePermit,
 }
 
-/// Controls a connection may have waiting. One that does not get to them is closing anyway.
-const CONTROLS: usize = 4;
+/// Orders a worker may have waiting; whoever has more for it waits.
+const ORDERS: usize = 1_024;
 
 impl Registry {
-    /// Registers a connection and yields what it will be told.
-    pub(crate) fn add(
-        &self,
-        connection: ConnectionId,
-        session: &OwnedSession,
-    ) -> mpsc::Receiver<Control> {
-        let (control, controls) = mpsc::channel(CONTROLS);
-        let mut live = self.live.lock();
-        live.holders.entry(session.key.clone()).or_default().push(connection);
-        live.connections.insert(connection, Registered { session: session.clone(), control });
-        controls
+    /// Adds a worker: its number, its handle, and what it will be told.
+    pub(crate) fn add(&self) -> (u8, WorkerHandle, mpsc::Receiver<Order>) {
+        let (handle, orders) = mpsc::channel(ORDERS);
+        let mut workers = self.workers.write();
+        let number = u8::try_from(workers.len()).expect("fewer than 256 workers");
+        workers.push(handle.clone());
+        (number, handle, orders)
     }
 
-    pub(crate) fn remove(&self, connection: ConnectionId) {
-        let mut live = self.live.lock();
-        let Some(registered) = live.connections.remove(&connection) else { return };
-        if let Entry::Occupied(mut holders) = live.holders.entry(registered.session.key) {
-            holders.get_mut().retain(|holder| *holder != connection);
-            if holders.get().is_empty() {
-                holders.remove();
-            }
+    fn workers(&self) -> Vec<WorkerHandle> {
+        self.workers.read().clone()
+    }
+
+    /// Everybody who has a session now.
+    pub(crate) async fn ids(&self) -> Vec<ConnectionId> {
+        let mut ids = Vec::new();
+        for worker in self.workers() {
+            let (names, answer) = oneshot::channel();
+            // One that has ended has nobody.
+            drop(worker.send(Order::Name(names)).await);
+            ids.extend(answer.await.unwrap_or_default());
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.live.lock().connections.len()
-    }
-
-    pub(crate) fn ids(&self) -> Vec<ConnectionId> {
-        self.live.lock().connections.keys().copied().collect()
+        ids
     }
 
     /// Tells one connection something, if it is still there.
-    pub(crate) fn tell(&self, connection: ConnectionId, control: Control) {
-        if let Some(registered) = self.live.lock().connections.get(&connection) {
-            registered.tell(control);
+    pub(crate) async fn tell(&self, connection: ConnectionId, control: Control) {
+        let number = usize::from(Slots::<Connection>::worker_of(connection));
+        let worker = self.workers.read().get(number).cloned();
+        if let Some(worker) = worker {
+            // One that has ended has nobody to tell.
+            drop(worker.send(Order::Tell(connection, control)).await);
         }
     }
 
-    pub(crate) fn tell_all(&self, control: Control) {
-        self.live.lock().connections.values().for_each(|registered| registered.tell(control));
+    pub(crate) async fn tell_all(&self, control: Control) {
+        for worker in self.workers() {
+            // One that has ended has nobody to tell.
+            drop(worker.send(Order::TellAll(control)).await);
+        }
     }
 
     /// Tells whoever holds an older generation of a session that it has moved.
-    pub(crate) fn let_go(&self, tenant: &Tenant, session: SessionId, generation: Generation) {
-        let key = SessionKey { tenant: tenant.clone(), session };
-        let live = self.live.lock();
-        let holders = live.holders.get(&key).into_iter().flatten();
-        for registered in holders.filter_map(|holder| live.connections.get(holder)) {
-            if registered.session.generation < generation {
-                registered.tell(Control::LetGo(generation));
-            }
+    pub(crate) async fn let_go(&self, tenant: &Tenant, session: SessionId, generation: Generation) {
+        for worker in self.workers() {
+            let tenant = tenant.clone();
+            // One that has ended has nobody to tell.
+            drop(worker.send(Order::LetGo { tenant, session, generation }).await);
         }
-    }
-}
-
-impl Registered {
-    /// A full queue means that the connection has not got to what it was told before, and that
-    /// ends it.
-    fn tell(&self, control: Control) {
-        let _ = self.control.try_send(control);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_that_moves_is_let_go_by_its_older_holders_only() {
-        let registry = Registry::default();
-        let mut old = registry.add(ConnectionId(1), &session(1, 1));
-        let mut new = registry.add(ConnectionId(2), &session(1, 2));
-        let mut other = registry.add(ConnectionId(3), &session(2, 1));
-
-        let key = session(1, 2).key;
-        registry.let_go(&key.tenant, key.session, Generation(2));
-
-        assert_eq!(old.try_recv(), Ok(Control::LetGo(Generation(2))));
-        assert!(new.try_recv().is_err());
-        assert!(other.try_recv().is_err());
-    }
-
-    #[test]
-    fn a_connection_that_is_removed_leaves_nothing_behind() {
-        let registry = Registry::default();
-        let _controls = registry.add(ConnectionId(1), &session(1, 1));
-
-        registry.remove(ConnectionId(1));
-
-        assert_eq!(registry.len(), 0);
-        assert!(registry.live.lock().holders.is_empty());
-    }
-
-    fn session(id: u8, generation: u64) -> OwnedSession {
-        let tenant = Tenant::parse("acme").expect("tenant");
-        let session = SessionId::from_bytes([id; 16]);
-        OwnedSession { key: SessionKey { tenant, session }, generation: Generation(generation) }
     }
 }

@@ -5,21 +5,22 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use tidewire_model::Tenant;
 use tidewire_protocol::Descriptor;
-use tidewire_transport::{Limits, Upgrade};
+use tidewire_transport::Upgrade;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::drain::Phase;
-use crate::edge::{PathTenant, Peer};
+use crate::edge::{Caller, PathTenant, Peer};
 use crate::handshake::Handshake;
-use crate::{Edge, connection, metrics};
+use crate::registry::{Arrival, Order, WorkerHandle};
+use crate::{Edge, metrics};
 
 pub(crate) async fn without_tenant(
     State(edge): State<Edge>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response<Body> {
-    respond(&edge, None, peer, request)
+    respond(&edge, None, caller, request)
 }
 
 /// A name that can be no tenant's is told apart from one that is not a tenant's only by the
@@ -27,16 +28,24 @@ pub(crate) async fn without_tenant(
 pub(crate) async fn with_tenant(
     State(edge): State<Edge>,
     Path(tenant): Path<String>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     request: Request,
 ) -> Response<Body> {
     match Tenant::parse(&tenant) {
-        Ok(tenant) => respond(&edge, Some(tenant), peer, request),
+        Ok(tenant) => respond(&edge, Some(tenant), caller, request),
         Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
     }
 }
 
-fn respond(edge: &Edge, tenant: PathTenant, peer: Peer, mut request: Request) -> Response<Body> {
+fn respond(
+    edge: &Edge,
+    tenant: PathTenant,
+    caller: Caller,
+    mut request: Request,
+) -> Response<Body> {
+    let Some(worker) = caller.worker else {
+        return refuse(StatusCode::NOT_FOUND, "clients connect elsewhere".into());
+    };
     if let Some(origin) = foreign_origin(edge, &request) {
         tracing::info!(?origin, "connection refused: its origin is not allowed");
         metrics::rejected("origin");
@@ -51,8 +60,8 @@ fn respond(edge: &Edge, tenant: PathTenant, peer: Peer, mut request: Request) ->
         return come_back("the node has as many connections as it may", "2");
     };
     let offered: Vec<_> = edge.0.protocols.iter().map(|protocol| protocol.subprotocol).collect();
-    match tidewire_transport::upgrade(&mut request, &offered) {
-        Ok(upgrade) => accept(edge, tenant, peer, (upgrade, room)),
+    match tidewire_transport::upgrade(&mut request, &offered, edge.0.config.compression) {
+        Ok(upgrade) => accept(edge, (tenant, caller.peer, worker), (upgrade, room)),
         Err(error) => {
             metrics::rejected("protocol");
             error.response().map(Body::from)
@@ -60,33 +69,32 @@ fn respond(edge: &Edge, tenant: PathTenant, peer: Peer, mut request: Request) ->
     }
 }
 
-/// Answers 101, and runs the connection once that has been sent.
+/// Answers 101, and hands the connection to the worker once that has been sent.
 fn accept(
     edge: &Edge,
-    tenant: PathTenant,
-    peer: Peer,
+    (tenant, peer, worker): (PathTenant, Peer, WorkerHandle),
     (upgrade, room): (Upgrade, OwnedSemaphorePermit),
 ) -> Response<Body> {
-    let Upgrade { response, subprotocol, upgrading } = upgrade;
-    let protocol = descriptor(edge, subprotocol);
-    let limits = Limits { message_bytes: edge.0.config.max_message_bytes, ..Limits::default() };
-    let shared = edge.0.clone();
+    let Upgrade { response, subprotocol, deflate, upgrading } = upgrade;
+    let (protocol_index, protocol) = descriptor(edge, subprotocol);
     edge.0.tracker.spawn(async move {
-        let _room = room;
-        let transport = match upgrading.websocket::<TcpStream>(limits).await {
-            Ok(transport) => transport,
+        let (stream, unread) = match upgrading.parts::<TcpStream>().await {
+            Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "upgrade failed"),
         };
         let handshake = Handshake { tenant, peer, protocol };
-        connection::run(shared, transport, handshake).await;
+        let arrival = Arrival { stream, unread, handshake, protocol_index, deflate, room };
+        // A worker that has ended takes nobody, and the process is about to end.
+        drop(worker.send(Order::Arrive(Box::new(arrival))).await);
     });
     response.map(|()| Body::empty())
 }
 
-fn descriptor(edge: &Edge, subprotocol: &str) -> Descriptor {
-    let mut protocols = edge.0.protocols.iter();
-    let chosen = protocols.find(|protocol| protocol.subprotocol == subprotocol);
-    *chosen.expect("the upgrade chose from what was offered")
+fn descriptor(edge: &Edge, subprotocol: &str) -> (u8, Descriptor) {
+    let mut protocols = (0..).zip(&edge.0.protocols);
+    let chosen = protocols.find(|(_, protocol)| protocol.subprotocol == subprotocol);
+    let (index, protocol) = chosen.expect("the upgrade chose from what was offered");
+    (index, *protocol)
 }
 
 /// The request's origin, if it has one that is not on the list.

@@ -1,210 +1,257 @@
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Deref;
 use std::sync::Arc;
 
-use tidewire_model::{ConnectionId, Delivery, Envelope, Gap, JoinId, TenantChannel};
+use hashbrown::HashTable;
+use tidewire_model::{ConnectionId, JoinId, TenantChannel, Tenure};
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::Outbox;
-
-/// The subscribers of a share of a node's channels.
+/// A worker's routing table: which of its connections have a place in which channel.
 ///
-/// A subscriber is on a channel's list exactly as long as it is in step with it: everything the
-/// channel delivers has gone into its queue.
-#[derive(Debug, Default)]
+/// A subscriber is on a channel's list exactly as long as it is in step with it: from the answer to
+/// its join in the worker's inbox until it is taken off. All subscribers of a channel are under one
+/// tenure, because the last word of a tenure and its last release both come before the first answer
+/// of the next.
+///
+/// Costs 56 bytes per route and 5 to 12 per channel in the index, and the channel's name, which is
+/// shared with whoever else holds it.
+#[derive(Debug)]
 pub struct Hub {
-    channels: HashMap<TenantChannel, Vec<Subscriber>>,
+    /// Places in `routes`, by the route's hash.
+    index: HashTable<u32>,
+    /// Without a hole: a route that goes makes room for the last.
+    routes: Vec<Route>,
     subscriptions: usize,
+    /// Channel names are chosen by clients, who must not know which of them collide.
+    seed: u64,
 }
 
 /// A connection in step with a channel.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Subscriber {
     pub connection: ConnectionId,
     pub join: JoinId,
-    pub outbox: Outbox,
 }
 
-impl Subscriber {
-    fn is(&self, connection: ConnectionId, join: JoinId) -> bool {
-        self.connection == connection && self.join == join
+/// The subscribers of a channel as they were when it was asked for. Later changes of the hub do not
+/// touch it.
+#[derive(Clone, Debug)]
+pub struct Subscribers(List);
+
+#[derive(Debug)]
+struct Route {
+    channel: TenantChannel,
+    subscribers: Listed,
+    tenure: Tenure,
+    /// Kept, so that the index grows and shrinks without reading names.
+    hash: u32,
+}
+
+/// A list as a route keeps it: one subscriber, which is what most channels have, takes no
+/// allocation.
+#[derive(Debug)]
+enum Listed {
+    One { connection: ConnectionId, join: JoinId },
+    Many(Arc<Vec<Subscriber>>),
+}
+
+#[derive(Clone, Debug)]
+enum List {
+    One([Subscriber; 1]),
+    Many(Arc<Vec<Subscriber>>),
+}
+
+/// Room is given back when less than a quarter of it is taken, so that no change of size is undone
+/// by the next change.
+const SPARSE: usize = 4;
+/// What is never given back: a hub this small is not worth moving.
+const KEPT_ROUTES: usize = 64;
+
+impl Default for Hub {
+    fn default() -> Self {
+        let seed = RandomState::new().hash_one(0);
+        Self { index: HashTable::new(), routes: Vec::new(), subscriptions: 0, seed }
     }
 }
 
 impl Hub {
-    /// Puts a subscriber on a channel's list. The caller has brought it in step.
-    pub fn add(&mut self, channel: &TenantChannel, subscriber: Subscriber) {
+    /// Puts a subscriber on a channel's list. The shard has brought it in step under `tenure`, which
+    /// is that of everybody on the list.
+    pub fn add(&mut self, channel: &TenantChannel, tenure: Tenure, subscriber: Subscriber) {
         self.subscriptions += 1;
-        match self.channels.get_mut(channel) {
-            Some(subscribers) => subscribers.push(subscriber),
-            None => {
-                self.channels.insert(channel.clone(), vec![subscriber]);
-            }
+        let hash = self.hash(channel);
+        if let Some(place) = self.find(hash, channel) {
+            let route = &mut self.routes[place];
+            debug_assert_eq!(route.tenure, tenure, "{channel}: two tenures at once");
+            route.subscribers.push(subscriber);
+            return;
         }
+        let place = u32::try_from(self.routes.len()).expect("fewer channels than 2^32");
+        let Subscriber { connection, join } = subscriber;
+        let subscribers = Listed::One { connection, join };
+        self.routes.push(Route { channel: channel.clone(), subscribers, tenure, hash });
+        let routes = &self.routes;
+        self.index.insert_unique(spread(hash), place, |place| hash_at(routes, *place));
     }
 
-    /// Takes a subscriber off; says whether it was on the list. Takes time linear in the number of
-    /// the channel's subscribers.
+    /// Takes a subscriber off, and says under which tenure it had its place; `None` if it was not on
+    /// the list. The channel is forgotten with its last subscriber. Takes time linear in the number
+    /// of the channel's subscribers.
     pub fn remove(
         &mut self,
         channel: &TenantChannel,
         connection: ConnectionId,
         join: JoinId,
-    ) -> bool {
-        let Some(subscribers) = self.channels.get_mut(channel) else { return false };
-        let Some(index) = subscribers.iter().position(|s| s.is(connection, join)) else {
-            return false;
-        };
-        subscribers.swap_remove(index);
+    ) -> Option<Tenure> {
+        let hash = self.hash(channel);
+        let place = self.find(hash, channel)?;
+        let route = &mut self.routes[place];
+        let tenure = route.tenure;
+        let left = route.subscribers.remove(Subscriber { connection, join })?;
         self.subscriptions -= 1;
-        self.forget_if_empty(channel);
-        true
+        if left == 0 {
+            self.forget(place);
+        }
+        Some(tenure)
     }
 
-    /// Hands a publication to everybody on the list, and says to how many.
-    pub fn deliver(&mut self, channel: &TenantChannel, envelope: &Arc<Envelope>) -> usize {
-        self.hand_out(channel, |join| Delivery::Publication {
-            join,
-            envelope: Arc::clone(envelope),
-        })
+    /// The subscribers of a channel now, to hand a publication to them in as many slices as it
+    /// takes; `None` if it has none. A change while the answer is held copies the list.
+    pub fn subscribers(&self, channel: &TenantChannel) -> Option<Subscribers> {
+        let place = self.find(self.hash(channel), channel)?;
+        Some(self.routes[place].subscribers.snapshot())
     }
 
-    /// Tells everybody on the list of a gap, and says how many.
-    pub fn deliver_gap(&mut self, channel: &TenantChannel, gap: Gap) -> usize {
-        self.hand_out(channel, |join| Delivery::Gap { join, gap })
+    /// Takes everybody off the channel who is there under `tenure`, because nothing more comes under
+    /// it; those of another tenure stay.
+    pub fn evict(&mut self, channel: &TenantChannel, tenure: Tenure) -> Vec<Subscriber> {
+        let Some(place) = self.find(self.hash(channel), channel) else { return Vec::new() };
+        if self.routes[place].tenure != tenure {
+            return Vec::new();
+        }
+        let evicted = self.routes[place].subscribers.snapshot().to_vec();
+        self.subscriptions -= evicted.len();
+        self.forget(place);
+        evicted
     }
 
-    /// Pushes a delivery to each subscriber. One whose queue is full leaves the list with a last
-    /// word that tells it so.
-    fn hand_out(
-        &mut self,
-        channel: &TenantChannel,
-        delivery: impl Fn(JoinId) -> Delivery,
-    ) -> usize {
-        let Some(subscribers) = self.channels.get_mut(channel) else { return 0 };
-        let before = subscribers.len();
-        subscribers.retain(|subscriber| {
-            let in_step = subscriber.outbox.offer(delivery(subscriber.join)).is_ok();
-            if !in_step {
-                subscriber.outbox.lag(subscriber.join);
+    /// Channels with a subscriber.
+    pub fn channels(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// Subscribers, over all channels.
+    pub fn subscriptions(&self) -> usize {
+        self.subscriptions
+    }
+
+    fn find(&self, hash: u32, channel: &TenantChannel) -> Option<usize> {
+        let routes = &self.routes;
+        let is_it = |place: &u32| routes[*place as usize].channel == *channel;
+        self.index.find(spread(hash), is_it).map(|place| *place as usize)
+    }
+
+    /// Removes a route; the last one takes its place.
+    fn forget(&mut self, place: usize) {
+        let last = self.routes.len() - 1;
+        self.unlist(place);
+        if place != last {
+            let moved = spread(self.routes[last].hash);
+            if let Some(entry) = self.index.find_mut(moved, |entry| *entry as usize == last) {
+                *entry = u32::try_from(place).expect("less than the last, which is one");
             }
-            in_step
-        });
-        let reached = subscribers.len();
-        self.subscriptions -= before - reached;
-        self.forget_if_empty(channel);
-        reached
-    }
-
-    fn forget_if_empty(&mut self, channel: &TenantChannel) {
-        if self.channels.get(channel).is_some_and(Vec::is_empty) {
-            self.channels.remove(channel);
+        }
+        self.routes.swap_remove(place);
+        if self.routes.len() < self.routes.capacity() / SPARSE {
+            self.give_back();
         }
     }
 
-    pub fn has_subscribers(&self, channel: &TenantChannel) -> bool {
-        self.channels.contains_key(channel)
+    fn unlist(&mut self, place: usize) {
+        let hash = spread(self.routes[place].hash);
+        if let Ok(entry) = self.index.find_entry(hash, |entry| *entry as usize == place) {
+            entry.remove();
+        }
     }
 
-    /// Channels with a subscriber in step.
-    pub fn channels(&self) -> impl Iterator<Item = &TenantChannel> {
-        self.channels.keys()
+    fn give_back(&mut self) {
+        let room = (2 * self.routes.len()).max(KEPT_ROUTES);
+        self.routes.shrink_to(room);
+        let routes = &self.routes;
+        self.index.shrink_to(room, |place| hash_at(routes, *place));
     }
 
-    /// Subscribers in step, over all channels.
-    pub fn subscriptions(&self) -> usize {
-        self.subscriptions
+    #[expect(clippy::cast_possible_truncation, reason = "any half of a hash is one")]
+    fn hash(&self, channel: &TenantChannel) -> u32 {
+        let seed = xxh3_64_with_seed(channel.tenant.as_str().as_bytes(), self.seed);
+        xxh3_64_with_seed(channel.channel.as_str().as_bytes(), seed) as u32
+    }
+}
+
+fn hash_at(routes: &[Route], place: u32) -> u64 {
+    spread(routes[place as usize].hash)
+}
+
+/// Makes of half a hash a whole one: a hash table uses the upper bits as well as the lower.
+fn spread(hash: u32) -> u64 {
+    /// 2^64 by the golden ratio, made odd: Knuth's multiplicative hashing.
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    u64::from(hash).wrapping_mul(GOLDEN)
+}
+
+impl Listed {
+    fn push(&mut self, subscriber: Subscriber) {
+        match self {
+            Self::One { connection, join } => {
+                let first = Subscriber { connection: *connection, join: *join };
+                *self = Self::Many(Arc::new(vec![first, subscriber]));
+            }
+            Self::Many(subscribers) => Arc::make_mut(subscribers).push(subscriber),
+        }
+    }
+
+    /// Says how many are left, if `subscriber` was there.
+    fn remove(&mut self, subscriber: Subscriber) -> Option<usize> {
+        match self {
+            Self::One { connection, join } => {
+                (subscriber == Subscriber { connection: *connection, join: *join }).then_some(0)
+            }
+            Self::Many(subscribers) => {
+                let index = subscribers.iter().position(|listed| *listed == subscriber)?;
+                let list = Arc::make_mut(subscribers);
+                list.swap_remove(index);
+                if list.len() < list.capacity() / SPARSE {
+                    list.shrink_to(2 * list.len());
+                }
+                let left = list.len();
+                if let [Subscriber { connection, join }] = list[..] {
+                    *self = Self::One { connection, join };
+                }
+                Some(left)
+            }
+        }
+    }
+
+    fn snapshot(&self) -> Subscribers {
+        Subscribers(match self {
+            Self::One { connection, join } => {
+                List::One([Subscriber { connection: *connection, join: *join }])
+            }
+            Self::Many(subscribers) => List::Many(Arc::clone(subscribers)),
+        })
+    }
+}
+
+impl Deref for Subscribers {
+    type Target = [Subscriber];
+
+    fn deref(&self) -> &[Subscriber] {
+        match &self.0 {
+            List::One(one) => one,
+            List::Many(many) => many,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use tidewire_model::{Channel, Incarnation, Payload, Position, Publication, Tenant};
-
-    use super::*;
-    use crate::{Inbox, QueueLimits, outbox};
-
-    #[test]
-    fn a_publication_reaches_every_subscriber_of_its_channel_and_no_other() {
-        let mut hub = Hub::default();
-        let mut ann = subscribe(&mut hub, "a", 1, QueueLimits::default());
-        let mut bob = subscribe(&mut hub, "a", 2, QueueLimits::default());
-        let mut eve = subscribe(&mut hub, "b", 3, QueueLimits::default());
-
-        let reached = hub.deliver(&channel("a"), &publication("a", 1));
-
-        assert_eq!(reached, 2);
-        assert_eq!((offsets(&mut ann), offsets(&mut bob)), (vec![1], vec![1]));
-        assert_eq!(offsets(&mut eve), Vec::<u64>::new());
-    }
-
-    #[test]
-    fn a_subscriber_with_a_full_queue_leaves_the_list_and_is_told_once() {
-        let mut hub = Hub::default();
-        let limits = QueueLimits { deliveries: 2, bytes: 1_000_000 };
-        let mut slow = subscribe(&mut hub, "a", 1, limits);
-        let mut quick = subscribe(&mut hub, "a", 2, QueueLimits::default());
-
-        let reached: Vec<_> =
-            (1..=4).map(|offset| hub.deliver(&channel("a"), &publication("a", offset))).collect();
-
-        assert_eq!(reached, [2, 2, 1, 1]);
-        assert_eq!(offsets(&mut quick), [1, 2, 3, 4]);
-        let mut batch = Vec::new();
-        slow.take_ready(&mut batch, 10);
-        assert!(matches!(
-            batch[..],
-            [
-                Delivery::Publication { .. },
-                Delivery::Publication { .. },
-                Delivery::Lagged { join: JoinId(1) }
-            ]
-        ));
-        assert_eq!(hub.subscriptions(), 1);
-    }
-
-    #[test]
-    fn leaving_takes_the_named_join_only() {
-        let mut hub = Hub::default();
-        let _ann = subscribe(&mut hub, "a", 1, QueueLimits::default());
-
-        assert!(!hub.remove(&channel("a"), ConnectionId(1), JoinId(9)));
-        assert!(hub.remove(&channel("a"), ConnectionId(1), JoinId(1)));
-        assert!(!hub.has_subscribers(&channel("a")));
-        assert_eq!(hub.subscriptions(), 0);
-    }
-
-    fn subscribe(hub: &mut Hub, name: &str, id: u32, limits: QueueLimits) -> Inbox {
-        let (outbox, inbox) = outbox(limits);
-        let connection = ConnectionId(u64::from(id));
-        hub.add(&channel(name), Subscriber { connection, join: JoinId(id), outbox });
-        inbox
-    }
-
-    fn channel(name: &str) -> TenantChannel {
-        TenantChannel::new(
-            Tenant::parse("acme").expect("tenant"),
-            Channel::parse(name).expect("channel"),
-        )
-    }
-
-    fn publication(name: &str, offset: u64) -> Arc<Envelope> {
-        Arc::new(Envelope::new(Publication {
-            channel: channel(name),
-            position: Position::new(Incarnation::ZERO.epoch(0), offset),
-            id: None,
-            time_ms: 0,
-            publisher: None,
-            payload: Payload::binary(Bytes::new()),
-        }))
-    }
-
-    fn offsets(inbox: &mut Inbox) -> Vec<u64> {
-        let mut batch = Vec::new();
-        inbox.take_ready(&mut batch, 100);
-        let offset = |delivery: &Delivery| match delivery {
-            Delivery::Publication { envelope, .. } => envelope.position.offset,
-            other => panic!("unexpected {other:?}"),
-        };
-        batch.iter().map(offset).collect()
-    }
-}
+mod tests;

@@ -1,4 +1,6 @@
-use crate::{Channel, Payload, Position, PublicationId, RequestId, SessionNonce, Token};
+use crate::{
+    Channel, DeltaFormat, Payload, Position, PublicationId, RequestId, SessionNonce, Token,
+};
 
 /// A command and what its client calls it.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +16,9 @@ pub enum Command {
     Subscribe {
         channel: Channel,
         since: Since,
+        /// How publications may be sent as what changed since the one before; `None` wants each in
+        /// full. The server sends a publication in full whenever it pleases.
+        delta: Option<DeltaFormat>,
     },
     Unsubscribe {
         channel: Channel,

@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Channel, Disconnect, Envelope, Failure, NodeId, Position, Publication, RequestId, SessionId,
-    Token,
+    Channel, DeltaFormat, Deltas, Disconnect, Envelope, Failure, NodeId, Position, Publication,
+    RequestId, SessionId, Token,
 };
 
 /// What a client hears, in any protocol.
@@ -41,6 +41,7 @@ pub enum Event {
     Publications {
         channel: Channel,
         publications: Vec<Arc<Envelope>>,
+        deltas: Deltas,
     },
     Gap {
         channel: Channel,
@@ -95,6 +96,9 @@ pub struct Subscribed {
     pub recovery: Recovery,
     /// What follows comes after this position.
     pub position: Position,
+    /// How publications may be written as what changed, if the client asked for it and its channel
+    /// offers it.
+    pub delta: Option<DeltaFormat>,
 }
 
 /// Whether a subscription went on from where its client had left off.

@@ -11,6 +11,7 @@
 mod channel;
 mod command;
 mod delivery;
+mod delta;
 mod disconnect;
 mod envelope;
 mod error_code;
@@ -27,7 +28,8 @@ mod token;
 
 pub use channel::{Channel, InvalidChannel, TenantChannel};
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
-pub use delivery::{Delivery, JoinId, Joined};
+pub use delivery::{Delivery, JoinId, Joined, Published, Tenure};
+pub use delta::{DeltaFormat, Deltas};
 pub use disconnect::Disconnect;
 pub use envelope::{Encoding, Envelope};
 pub use error_code::{ErrorCode, Failure};

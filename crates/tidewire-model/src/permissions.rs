@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::{Channel, Filter};
 
@@ -17,9 +18,10 @@ pub enum Action {
 ///
 /// Written in a token as `{"chat/*": ["subscribe", "publish"]}`. Checking takes time linear in the
 /// number of filters, of which there are at most [`Permissions::MAX_FILTERS`].
-#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
-#[serde(transparent)]
-pub struct Permissions(BTreeMap<Filter, Vec<Action>>);
+///
+/// One pointer: clones share what is granted.
+#[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
+pub struct Permissions(Arc<BTreeMap<Filter, Vec<Action>>>);
 
 impl Permissions {
     /// The most filters one credential may carry.
@@ -33,7 +35,7 @@ impl Permissions {
 
     #[must_use]
     pub fn grant(mut self, filter: Filter, actions: impl IntoIterator<Item = Action>) -> Self {
-        self.0.entry(filter).or_default().extend(actions);
+        Arc::make_mut(&mut self.0).entry(filter).or_default().extend(actions);
         self
     }
 
@@ -48,6 +50,23 @@ impl Permissions {
 
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Whether the two are one in memory, and not only equal.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Serialize for Permissions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.as_ref().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Permissions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::deserialize(deserializer).map(|granted| Self(Arc::new(granted)))
     }
 }
 
@@ -66,5 +85,30 @@ mod tests {
         assert!(!permissions.allows(Action::History, &channel));
         assert!(!Permissions::default().allows(Action::Subscribe, &channel));
         assert!(Permissions::all().allows(Action::History, &channel));
+    }
+
+    #[test]
+    fn clones_are_shared_until_one_is_granted_more() {
+        let first = Permissions::all();
+        let second = first.clone();
+        let filter = Filter::parse("x").expect("valid");
+
+        assert!(second.is_shared_with(&first));
+        let second = second.grant(filter, [Action::Publish]);
+
+        assert!(!second.is_shared_with(&first));
+        assert_eq!((first.len(), second.len()), (1, 2));
+        assert_eq!(first, Permissions::all());
+        assert!(!first.is_shared_with(&Permissions::all()));
+    }
+
+    #[test]
+    fn what_is_written_is_the_map_that_is_read() {
+        let text = r#"{"chat/*":["subscribe","publish"],"x":["history"]}"#;
+
+        let permissions: Permissions = serde_json::from_str(text).expect("valid");
+
+        assert_eq!(serde_json::to_string(&permissions).expect("json"), text);
+        assert!(serde_json::from_str::<Permissions>(r#"{"a//b":[]}"#).is_err());
     }
 }

@@ -5,20 +5,24 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tidewire_broker::{BrokerError, LogError, Partition, Read};
-use tidewire_hub::{Hub, Outbox, Subscriber};
+use tidewire_hub::Outbox;
 use tidewire_model::{
-    ConnectionId, Delivery, ErrorCode, Failure, JoinId, Joined, Since, TenantChannel,
+    ConnectionId, Delivery, ErrorCode, Failure, JoinId, Joined, Since, TenantChannel, Tenure,
 };
 use tokio::time::Instant;
 
+use crate::ask::Join;
+use crate::audience::{Audience, Tenures};
 use crate::feed::Feed;
+use crate::publish::stopped;
 use crate::ring::Ring;
-use crate::shard::{Done, Join, PAGE, Shard, Surroundings};
+use crate::shard::{Done, PAGE, Shard, Surroundings};
 
 /// A channel this node follows.
 #[derive(Debug)]
 pub(crate) struct ChannelState {
     pub(crate) feed: Feed,
+    pub(crate) audience: Audience,
     joiners: Vec<Joiner>,
     /// When to compare with the log the next time; see `check.rs`.
     pub(crate) check_at: Instant,
@@ -67,6 +71,17 @@ impl ChannelState {
         !self.joiners.is_empty()
     }
 
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.has_joiners() || !self.audience.is_empty()
+    }
+
+    /// Remembers since when nobody has wanted the channel.
+    pub(crate) fn note_if_idle(&mut self, now: Instant) {
+        if !self.is_wanted() {
+            self.idle_since.get_or_insert(now);
+        }
+    }
+
     fn joiner(&mut self, (connection, join): (ConnectionId, JoinId)) -> Option<&mut Joiner> {
         self.joiners
             .iter_mut()
@@ -91,10 +106,9 @@ impl Joiner {
         })
     }
 
-    fn refuse(self) {
-        let message = "the channel's log cannot be reached; try again";
-        let failure = Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY);
-        self.outbox.answer(Delivery::Joined { join: self.join, outcome: Err(failure) });
+    fn refuse(self, channel: TenantChannel, failure: Failure) {
+        let Self { connection, join, since, outbox, .. } = self;
+        Join { channel, since, connection, id: join, outbox }.refuse(failure);
     }
 }
 
@@ -119,24 +133,36 @@ impl Shard {
         self.settle(&channel, now);
     }
 
-    pub(crate) fn leave(
+    /// Forgets somebody who is not in step yet. If the answer is given already, nobody is there to
+    /// forget: its place comes back by [`Shard::release`].
+    pub(crate) fn withdraw(
         &mut self,
         channel: &TenantChannel,
-        connection: ConnectionId,
-        join: JoinId,
+        key: (ConnectionId, JoinId),
         now: Instant,
     ) {
-        self.hub.remove(channel, connection, join);
         let Some(state) = self.channels.get_mut(channel) else { return };
-        state.joiners.retain(|joiner| (joiner.connection, joiner.join) != (connection, join));
-        self.note_if_idle(channel, now);
+        state.joiners.retain(|joiner| (joiner.connection, joiner.join) != key);
+        state.note_if_idle(now);
     }
 
-    /// Remembers since when nobody has wanted a channel.
-    pub(crate) fn note_if_idle(&mut self, channel: &TenantChannel, now: Instant) {
+    pub(crate) fn release(
+        &mut self,
+        channel: &TenantChannel,
+        (outbox, tenure): (&Outbox, Tenure),
+        now: Instant,
+    ) {
         let Some(state) = self.channels.get_mut(channel) else { return };
-        if state.joiners.is_empty() && !self.hub.has_subscribers(channel) {
-            state.idle_since.get_or_insert(now);
+        state.audience.release(outbox, tenure);
+        state.note_if_idle(now);
+    }
+
+    /// Tells everybody who is not in step yet that the node is stopping.
+    pub(crate) fn refuse_joiners(&mut self) {
+        for (channel, state) in &mut self.channels {
+            for joiner in state.joiners.drain(..) {
+                joiner.refuse(channel.clone(), stopped());
+            }
         }
     }
 
@@ -148,6 +174,7 @@ impl Shard {
         let ring = Ring::new(self.around.ring_limits);
         let mut state = ChannelState {
             feed: Feed::new(ring),
+            audience: Audience::default(),
             joiners: Vec::new(),
             check_at: self.next_check(channel, now),
             idle_since: None,
@@ -209,7 +236,7 @@ impl Shard {
         let is_open = state.feed.position().is_some();
         for mut joiner in std::mem::take(&mut state.joiners) {
             if joiner.give_up_at <= now {
-                joiner.refuse();
+                joiner.refuse(channel.clone(), out_of_reach());
                 continue;
             }
             let is_due = match joiner.waits_for {
@@ -220,7 +247,7 @@ impl Shard {
             if is_due {
                 if let Some(start) = state.feed.join(joiner.since) {
                     self.around.metrics.recovered(&start);
-                    admit(&mut self.hub, channel, joiner, start);
+                    admit(&mut state.audience, &mut self.tenures, (channel, joiner), start);
                     continue;
                 }
                 joiner.waits_for = WaitsFor::Read;
@@ -251,7 +278,7 @@ impl Shard {
                 if let Some(index) = index {
                     let joiner = state.joiners.swap_remove(index);
                     self.around.metrics.recovered(&start);
-                    admit(&mut self.hub, channel, joiner, start);
+                    admit(&mut state.audience, &mut self.tenures, (channel, joiner), start);
                 }
             }
             Ok(Err(_out_of_step)) => {
@@ -279,12 +306,22 @@ impl Shard {
     }
 }
 
-/// Answers a join, and puts the subscriber on the channel's list if it is in step.
-fn admit(hub: &mut Hub, channel: &TenantChannel, joiner: Joiner, start: Joined) {
+/// Answers a join, and gives its worker a place in the channel if it is in step.
+fn admit(
+    audience: &mut Audience,
+    tenures: &mut Tenures,
+    (channel, joiner): (&TenantChannel, Joiner),
+    start: Joined,
+) {
     let Joiner { connection, join, outbox, .. } = joiner;
-    let is_live = start.live;
-    outbox.answer(Delivery::Joined { join, outcome: Ok(start) });
-    if is_live {
-        hub.add(channel, Subscriber { connection, join, outbox });
-    }
+    let tenure =
+        if start.live { audience.admit(outbox.clone(), tenures) } else { Tenure::default() };
+    let (channel, outcome) = (channel.clone(), Ok(start));
+    outbox.answer(Delivery::Joined { channel, connection, join, tenure, outcome });
+}
+
+/// What somebody is told who has waited too long.
+fn out_of_reach() -> Failure {
+    let message = "the channel's log cannot be reached; try again";
+    Failure::new(ErrorCode::Unavailable, message).retry_after(RETRY)
 }

@@ -26,7 +26,18 @@ impl Shard {
     pub(crate) fn tick(&mut self, now: Instant) {
         self.check_due(now);
         self.forget_idle(now);
-        self.around.metrics.subscriptions(&self.hub);
+        self.count_subscriptions();
+        if let Some(gaps) = self.gap_warnings.overdue(now) {
+            tracing::warn!(gaps, "gaps in channels");
+        }
+    }
+
+    fn count_subscriptions(&self) {
+        let heard = self.channels.values().filter(|state| !state.audience.is_empty());
+        let (channels, places) = heard.fold((0, 0), |(channels, places), state| {
+            (channels + 1, places + state.audience.places())
+        });
+        self.around.metrics.subscriptions(channels, places);
     }
 
     /// Publications may have been lost: compares every channel, as quickly as the log answers.
@@ -49,11 +60,11 @@ impl Shard {
         if self.is_checking {
             return;
         }
-        let is_due = |channel: &&TenantChannel| {
-            self.channels.get(*channel).is_some_and(|state| state.check_at <= now)
+        let is_due = |(_, state): &(&TenantChannel, &ChannelState)| {
+            state.check_at <= now && !state.audience.is_empty()
         };
-        let channels: Vec<_> =
-            self.hub.channels().filter(is_due).take(CHECK_BATCH).cloned().collect();
+        let due = self.channels.iter().filter(is_due).take(CHECK_BATCH);
+        let channels: Vec<_> = due.map(|(channel, _)| channel.clone()).collect();
         if channels.is_empty() {
             return;
         }
@@ -109,14 +120,9 @@ impl Shard {
             .map(|(channel, _)| channel.clone())
             .collect();
         for channel in idle {
-            let is_wanted = self.hub.has_subscribers(&channel)
-                || self.channels.get(&channel).is_some_and(ChannelState::has_joiners);
-            if is_wanted {
-                if let Some(state) = self.channels.get_mut(&channel) {
-                    state.idle_since = None;
-                }
-            } else {
-                self.forget(&channel);
+            match self.channels.get_mut(&channel) {
+                Some(state) if state.is_wanted() => state.idle_since = None,
+                _ => self.forget(&channel),
             }
         }
     }

@@ -247,6 +247,9 @@ impl Feed {
 
     fn push(&mut self, envelope: Arc<Envelope>, steps: &mut Vec<Step>) {
         self.at = Some(envelope.position);
+        if let Some(newest) = self.ring.newest() {
+            envelope.follow(newest);
+        }
         self.ring.push(Arc::clone(&envelope));
         steps.push(Step::Deliver(envelope));
     }

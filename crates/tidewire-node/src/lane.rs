@@ -1,11 +1,9 @@
 use std::collections::VecDeque;
 
-use tidewire_broker::{Appended, Draft};
+use tidewire_broker::Draft;
 use tidewire_model::{ErrorCode, Failure};
-use tokio::sync::oneshot;
 
-/// What a publisher waits for.
-pub(crate) type Reply = oneshot::Sender<Result<Appended, Failure>>;
+use crate::ask::Reply;
 
 /// The drafts of one channel on their way to the log, in the order they were published.
 ///
@@ -36,9 +34,7 @@ impl Lane {
         if self.waiting.len() >= Self::MOST_WAITING || self.bytes >= Self::MOST_WAITING_BYTES {
             let message = "the channel is published to more quickly than its log takes";
             let failure = Failure::new(ErrorCode::Overloaded, message);
-            // A publisher that is gone needs no answer.
-            drop(pending.reply.send(Err(failure)));
-            return;
+            return pending.reply.send(Err(failure));
         }
         self.bytes += pending.draft.weight();
         self.waiting.push_back(pending);
@@ -80,6 +76,7 @@ impl Lane {
 mod tests {
     use bytes::Bytes;
     use tidewire_model::Payload;
+    use tokio::sync::oneshot;
 
     use super::*;
 
@@ -119,14 +116,14 @@ mod tests {
         }
         let (reply, mut answer) = oneshot::channel();
 
-        lane.push(Pending { draft: draft(1), reply });
+        lane.push(Pending { draft: draft(1), reply: Reply::Caller(reply) });
 
         let failure = answer.try_recv().expect("answered").expect_err("refused");
         assert_eq!(failure.code, ErrorCode::Overloaded);
     }
 
     fn pending(bytes: usize) -> Pending {
-        Pending { draft: draft(bytes), reply: oneshot::channel().0 }
+        Pending { draft: draft(bytes), reply: Reply::Caller(oneshot::channel().0) }
     }
 
     fn draft(bytes: usize) -> Draft {

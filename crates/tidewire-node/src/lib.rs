@@ -1,14 +1,18 @@
 //! The engine of a node: join, publish, recover.
 //!
 //! Start from [`Node`], the handle everybody holds. Behind it, each channel belongs to one shard: a
-//! task that owns the channel's feed (how far it has got), its subscribers and the drafts on
-//! their way to the log. The log orders and remembers; the broker carries, and may lose, repeat or
+//! task that owns the channel's feed (how far it has got), the workers that follow it and the drafts
+//! on their way to the log. The log orders and remembers; the broker carries, and may lose, repeat or
 //! reorder what it likes. A subscriber is brought in step once, from memory or by one read of the
-//! log, and is then handed every publication in offset order.
+//! log; from then on its worker is handed every publication in offset order, once for all of its
+//! subscribers.
 //!
 //! Invariants: at most one append and one repairing read are under way per channel; a publication
 //! is passed on only after the log has it; nothing waits for a client.
 
+mod append;
+mod ask;
+mod audience;
 mod channel;
 mod check;
 mod config;
@@ -25,13 +29,14 @@ mod ring;
 mod router;
 mod sessions;
 mod shard;
+mod throttle;
 mod timers;
 
+pub use ask::{Ask, Join};
 pub use config::NodeConfig;
 pub use members::LeaseReport;
-pub use node::{Node, Ports};
+pub use node::{Node, Ports, Tasks};
 pub use placement::placement;
 pub use publish::Publishing;
 pub use ring::RingLimits;
 pub use sessions::{OwnedSession, SESSION_RENEWAL, SessionError};
-pub use shard::Join;

@@ -1,5 +1,4 @@
 use metrics::{Counter, Gauge, Histogram};
-use tidewire_hub::Hub;
 use tidewire_model::{Joined, Recovery};
 
 /// The engine's metrics, resolved once: a look-up hashes its labels each time.
@@ -49,8 +48,8 @@ impl Metrics {
     }
 
     #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
-    pub(crate) fn subscriptions(&self, hub: &Hub) {
-        self.channels.set(hub.channels().count() as f64);
-        self.subscriptions.set(hub.subscriptions() as f64);
+    pub(crate) fn subscriptions(&self, channels: usize, subscriptions: usize) {
+        self.channels.set(channels as f64);
+        self.subscriptions.set(subscriptions as f64);
     }
 }

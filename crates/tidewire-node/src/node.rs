@@ -1,19 +1,21 @@
 use std::sync::Arc;
 
 use tidewire_broker::{Broker, Draft, Log, LogError, Notice, Partition};
-use tidewire_model::{
-    ConnectionId, Failure, HistoryPage, HistoryQuery, JoinId, NodeId, TenantChannel,
-};
+use tidewire_model::{Failure, HistoryPage, HistoryQuery, NodeId, TenantChannel};
 use tidewire_store::{Membership, NodeLease, SessionStore};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::ask::{Ask, Reply};
 use crate::lane::Pending;
 use crate::metrics::Metrics;
-use crate::publish::{Publishing, failure, stopped};
+use crate::publish::{Publishing, failure};
 use crate::router::Router;
-use crate::shard::{Action, Join, Shard, Surroundings, Suspicion};
+use crate::shard::{Action, Shard, Surroundings, Suspicion};
 use crate::{LeaseReport, NodeConfig, members};
 
 /// A node of the cluster: a cheap handle on its shards and ports.
@@ -38,6 +40,15 @@ pub struct Ports {
     pub membership: Arc<dyn Membership>,
 }
 
+/// Where a node's tasks run, who waits for them, and what ends them.
+#[derive(Clone, Copy, Debug)]
+pub struct Tasks<'a> {
+    /// Of the shards, in turn; the node's other tasks run where it is started. At least one.
+    pub runtimes: &'a [Handle],
+    pub tracker: &'a TaskTracker,
+    pub stop: &'a CancellationToken,
+}
+
 /// What a shard may have waiting. When it is full, commands wait, and what comes from the broker is
 /// dropped and repaired from the log.
 const SHARD_INBOX: usize = 8_192;
@@ -49,15 +60,15 @@ const JOINS: usize = 64;
 const NOTICES: usize = 1_024;
 
 impl Node {
-    /// Starts the node's tasks on `tracker`; they end after `stop`. Also yields the notices that
-    /// other nodes send to this one.
+    /// Starts the node's tasks; they end after `tasks.stop`. Shard `i` runs on runtime `i`, counted
+    /// round. Also yields the notices that other nodes send to this one.
     pub fn start(
         config: NodeConfig,
         ports: Ports,
         report: LeaseReport,
-        tracker: &TaskTracker,
-        stop: &CancellationToken,
+        tasks: Tasks<'_>,
     ) -> (Self, mpsc::Receiver<Notice>) {
+        let Tasks { runtimes, tracker, stop } = tasks;
         let repairs = Arc::new(Semaphore::new(REPAIRS));
         let joins = Arc::new(Semaphore::new(JOINS));
         let mut shards = Vec::new();
@@ -73,7 +84,8 @@ impl Node {
             });
             let (inbox, actions) = mpsc::channel(SHARD_INBOX);
             let suspicion = Arc::new(Suspicion::default());
-            tracker.spawn(Shard::new(around).run(actions, Arc::clone(&suspicion), stop.clone()));
+            let shard = Shard::new(around).run(actions, Arc::clone(&suspicion), stop.clone());
+            tracker.spawn_on(shard, &runtimes[index % runtimes.len()]);
             shards.push(inbox);
             suspicions.push(suspicion);
         }
@@ -102,22 +114,27 @@ impl Node {
         &self.0
     }
 
-    /// Joins a channel. The answer and everything after it come through the join's outbox; they may
-    /// wait up to five seconds for the log.
+    /// Hands something to its channel's shard without waiting, or gives it back when the shard has as
+    /// much waiting as it may: ask again when there is [`Node::room`], and nothing else about this
+    /// channel before. What one worker asks about one channel is done in that order.
     ///
-    /// Waits only while the shard has more to do than it may have waiting. Cancelling it leaves
-    /// nothing behind.
-    pub async fn join(&self, join: Join) {
-        let shard = self.shard_of(&join.channel);
-        // A stopped shard has no use for it; the connection is about to be told so.
-        drop(shard.send(Action::Join(join)).await);
+    /// Everything that has an answer is answered once, through its outbox: by a node that is
+    /// stopping, with a refusal.
+    pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
+        match self.shard_of(ask.channel()).try_reserve() {
+            Ok(room) => room.send(Action::Ask { ask, at: Instant::now() }),
+            Err(TrySendError::Full(())) => return Err(ask),
+            Err(TrySendError::Closed(())) => ask.refuse(),
+        }
+        Ok(())
     }
 
-    /// Leaves a channel. What is under way may still arrive, under the same `join`.
-    pub async fn leave(&self, channel: TenantChannel, connection: ConnectionId, join: JoinId) {
-        let shard = self.shard_of(&channel);
-        // A stopped shard has nobody to forget.
-        drop(shard.send(Action::Leave { channel, connection, join }).await);
+    /// Waits until the shard of a channel has room, or has stopped. Somebody else may take it first.
+    ///
+    /// Cancel-safe: it holds no room.
+    pub async fn room(&self, channel: &TenantChannel) {
+        // A stopped shard has room: whatever it is asked is refused at once.
+        drop(self.shard_of(channel).reserve().await);
     }
 
     /// Hands a draft to the channel's log. Drafts that one task hands over for one channel, one
@@ -128,13 +145,9 @@ impl Node {
     pub async fn publish(&self, channel: TenantChannel, draft: Draft) -> Publishing {
         let (reply, verdict) = oneshot::channel();
         let shard = self.shard_of(&channel);
-        let action = Action::Publish { channel, pending: Pending { draft, reply } };
-        if let Err(mpsc::error::SendError(Action::Publish { pending, .. })) =
-            shard.send(action).await
-        {
-            // Its receiver is `verdict`, right here.
-            drop(pending.reply.send(Err(stopped())));
-        }
+        let pending = Pending { draft, reply: Reply::Caller(reply) };
+        // A stopped shard drops it, which is a refusal.
+        drop(shard.send(Action::Publish { channel, pending }).await);
         Publishing(verdict)
     }
 

@@ -15,9 +15,9 @@ impl Publishing {
     }
 }
 
-/// The node is past taking publications.
+/// The node is past taking anything.
 pub(crate) fn stopped() -> Failure {
-    Failure::new(ErrorCode::Unavailable, "the node is stopping; publish again elsewhere")
+    Failure::new(ErrorCode::Unavailable, "the node is stopping; try again elsewhere")
 }
 
 /// What a publisher is told whose publication waited behind one that failed.

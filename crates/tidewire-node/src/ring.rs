@@ -41,6 +41,10 @@ impl Ring {
         }
     }
 
+    pub(crate) fn newest(&self) -> Option<&Arc<Envelope>> {
+        self.publications.back()
+    }
+
     /// Everything after `position` up to `head`, or `None` if not all of it is here, or was written
     /// in another epoch than `position`.
     pub(crate) fn after(&self, position: Position, head: Position) -> Option<Vec<Arc<Envelope>>> {

@@ -12,40 +12,31 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tidewire_broker::{Appended, Broker, BrokerError, Head, Log, LogError, Partition, Read};
-use tidewire_hub::{Hub, Outbox};
-use tidewire_model::{ConnectionId, Envelope, JoinId, Position, Publication, Since, TenantChannel};
+use tidewire_model::{ConnectionId, Envelope, JoinId, Position, Publication, TenantChannel};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::append::Newest;
+use crate::ask::{Ask, Reply};
+use crate::audience::Tenures;
 use crate::channel::ChannelState;
 use crate::feed::Step;
 use crate::interest::Interest;
 use crate::lane::{Lane, Pending};
 use crate::metrics::Metrics;
+use crate::publish::stopped;
 use crate::ring::RingLimits;
+use crate::throttle::Throttle;
 use crate::timers::Timers;
 
 /// Everything another task can ask of a shard.
 #[derive(Debug)]
 pub(crate) enum Action {
-    Join(Join),
-    Leave { channel: TenantChannel, connection: ConnectionId, join: JoinId },
+    Ask { ask: Ask, at: Instant },
     Publish { channel: TenantChannel, pending: Pending },
     Receive(Publication),
     Observe { channel: TenantChannel, position: Position },
-}
-
-/// A connection's wish to be handed the publications of a channel.
-#[derive(Debug)]
-pub struct Join {
-    pub channel: TenantChannel,
-    pub since: Since,
-    pub connection: ConnectionId,
-    /// What the connection calls this attempt.
-    pub id: JoinId,
-    /// Where the answer and everything after it goes.
-    pub outbox: Outbox,
 }
 
 /// What a future of this shard's came to.
@@ -88,18 +79,19 @@ impl Suspicion {
 
 pub(crate) struct Shard {
     pub(crate) around: Arc<Surroundings>,
-    pub(crate) hub: Hub,
     pub(crate) channels: HashMap<TenantChannel, ChannelState>,
     pub(crate) interest: Interest,
-    lanes: HashMap<TenantChannel, Lane>,
-    /// Where channels stood when they were last published to from here, until that is announced.
-    quiet: HashMap<TenantChannel, Position>,
-    announcements: Timers,
+    pub(crate) tenures: Tenures,
+    pub(crate) lanes: HashMap<TenantChannel, Lane>,
+    /// Channels that were published to from here, until that is announced.
+    pub(crate) quiet: HashMap<TenantChannel, Newest>,
+    pub(crate) announcements: Timers,
     pub(crate) alarms: Timers,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(crate) is_checking: bool,
     /// Counts position checks, to vary their time.
     pub(crate) checks: u64,
+    pub(crate) gap_warnings: Throttle,
     /// Reused between publications.
     steps: Vec<Step>,
 }
@@ -107,8 +99,6 @@ pub(crate) struct Shard {
 /// A read returns at most this many publications: what a slow or returning subscriber is handed at a
 /// time.
 pub(crate) const PAGE: usize = 256;
-/// How long after its last publication a channel's position is announced.
-const QUIET_AFTER: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_secs(1);
 /// How many queued actions are applied before timers and finished futures have their turn.
 const BURST: usize = 256;
@@ -117,9 +107,9 @@ impl Shard {
     pub(crate) fn new(around: Arc<Surroundings>) -> Self {
         Self {
             around,
-            hub: Hub::default(),
             channels: HashMap::new(),
             interest: Interest::default(),
+            tenures: Tenures::default(),
             lanes: HashMap::new(),
             quiet: HashMap::new(),
             announcements: Timers::default(),
@@ -127,6 +117,7 @@ impl Shard {
             running: FuturesUnordered::new(),
             is_checking: false,
             checks: 0,
+            gap_warnings: Throttle::default(),
             steps: Vec::new(),
         }
     }
@@ -158,6 +149,7 @@ impl Shard {
                 }
             }
         }
+        self.part(inbox).await;
     }
 
     fn next_alarm(&self) -> Instant {
@@ -167,13 +159,10 @@ impl Shard {
 
     fn apply(&mut self, action: Action, now: Instant) {
         match action {
-            Action::Join(join) => self.join(join, now),
-            Action::Leave { channel, connection, join } => {
-                self.leave(&channel, connection, join, now);
-            }
+            Action::Ask { ask, at } => self.answer(ask, at, now),
             Action::Publish { channel, pending } => self.publish(channel, pending),
             Action::Receive(publication) => {
-                self.receive(Arc::new(Envelope::new(publication)), now);
+                self.receive(&Arc::new(Envelope::new(publication)), now);
             }
             Action::Observe { channel, position } => {
                 if let Some(state) = self.channels.get_mut(&channel) {
@@ -182,6 +171,36 @@ impl Shard {
                 }
             }
         }
+    }
+
+    fn answer(&mut self, ask: Ask, asked_at: Instant, now: Instant) {
+        match ask {
+            Ask::Join(join) => self.join(join, now),
+            Ask::Withdraw { channel, connection, join } => {
+                self.withdraw(&channel, (connection, join), now);
+            }
+            Ask::Release { channel, tenure, outbox } => {
+                self.release(&channel, (&outbox, tenure), now);
+            }
+            Ask::Publish { channel, draft, connection, request, outbox } => {
+                let reply = Reply::Worker { connection, request, outbox, asked_at };
+                self.publish(channel, Pending { draft, reply });
+            }
+        }
+    }
+
+    /// Answers everybody who still waits. What was put into the queue while the loop ended is taken
+    /// here.
+    async fn part(&mut self, mut actions: mpsc::Receiver<Action>) {
+        actions.close();
+        while let Some(action) = actions.recv().await {
+            match action {
+                Action::Ask { ask, .. } => ask.refuse(),
+                Action::Publish { pending, .. } => pending.reply.send(Err(stopped())),
+                Action::Receive(_) | Action::Observe { .. } => {}
+            }
+        }
+        self.refuse_joiners();
     }
 
     /// Finishes what is ready, or a shard with a full inbox would finish one append per burst.
@@ -215,17 +234,14 @@ impl Shard {
             self.settle(&channel, now);
         }
         while let Some(channel) = self.announcements.due(now) {
-            if let Some(position) = self.quiet.remove(&channel) {
-                self.around.broker.announce(&channel, position);
-            }
+            self.announce_if_quiet(&channel, now);
         }
     }
 
-    fn receive(&mut self, envelope: Arc<Envelope>, now: Instant) {
-        let channel = envelope.channel.clone();
-        let Some(state) = self.channels.get_mut(&channel) else { return };
-        state.feed.receive(envelope, now, &mut self.steps);
-        self.settle(&channel, now);
+    pub(crate) fn receive(&mut self, envelope: &Arc<Envelope>, now: Instant) {
+        let Some(state) = self.channels.get_mut(&envelope.channel) else { return };
+        state.feed.receive(Arc::clone(envelope), now, &mut self.steps);
+        self.settle(&envelope.channel, now);
     }
 
     /// Takes the answer to a feed's read.
@@ -252,8 +268,23 @@ impl Shard {
     /// Does what follows from a change of a channel: hands out what came of it, reads the log if
     /// that is due, brings in those who wait, and sets the alarm.
     pub(crate) fn settle(&mut self, channel: &TenantChannel, now: Instant) {
-        self.hand_out(channel);
         let Some(state) = self.channels.get_mut(channel) else { return };
+        for step in self.steps.drain(..) {
+            match step {
+                Step::Deliver(envelope) => {
+                    let recipients = state.audience.deliver(&envelope);
+                    self.around.metrics.delivered(recipients);
+                }
+                Step::Gap(gap) => {
+                    if let Some(gaps) = self.gap_warnings.count(now) {
+                        let reason = gap.reason.as_str();
+                        tracing::warn!(%channel, reason, gaps, "gap in a channel");
+                    }
+                    self.around.metrics.gaps.increment(1);
+                    state.audience.deliver_gap(channel, gap);
+                }
+            }
+        }
         if let Some(since) = state.feed.next_read(now) {
             let (log, repairs) = (Arc::clone(&self.around.log), Arc::clone(&self.around.repairs));
             let channel = channel.clone();
@@ -263,121 +294,11 @@ impl Shard {
                 Done::Read(channel, outcome)
             }));
         }
-        self.advance_joins(channel, now);
-        self.note_if_idle(channel, now);
-        let Some(state) = self.channels.get(channel) else { return };
+        if state.has_joiners() {
+            self.advance_joins(channel, now);
+        }
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        state.note_if_idle(now);
         self.alarms.set(channel, state.wake_at());
-    }
-
-    fn hand_out(&mut self, channel: &TenantChannel) {
-        for step in self.steps.drain(..) {
-            match step {
-                Step::Deliver(envelope) => {
-                    let recipients = self.hub.deliver(channel, &envelope);
-                    self.around.metrics.delivered(recipients);
-                }
-                Step::Gap(gap) => {
-                    tracing::warn!(%channel, reason = gap.reason.as_str(), "gap in a channel");
-                    self.around.metrics.gaps.increment(1);
-                    self.hub.deliver_gap(channel, gap);
-                }
-            }
-        }
-    }
-
-    fn publish(&mut self, channel: TenantChannel, pending: Pending) {
-        self.lanes.entry(channel.clone()).or_default().push(pending);
-        self.start_append(channel);
-    }
-
-    fn start_append(&mut self, channel: TenantChannel) {
-        let Some(lane) = self.lanes.get_mut(&channel) else { return };
-        let Some(batch) = lane.next_batch() else {
-            if lane.is_idle() {
-                self.lanes.remove(&channel);
-            }
-            return;
-        };
-        let log = Arc::clone(&self.around.log);
-        self.running.push(Box::pin(async move {
-            let drafts: Vec<_> = batch.iter().map(|pending| pending.draft.clone()).collect();
-            let outcome = log.append(&channel, &drafts).await;
-            Done::Appended(channel, batch, outcome)
-        }));
-    }
-
-    /// Passes an appended batch on, to this node's subscribers and to the others', and only then
-    /// tells the publishers.
-    fn finish_append(
-        &mut self,
-        channel: TenantChannel,
-        batch: Vec<Pending>,
-        outcome: Result<Vec<Appended>, LogError>,
-        now: Instant,
-    ) {
-        match outcome {
-            Ok(appended) => {
-                for (pending, appended) in batch.into_iter().zip(appended) {
-                    self.pass_on(&channel, pending, appended, now);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%channel, %error, "cannot append");
-                self.refuse(&channel, batch, &error);
-            }
-        }
-        if let Some(lane) = self.lanes.get_mut(&channel) {
-            lane.appended();
-        }
-        self.start_append(channel);
-    }
-
-    /// Refuses a batch that failed, and all that waits behind it: were that appended next, it would
-    /// overtake what its publisher is about to repeat.
-    fn refuse(&mut self, channel: &TenantChannel, batch: Vec<Pending>, error: &LogError) {
-        let failure = crate::publish::failure(error);
-        for pending in batch {
-            // A publisher that is gone needs no answer.
-            drop(pending.reply.send(Err(failure.clone())));
-        }
-        let waiting = self.lanes.get_mut(channel).map(Lane::clear).unwrap_or_default();
-        for pending in waiting {
-            // A publisher that is gone needs no answer.
-            drop(pending.reply.send(Err(crate::publish::not_begun())));
-        }
-    }
-
-    fn pass_on(
-        &mut self,
-        channel: &TenantChannel,
-        pending: Pending,
-        appended: Appended,
-        now: Instant,
-    ) {
-        let Pending { draft, reply } = pending;
-        if appended.duplicate {
-            // The first attempt may have died between the log and the broker. Only its position is
-            // passed on: this attempt's payload may differ from what the log has under it.
-            if let Some(state) = self.channels.get_mut(channel) {
-                state.feed.observe(appended.position, now);
-                self.settle(channel, now);
-            }
-            self.around.broker.announce(channel, appended.position);
-        } else {
-            let publication = Publication {
-                channel: channel.clone(),
-                position: appended.position,
-                id: draft.id,
-                time_ms: appended.time_ms,
-                publisher: draft.publisher,
-                payload: draft.payload,
-            };
-            self.around.broker.publish(&publication);
-            self.receive(Arc::new(Envelope::new(publication)), now);
-            self.quiet.insert(channel.clone(), appended.position);
-            self.announcements.set(channel, Some(now + QUIET_AFTER));
-        }
-        // A publisher that is gone needs no answer.
-        drop(reply.send(Ok(appended)));
     }
 }

@@ -14,6 +14,7 @@ mod protobuf;
 mod publications;
 
 pub mod client;
+pub mod fossil;
 
 use tidewire_protocol::Descriptor;
 

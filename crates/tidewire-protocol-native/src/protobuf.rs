@@ -8,12 +8,12 @@ mod encode;
 pub(crate) mod wire;
 
 use bytes::Bytes;
-use tidewire_model::Event;
+use tidewire_model::{DeltaFormat, Event};
 use tidewire_protocol::{Decoded, Frame, Protocol, ProtocolError};
 
 use crate::publications;
 
-pub(crate) use decode::payload;
+pub(crate) use decode::{delta_format, payload};
 
 /// Speaks `tidewire.v1.protobuf` on the server's side.
 pub(crate) struct ProtobufProtocol;
@@ -43,6 +43,13 @@ pub(crate) fn push_frame(out: &mut Vec<u8>, frame: &impl prost::Message) {
 pub(crate) fn wire_payload(payload: &tidewire_model::Payload) -> wire::Payload {
     let kind = if payload.is_json() { wire::PayloadKind::Json } else { wire::PayloadKind::Binary };
     wire::Payload { data: payload.bytes().clone(), kind: kind.into() }
+}
+
+pub(crate) fn wire_delta_format(format: Option<DeltaFormat>) -> i32 {
+    match format {
+        None => wire::DeltaFormat::Unspecified.into(),
+        Some(DeltaFormat::Fossil) => wire::DeltaFormat::Fossil.into(),
+    }
 }
 
 pub(crate) fn wire_position(position: &tidewire_model::Position) -> wire::Position {

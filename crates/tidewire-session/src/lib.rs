@@ -9,11 +9,14 @@
 
 mod effect;
 mod limits;
+mod meeting;
 mod session;
 mod snapshot;
 mod subscription;
+mod subscriptions;
 
 pub use effect::{Effect, Outputs};
 pub use limits::Limits;
+pub use meeting::Meeting;
 pub use session::Session;
 pub use snapshot::{SavedSubscription, Snapshot};

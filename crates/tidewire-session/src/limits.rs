@@ -1,4 +1,4 @@
-/// What one session may have and ask.
+/// What one session may have and ask. All sessions of a node share one of these.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
     /// Subscriptions at once.

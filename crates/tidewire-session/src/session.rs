@@ -1,36 +1,42 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidewire_model::{
-    Action, Channel, Command, Envelope, ErrorCode, Event, Failure, Gap, GapReason, HistoryQuery,
-    Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, Since, Subscribed,
+    Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason, HistoryQuery,
+    Identity, JoinId, Joined, Publish, Recovery, Request, RequestId, Since, Subscribed,
 };
 
-use crate::subscription::{Asked, Joining, State, Subscription};
+use crate::subscription::{Asked, Live, Pending, State, Subscription};
+use crate::subscriptions::Subscriptions;
 use crate::{Effect, Limits, Outputs, SavedSubscription, Snapshot};
 
-/// One client's identity and subscriptions, as its connection's task sees them.
+/// One client's identity and subscriptions, as the owner of its connection sees them.
+///
+/// There is one per connection of a node, nearly all of them with a live subscription or two and
+/// nothing under way, so what only a busy one has is kept out of it.
 #[derive(Debug)]
 pub struct Session {
     identity: Identity,
-    limits: Limits,
-    subscriptions: HashMap<Channel, Subscription>,
-    /// Which channel a live or pending join belongs to.
-    joins: HashMap<JoinId, Channel>,
-    /// Channels whose turn to join has yet to come.
-    queue: VecDeque<Channel>,
-    joins_in_flight: usize,
+    limits: Arc<Limits>,
+    subscriptions: Subscriptions,
+    /// `None` while nothing waits.
+    queue: Option<Box<Queue>>,
+    joins_in_flight: u32,
     last_join: JoinId,
 }
 
+/// Channels whose turn to join has yet to come; at most one entry for each subscription.
+#[derive(Debug, Default)]
+struct Queue(VecDeque<Channel>);
+
 impl Session {
-    pub fn new(identity: Identity, limits: Limits) -> Self {
+    /// `limits` are shared if they come in an `Arc`.
+    pub fn new(identity: Identity, limits: impl Into<Arc<Limits>>) -> Self {
         Self {
             identity,
-            limits,
-            subscriptions: HashMap::new(),
-            joins: HashMap::new(),
-            queue: VecDeque::new(),
+            limits: limits.into(),
+            subscriptions: Subscriptions::default(),
+            queue: None,
             joins_in_flight: 0,
             last_join: JoinId::default(),
         }
@@ -42,21 +48,20 @@ impl Session {
 
     /// What of this session should outlive its connection.
     pub fn snapshot(&self) -> Snapshot {
-        let mut subscriptions: Vec<_> = self
-            .subscriptions
-            .iter()
-            .map(|(channel, subscription)| SavedSubscription {
-                channel: channel.clone(),
-                start: subscription.start,
-            })
-            .collect();
-        subscriptions.sort_by(|a, b| a.channel.cmp(&b.channel));
+        let saved = |subscription: &Subscription| SavedSubscription {
+            channel: subscription.channel.clone(),
+            start: subscription.start(),
+            delta: subscription.delta(),
+        };
+        let subscriptions = self.subscriptions.iter().map(saved).collect();
         Snapshot { identity: self.identity.clone(), subscriptions }
     }
 
     /// Every join the node may still hold, to be left when the connection ends.
     pub fn joins(&self) -> impl Iterator<Item = (&Channel, JoinId)> {
-        self.joins.iter().map(|(join, channel)| (channel, *join))
+        self.subscriptions
+            .iter()
+            .filter_map(|subscription| Some((&subscription.channel, subscription.join()?)))
     }
 
     /// Takes a command. `now` is in seconds since the Unix epoch.
@@ -72,7 +77,10 @@ impl Session {
                 let remedy = "the token has expired: send `refresh` with a new one";
                 out.refuse(id, ErrorCode::TokenExpired, remedy);
             }
-            Command::Subscribe { channel, since } => self.handle_subscribe(id, channel, since, out),
+            Command::Subscribe { channel, since, delta } => {
+                let asked = Asked::ByClient { request: Some(id), since };
+                self.handle_subscribe(id, channel, Pending::new(asked, None, delta), out);
+            }
             Command::Unsubscribe { channel } => self.handle_unsubscribe(id, &channel, out),
             Command::Publish(publish) => self.handle_publish(id, publish, out),
             Command::History { channel, query } => self.handle_history(id, channel, query, out),
@@ -83,16 +91,18 @@ impl Session {
         &mut self,
         request: RequestId,
         channel: Channel,
-        since: Since,
+        pending: Pending,
         out: &mut Outputs,
     ) {
         if !self.may(Action::Subscribe, &channel, request, out) {
             return;
         }
-        if matches!(since, Since::Last(_)) && !self.may(Action::History, &channel, request, out) {
+        if matches!(pending.since(), Since::Last(_))
+            && !self.may(Action::History, &channel, request, out)
+        {
             return;
         }
-        if self.subscriptions.contains_key(&channel) {
+        if self.subscriptions.contains(&channel) {
             let message = "already subscribed to this channel";
             return out.refuse(request, ErrorCode::AlreadySubscribed, message);
         }
@@ -101,8 +111,7 @@ impl Session {
             let message = format!("a connection may have {most} subscriptions");
             return out.refuse(request, ErrorCode::LimitExceeded, message);
         }
-        self.subscribe(channel, Asked::ByClient { request: Some(request), since }, None);
-        self.join_next(out);
+        self.subscribe(channel, pending, out);
     }
 
     fn handle_unsubscribe(&mut self, request: RequestId, channel: &Channel, out: &mut Outputs) {
@@ -113,6 +122,7 @@ impl Session {
         let (request, channel) = (Some(request), channel.clone());
         out.events.push(Event::Unsubscribed { request, channel, failure: None });
         out.effects.push(Effect::Save);
+        self.tidy_queue();
         self.join_next(out);
     }
 
@@ -155,61 +165,89 @@ impl Session {
         allowed
     }
 
-    fn subscribe(&mut self, channel: Channel, asked: Asked, start: Option<Position>) {
-        self.queue.push_back(channel.clone());
-        self.subscriptions.insert(channel, Subscription::new(asked, start));
+    fn subscribe(&mut self, channel: Channel, pending: Pending, out: &mut Outputs) {
+        self.subscriptions.insert(Subscription::new(channel.clone(), pending));
+        self.line_up(channel, out);
     }
 
-    /// Drops a subscription; says whether there was one.
+    /// Drops a subscription, all but its place in the queue; says whether there was one.
     fn end(&mut self, channel: &Channel, out: &mut Outputs) -> bool {
         let Some(subscription) = self.subscriptions.remove(channel) else { return false };
         if let Some(join) = subscription.join() {
-            self.joins.remove(&join);
             out.effects.push(Effect::Leave { channel: channel.clone(), join });
         }
-        if matches!(subscription.state, State::Joining(_)) {
+        if subscription.is_joining() {
             self.joins_in_flight -= 1;
         }
-        self.queue.retain(|queued| queued != channel);
         true
+    }
+
+    /// Takes those that have ended out of the queue, once for all of them.
+    fn tidy_queue(&mut self) {
+        let Some(queue) = &mut self.queue else { return };
+        queue.0.retain(|channel| self.subscriptions.contains(channel));
+        if queue.0.is_empty() {
+            self.queue = None;
+        }
+    }
+
+    /// Starts a join at once if it may be in flight, or lets it wait for its turn.
+    fn line_up(&mut self, channel: Channel, out: &mut Outputs) {
+        if self.queue.is_none() && self.may_join() {
+            return self.start(channel, out);
+        }
+        self.queue.get_or_insert_default().0.push_back(channel);
     }
 
     /// Starts as many of the queued joins as may be in flight.
     fn join_next(&mut self, out: &mut Outputs) {
-        while self.joins_in_flight < self.limits.joins_in_flight {
-            let Some(channel) = self.queue.pop_front() else { return };
-            let Some(subscription) = self.subscriptions.get_mut(&channel) else { continue };
-            let State::Queued(asked) = subscription.state else { continue };
-            self.last_join.0 += 1;
-            let join = self.last_join;
-            let since = subscription.since(asked);
-            subscription.state = State::Joining(Joining { join, asked });
-            self.joins.insert(join, channel.clone());
-            self.joins_in_flight += 1;
-            out.effects.push(Effect::Join { channel, since, join });
+        while self.may_join() {
+            let next = self.queue.as_mut().and_then(|queue| queue.0.pop_front());
+            let Some(channel) = next else { return self.queue = None };
+            self.start(channel, out);
         }
     }
 
-    /// Takes the answer to a join. One that belongs to an earlier attempt is dropped.
-    pub fn joined(&mut self, join: JoinId, outcome: Result<Joined, Failure>, out: &mut Outputs) {
-        let Some(channel) = self.joins.get(&join).cloned() else { return };
-        let Some(subscription) = self.subscriptions.get_mut(&channel) else { return };
-        let State::Joining(joining) = subscription.state else { return };
+    fn may_join(&self) -> bool {
+        (self.joins_in_flight as usize) < self.limits.joins_in_flight
+    }
+
+    fn start(&mut self, channel: Channel, out: &mut Outputs) {
+        let join = JoinId(self.last_join.0 + 1);
+        let Some(pending) = self.subscriptions.start(&channel, join) else { return };
+        let since = pending.since();
+        self.last_join = join;
+        self.joins_in_flight += 1;
+        out.effects.push(Effect::Join { channel, since, join });
+    }
+
+    /// Takes the answer to a join; says whether it was awaited. One that belongs to an earlier
+    /// attempt is dropped.
+    pub fn joined(
+        &mut self,
+        join: JoinId,
+        outcome: Result<Joined, Failure>,
+        out: &mut Outputs,
+    ) -> bool {
+        if self.subscriptions.joining(join).is_none() {
+            return false;
+        }
         self.joins_in_flight -= 1;
         match outcome {
-            Ok(joined) => self.go_on(&channel, joining, joined, out),
-            Err(failure) => self.fail(&channel, joining, failure, out),
+            Ok(joined) => self.go_on(join, joined, out),
+            Err(failure) => self.fail(join, failure, out),
         }
         self.join_next(out);
+        true
     }
 
-    fn go_on(&mut self, channel: &Channel, joining: Joining, joined: Joined, out: &mut Outputs) {
-        let Joining { join, asked } = joining;
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        match asked {
+    fn go_on(&mut self, join: JoinId, joined: Joined, out: &mut Outputs) {
+        let Some(subscription) = self.subscriptions.of_join(join) else { return };
+        let State::Pending(pending) = &mut subscription.state else { return };
+        let channel = subscription.channel.clone();
+        match pending.asked {
             Asked::ByClient { request, .. } => {
-                if subscription.start.is_none() {
-                    subscription.start = Some(joined.position);
+                if pending.start.is_none() {
                     out.effects.push(Effect::Save);
                 }
                 out.events.push(Event::Subscribed(Subscribed {
@@ -217,100 +255,44 @@ impl Session {
                     channel: channel.clone(),
                     recovery: joined.recovery,
                     position: joined.position,
+                    delta: pending.deltas.format(),
                 }));
             }
-            Asked::ToCatchUp => out.events.extend(gap_event(channel, &joined)),
+            Asked::ToCatchUp => out.events.extend(gap_event(&channel, &joined)),
         }
-        subscription.position = Some(joined.end());
+        let start = *pending.start.get_or_insert(joined.position);
+        let deltas_for_missed = pending.deltas_for(&joined);
+        let deltas = match joined.missed.last() {
+            Some(_) => deltas_for_missed.after_sending(),
+            None => deltas_for_missed,
+        };
+        let position = joined.end();
         if joined.live {
-            subscription.state = State::Live { join };
+            subscription.state = State::Live(Live { join, deltas, position, start });
         } else {
-            subscription.state = State::Queued(Asked::ToCatchUp);
-            self.joins.remove(&join);
-            self.queue.push_back(channel.clone());
+            pending.asked = Asked::ToCatchUp;
+            pending.join = None;
+            (pending.position, pending.deltas) = (Some(position), deltas);
+            self.line_up(channel.clone(), out);
         }
-        push_publications(channel, joined.missed, out);
+        push_publications(&channel, joined.missed, deltas_for_missed, out);
     }
 
     /// A first join that fails is the client's to repeat. Any other is ours: the subscription
     /// stays, and catches up when it can.
-    fn fail(&mut self, channel: &Channel, joining: Joining, failure: Failure, out: &mut Outputs) {
-        let Joining { join, asked } = joining;
-        self.joins.remove(&join);
-        if let Asked::ByClient { request: request @ Some(_), .. } = asked {
-            self.subscriptions.remove(channel);
+    fn fail(&mut self, join: JoinId, failure: Failure, out: &mut Outputs) {
+        let Some((channel, pending)) = self.subscriptions.joining(join) else { return };
+        let channel = channel.clone();
+        if let Asked::ByClient { request: request @ Some(_), .. } = pending.asked {
+            self.subscriptions.remove(&channel);
             // It may have been saved for another subscription's sake since it was asked for.
             out.effects.push(Effect::Save);
             out.events.push(Event::Failed { request, failure });
-        } else if let Some(subscription) = self.subscriptions.get_mut(channel) {
-            subscription.state = State::Queued(asked);
-            self.queue.push_back(channel.clone());
+        } else {
+            pending.join = None;
+            self.line_up(channel, out);
         }
     }
-
-    /// Takes a publication. It is dropped unless it belongs to a live join and comes after what the
-    /// client has seen.
-    pub fn deliver(&mut self, join: JoinId, envelope: Arc<Envelope>, out: &mut Outputs) {
-        let Some((channel, subscription)) = live(&self.joins, &mut self.subscriptions, join) else {
-            return;
-        };
-        let seen = subscription.position.map_or(0, |position| position.offset);
-        let offset = envelope.position.offset;
-        if offset <= seen {
-            return;
-        }
-        if offset > seen + 1 {
-            // The node keeps subscribers in step, so this is a mistake of ours; reading on from the
-            // log mends it without the client noticing.
-            let channel = channel.clone();
-            return self.catch_up(&channel, out);
-        }
-        subscription.position = Some(envelope.position);
-        let channel = channel.clone();
-        push_publications(&channel, vec![envelope], out);
-    }
-
-    /// Takes notice of publications that will not come.
-    pub fn gap(&mut self, join: JoinId, gap: Gap, out: &mut Outputs) {
-        let Some((channel, subscription)) = live(&self.joins, &mut self.subscriptions, join) else {
-            return;
-        };
-        let is_behind =
-            subscription.position.is_some_and(|position| position.offset <= gap.position.offset);
-        if gap.reason == GapReason::Rewind && is_behind {
-            // The client never saw the lost tail, so there is nothing to take back.
-            return;
-        }
-        subscription.position = Some(gap.position);
-        out.events.push(Event::Gap { channel: channel.clone(), gap });
-    }
-
-    /// Takes notice that nothing more comes under a join, because this connection reads too slowly.
-    pub fn lagged(&mut self, join: JoinId, out: &mut Outputs) {
-        let Some(channel) = self.joins.get(&join).cloned() else { return };
-        self.catch_up(&channel, out);
-    }
-
-    fn catch_up(&mut self, channel: &Channel, out: &mut Outputs) {
-        let Some(subscription) = self.subscriptions.get_mut(channel) else { return };
-        let State::Live { join } = subscription.state else { return };
-        subscription.state = State::Queued(Asked::ToCatchUp);
-        self.joins.remove(&join);
-        self.queue.push_back(channel.clone());
-        out.effects.push(Effect::Leave { channel: channel.clone(), join });
-        self.join_next(out);
-    }
-}
-
-/// The subscription that takes deliveries of `join`, if it is live.
-fn live<'a>(
-    joins: &'a HashMap<JoinId, Channel>,
-    subscriptions: &'a mut HashMap<Channel, Subscription>,
-    join: JoinId,
-) -> Option<(&'a Channel, &'a mut Subscription)> {
-    let channel = joins.get(&join)?;
-    let subscription = subscriptions.get_mut(channel)?;
-    matches!(subscription.state, State::Live { .. }).then_some((channel, subscription))
 }
 
 /// What a client must hear when catching up could not go on from its position.
@@ -326,21 +308,27 @@ fn gap_event(channel: &Channel, joined: &Joined) -> Option<Event> {
 
 /// Adds publications to the last event if that is of the same channel, so that what gathered while
 /// the connection was busy leaves as one batch.
-fn push_publications(channel: &Channel, mut missed: Vec<Arc<Envelope>>, out: &mut Outputs) {
+fn push_publications(
+    channel: &Channel,
+    mut missed: Vec<Arc<Envelope>>,
+    deltas: Deltas,
+    out: &mut Outputs,
+) {
     if missed.is_empty() {
         return;
     }
     match out.events.last_mut() {
-        Some(Event::Publications { channel: last, publications }) if last == channel => {
+        Some(Event::Publications { channel: last, publications, .. }) if last == channel => {
             publications.append(&mut missed);
         }
         _ => {
             let channel = channel.clone();
-            out.events.push(Event::Publications { channel, publications: missed });
+            out.events.push(Event::Publications { channel, publications: missed, deltas });
         }
     }
 }
 
+mod delivery;
 mod renewal;
 mod resumption;
 #[cfg(test)]

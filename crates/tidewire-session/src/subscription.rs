@@ -1,31 +1,49 @@
-use tidewire_model::{JoinId, Position, RequestId, Since};
+use tidewire_model::{
+    Channel, DeltaFormat, Deltas, JoinId, Joined, Position, Recovery, RequestId, Since,
+};
 
-/// One channel of a session.
+use crate::Meeting;
+
+/// One channel of a session. There are as many as a node has listeners, so the state in which they
+/// spend their lives is small, and what they need on the way to it is kept elsewhere.
 #[derive(Debug)]
 pub(crate) struct Subscription {
+    pub(crate) channel: Channel,
     pub(crate) state: State,
-    /// The last position the client was sent, or where its subscription began.
-    pub(crate) position: Option<Position>,
-    /// Where it began when it was first answered: what the store keeps.
-    pub(crate) start: Option<Position>,
 }
 
 /// What a subscription waits for.
 #[derive(Debug)]
 pub(crate) enum State {
-    /// A turn to be joined.
-    Queued(Asked),
-    /// The answer to a join.
-    Joining(Joining),
+    /// To be joined.
+    Pending(Box<Pending>),
     /// The next publication.
-    Live { join: JoinId },
+    Live(Live),
 }
 
-/// A join that has not been answered.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Joining {
-    pub(crate) join: JoinId,
+/// A subscription on its way to be live.
+#[derive(Debug)]
+pub(crate) struct Pending {
     pub(crate) asked: Asked,
+    /// The join that has not been answered; `None` while it waits for its turn.
+    pub(crate) join: Option<JoinId>,
+    /// The last position the client was sent, or where its subscription began.
+    pub(crate) position: Option<Position>,
+    /// Where it began when it was first answered: what the store keeps.
+    pub(crate) start: Option<Position>,
+    /// How the publication after `position` may be written.
+    pub(crate) deltas: Deltas,
+}
+
+/// A subscription that is in step with its channel.
+#[derive(Debug)]
+pub(crate) struct Live {
+    pub(crate) join: JoinId,
+    pub(crate) deltas: Deltas,
+    /// As in [`Pending`].
+    pub(crate) position: Position,
+    /// As in [`Pending`].
+    pub(crate) start: Position,
 }
 
 /// On whose behalf a join is made.
@@ -38,24 +56,90 @@ pub(crate) enum Asked {
 }
 
 impl Subscription {
-    pub(crate) fn new(asked: Asked, start: Option<Position>) -> Self {
-        Self { state: State::Queued(asked), position: None, start }
+    /// One that waits for its turn to be joined.
+    pub(crate) fn new(channel: Channel, pending: Pending) -> Self {
+        Self { channel, state: State::Pending(Box::new(pending)) }
     }
 
-    /// The join whose deliveries this subscription accepts.
+    /// The join whose answer or deliveries this subscription accepts.
     pub(crate) fn join(&self) -> Option<JoinId> {
-        match self.state {
-            State::Queued(_) => None,
-            State::Joining(Joining { join, .. }) | State::Live { join } => Some(join),
+        match &self.state {
+            State::Pending(pending) => pending.join,
+            State::Live(live) => Some(live.join),
         }
     }
 
+    /// Where it began, once it was answered.
+    pub(crate) fn start(&self) -> Option<Position> {
+        match &self.state {
+            State::Pending(pending) => pending.start,
+            State::Live(live) => Some(live.start),
+        }
+    }
+
+    pub(crate) fn delta(&self) -> Option<DeltaFormat> {
+        match &self.state {
+            State::Pending(pending) => pending.deltas.format(),
+            State::Live(live) => live.deltas.format(),
+        }
+    }
+
+    /// Whether a join of it awaits an answer.
+    pub(crate) fn is_joining(&self) -> bool {
+        matches!(&self.state, State::Pending(pending) if pending.join.is_some())
+    }
+}
+
+impl Pending {
+    pub(crate) fn new(asked: Asked, start: Option<Position>, delta: Option<DeltaFormat>) -> Self {
+        let deltas = Deltas::asked(delta);
+        Self { asked, join: None, position: None, start, deltas }
+    }
+
     /// Where the next join starts.
-    pub(crate) fn since(&self, asked: Asked) -> Since {
-        match (self.position, asked) {
+    pub(crate) fn since(&self) -> Since {
+        match (self.position, self.asked) {
             (Some(position), _) => Since::Position(position),
             (None, Asked::ByClient { since, .. }) => since,
             (None, Asked::ToCatchUp) => Since::Now,
+        }
+    }
+
+    /// How the publications that `joined` brings may be written, and what follows if it brings none.
+    pub(crate) fn deltas_for(&self, joined: &Joined) -> Deltas {
+        let goes_on = matches!(joined.recovery, Recovery::NotAsked | Recovery::Recovered)
+            && self.position == Some(joined.position);
+        if goes_on { self.deltas } else { self.deltas.after_gap() }
+    }
+}
+
+impl Live {
+    /// Takes the publications from `first` to `last`, if they are just what comes next.
+    pub(crate) fn meet(&mut self, first: Position, last: Position) -> Meeting {
+        let seen = self.position;
+        if last.offset <= seen.offset {
+            return Meeting::Nothing;
+        }
+        if first.offset != seen.offset + 1 {
+            return Meeting::OutOfStep;
+        }
+        // A failover that took nothing from this client still gave the channel a new epoch, and what
+        // comes before `first` in that is not told from the offset alone.
+        let is_same_epoch = seen.epoch == first.epoch;
+        let deltas = if is_same_epoch { self.deltas } else { self.deltas.after_gap() };
+        self.position = last;
+        self.deltas = deltas.after_sending();
+        Meeting::InStep { deltas }
+    }
+
+    /// The same subscription with nothing to come, until it is joined again.
+    pub(crate) fn pending(&self) -> Pending {
+        Pending {
+            asked: Asked::ToCatchUp,
+            join: None,
+            position: Some(self.position),
+            start: Some(self.start),
+            deltas: self.deltas,
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 
 use crate::address::Address;
 use crate::http::drive;
-use crate::websocket::{Limits, Role, WebSocket};
+use crate::websocket::{Compression, Deflate, Limits, Role, WebSocket, extensions};
 
 pub use crate::address::InvalidUrl;
 
@@ -34,14 +34,14 @@ pub type ClientSocket = WebSocket<TcpStream>;
 pub async fn connect(
     url: &str,
     subprotocol: &str,
-    limits: Limits,
+    settings: impl Into<Settings>,
 ) -> Result<ClientSocket, ConnectError> {
     let address = Address::parse(url, "ws")?;
     let stream = address.dial().await.map_err(|source| ConnectError::Unreachable {
         address: address.authority().to_owned(),
         source,
     })?;
-    shake_hands(stream, &address, subprotocol, limits).await
+    shake_hands(stream, &address, subprotocol, settings.into()).await
 }
 
 /// The same over a stream that is connected already, such as one bound to a chosen source address.
@@ -49,19 +49,37 @@ pub async fn connect_over(
     stream: TcpStream,
     url: &str,
     subprotocol: &str,
-    limits: Limits,
+    settings: impl Into<Settings>,
 ) -> Result<ClientSocket, ConnectError> {
-    shake_hands(stream, &Address::parse(url, "ws")?, subprotocol, limits).await
+    shake_hands(stream, &Address::parse(url, "ws")?, subprotocol, settings.into()).await
+}
+
+/// What a client takes, and whether it asks for compression.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    pub limits: Limits,
+    pub compression: Compression,
+}
+
+impl From<Limits> for Settings {
+    /// Without compression.
+    fn from(limits: Limits) -> Self {
+        Self { limits, compression: Compression::Off }
+    }
 }
 
 async fn shake_hands(
     stream: TcpStream,
     address: &Address,
     subprotocol: &str,
-    limits: Limits,
+    settings: Settings,
 ) -> Result<ClientSocket, ConnectError> {
     let key = generate_key();
-    let request = request(address, subprotocol, &key)?;
+    let mut request = request(address, subprotocol, &key)?;
+    if settings.compression == Compression::On {
+        let offer = HeaderValue::from_static(extensions::OFFER);
+        request.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, offer);
+    }
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let upgraded = async {
         let response = sender.send_request(request).await?;
@@ -69,13 +87,15 @@ async fn shake_hands(
             return Err(refusal(response).await);
         }
         check(response.headers(), subprotocol, &key)?;
-        Ok(hyper::upgrade::on(response).await?)
+        let deflate = agreed(response.headers(), settings.compression)?;
+        Ok((hyper::upgrade::on(response).await?, deflate))
     };
-    let upgraded = drive(connection.with_upgrades(), upgraded).await?;
+    let (upgraded, deflate) = drive(connection.with_upgrades(), upgraded).await?;
     let parts = upgraded
         .downcast::<TokioIo<TcpStream>>()
         .expect("the stream that was handed in is the stream that comes out");
-    Ok(WebSocket::new(parts.io.into_inner(), parts.read_buf, Role::Client, limits))
+    let (stream, unread) = (parts.io.into_inner(), parts.read_buf);
+    Ok(WebSocket::new(stream, unread, Role::Client, settings.limits).deflated(deflate))
 }
 
 fn request(
@@ -106,15 +126,22 @@ fn check(headers: &HeaderMap, subprotocol: &str, key: &str) -> Result<(), Connec
     if headers.get(SEC_WEBSOCKET_ACCEPT) != Some(&acceptance(key)) {
         return Err(ConnectError::Handshake("key was not accepted"));
     }
-    if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(ConnectError::Handshake("server chose an extension that was not requested"));
-    }
     if headers.get(SEC_WEBSOCKET_PROTOCOL).map(HeaderValue::as_bytes)
         != Some(subprotocol.as_bytes())
     {
         return Err(ConnectError::Handshake("server did not choose the requested subprotocol"));
     }
     Ok(())
+}
+
+/// The compression that the server agreed to, which has to be what was asked for.
+fn agreed(headers: &HeaderMap, asked: Compression) -> Result<Option<Deflate>, ConnectError> {
+    let is_asked = asked == Compression::On || !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
+    let accepted = if is_asked { extensions::accepted(headers) } else { None };
+    match accepted {
+        Some(deflate) => Ok(deflate),
+        None => Err(ConnectError::Handshake("server chose an extension that was not requested")),
+    }
 }
 
 /// What a server answers to `key`: fastwebsockets knows, but tells servers only.

@@ -51,6 +51,16 @@ secret_file = {{ printf "/etc/tidewire/secrets/tenant.%s.api-key.%s" $tenant .id
 {{- end }}
 {{- end }}
 {{ end }}
+{{- range .rules }}
+[[tenants.rules]]
+pattern = {{ toJson .pattern }}
+{{- with .flushWindow }}
+flush_window = {{ toJson . }}
+{{- end }}
+{{- with .delta }}
+delta = {{ toJson . }}
+{{- end }}
+{{ end }}
 {{- end -}}
 
 {{- define "tidewire.nats" -}}

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tidewire_auth::{
     Algorithm, KeyRing, Refusal, SigningKey, TokenError, VerificationKey, Verifier,
 };
-use tidewire_model::{Action, Channel, Permissions};
+use tidewire_model::{Action, Channel, Identity, Permissions};
 
 use crate::keys::{NOW, SECRET, claims, key_id, key_pair, public_pem, tenant, tenant_keys};
 
@@ -24,6 +24,25 @@ fn every_algorithm_signs_what_it_verifies() {
         assert!(identity.permissions.allows(Action::Subscribe, &channel));
         assert!(!identity.permissions.allows(Action::Publish, &channel));
     }
+}
+
+#[test]
+fn identities_with_equal_permissions_share_them() {
+    let (signing, verifying) = key_pair(Algorithm::Hs256);
+    let verifier = verifier_of("acme", vec![verifying]);
+    let token = signing.sign(&claims("acme"));
+
+    let first = verifier.verify(&token, NOW).expect("valid");
+    let second = verifier.verify(&token, NOW).expect("valid");
+    let text = serde_json::to_string(&first).expect("json");
+    let read: Identity = serde_json::from_str(&text).expect("identity");
+
+    assert!(second.permissions.is_shared_with(&first.permissions));
+    assert!(!read.permissions.is_shared_with(&first.permissions));
+    let shared = verifier.share(read);
+    assert!(shared.permissions.is_shared_with(&first.permissions));
+    assert_eq!(shared, first);
+    assert_eq!(shared.tenant.as_str().as_ptr(), first.tenant.as_str().as_ptr());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a client does with servers that refuse, vanish and set it back.
 
 mod coming_back;
+mod deltas;
 mod peer;
 mod publishing;
 mod subscribing;

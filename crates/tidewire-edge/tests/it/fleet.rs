@@ -15,12 +15,13 @@ use tidewire_auth::{
 use tidewire_broker::{Log, MemoryBroker, MemoryNetwork};
 use tidewire_edge::{Edge, EdgeConfig, Parts, ops_router};
 use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
-use tidewire_node::{LeaseReport, Node, NodeConfig, Ports};
+use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{MemoryMembership, NodeLease, NodeState};
 use tidewire_testkit::SwitchedLog;
 use tidewire_transport::http::{Response, request};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -88,7 +89,12 @@ impl Fleet {
         let node_config = NodeConfig { shards: 1, ..NodeConfig::new(id.clone()) };
         let (tracker, stop) = (&self.tracker, &self.stop);
         let metrics = metrics();
-        let (node, notices) = Node::start(node_config, ports, report(id), tracker, stop);
+        let (node, notices) = Node::start(
+            node_config,
+            ports,
+            report(id),
+            Tasks { runtimes: &[Handle::current()], tracker, stop },
+        );
         let built_on = Parts {
             node,
             verifier: Arc::new(verifier()),
@@ -100,10 +106,12 @@ impl Fleet {
         let (listener, address) = listen().await;
         let (ops_listener, ops) = listen().await;
         let ops_routes = ops_router(edge.clone(), Arc::new(move || metrics.render()));
-        for (listener, routes) in [(listener, edge.router()), (ops_listener, ops_routes)] {
-            let (edge, stop) = (edge.clone(), stop.clone());
-            tracker.spawn(async move { edge.serve(listener, routes, stop).await });
-        }
+        let (operators, token) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { operators.serve_http(ops_listener, ops_routes, token).await });
+        let (clients, routes, token) = (edge.clone(), edge.router(), stop.clone());
+        tracker.spawn(async move {
+            clients.serve(listener, routes, token).await.expect("descriptors for a worker");
+        });
         let (follower, stop) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_notices(notices, stop).await });
         Running { edge, address, ops }

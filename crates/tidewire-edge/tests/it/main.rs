@@ -3,6 +3,7 @@
 mod bad_input;
 mod credentials;
 mod crowd;
+mod deltas;
 mod drain;
 mod fleet;
 mod greedy;

@@ -79,7 +79,7 @@ impl Peer {
     }
 
     pub(crate) async fn subscribe(&mut self, name: &str) -> Subscribed {
-        self.send(Command::Subscribe { channel: channel(name), since: Since::Now });
+        self.send(Command::Subscribe { channel: channel(name), since: Since::Now, delta: None });
         self.subscribed().await
     }
 

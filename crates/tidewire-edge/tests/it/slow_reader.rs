@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use tidewire_edge::EdgeConfig;
-use tidewire_hub::QueueLimits;
 use tidewire_model::Payload;
 
 use crate::fleet::Fleet;
@@ -18,8 +17,8 @@ const MANY: u64 = 600;
 
 #[tokio::test]
 async fn a_slow_reader_falls_behind_and_catches_up_without_loss() {
-    let queue = QueueLimits { deliveries: 16, bytes: 256 * 1_024 };
-    let fleet = Fleet::start(1, EdgeConfig { queue, ..EdgeConfig::default() }).await;
+    let most_unsent = 160 * 1_024;
+    let fleet = Fleet::start(1, EdgeConfig { most_unsent, ..EdgeConfig::default() }).await;
     let mut bystander = Bystander::watch(&fleet).await;
     let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
     reader.subscribe("room/1").await;

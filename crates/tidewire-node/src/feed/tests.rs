@@ -315,6 +315,27 @@ async fn what_another_epoch_of_the_same_life_wrote_is_forgotten() {
     assert!(feed.feed.held.is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_publication_knows_the_one_before_it_however_it_came_but_in_its_own_epoch() {
+    let mut feed = Fixture::open(1, 0);
+
+    for offset in [1, 3, 2] {
+        feed.receive(1, offset);
+    }
+    feed.receive(2, 4);
+    assert_eq!(feed.reads_after(Duration::ZERO), Some(Since::Position(at(1, 3))));
+    feed.merge(continues(&[(1, 1), (2, 4)], 3, 4));
+    feed.receive(2, 5);
+
+    let delta = |step: &Step| match step {
+        Step::Deliver(envelope) => envelope.delta(|_, _| Some(Bytes::new())).is_some(),
+        Step::Gap(_) => false,
+    };
+    assert_eq!(feed.handed_out(), "1 2 3 4 5");
+    let known: Vec<_> = feed.steps.iter().map(delta).collect();
+    assert_eq!(known, [false, true, true, false, true]);
+}
+
 /// A feed, the time it believes it is, and what it has handed out.
 struct Fixture {
     feed: Feed,

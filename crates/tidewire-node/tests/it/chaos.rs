@@ -13,6 +13,7 @@ mod truth;
 mod weather;
 mod wire;
 mod witness;
+mod worker;
 mod world;
 
 use std::ops::AddAssign;
@@ -83,10 +84,12 @@ struct Sum {
 impl Sum {
     /// A checker that never saw a rewind has not checked rewinds.
     fn has_met_everything(&self) -> bool {
-        let Tally { publications, recovered, rewound, windows, resets, lagged, pages, doubles } =
-            self.tally;
-        let counts = [publications, recovered, rewound, windows, resets, lagged, pages, doubles];
-        self.lost > 0 && self.duplicates > 0 && counts.iter().all(|count| *count > 0)
+        let Tally { publications, recovered, rewound, windows, resets, .. } = self.tally;
+        let Tally { lagged, slow, late, asked, pages, doubles, .. } = self.tally;
+        let counts = [publications, recovered, rewound, windows, resets];
+        let more = [lagged, slow, late, asked, pages, doubles];
+        let is_met = |count: &u64| *count > 0;
+        self.lost > 0 && self.duplicates > 0 && counts.iter().chain(&more).all(is_met)
     }
 }
 

@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tidewire_broker::{Draft, Log, MemoryBroker, MemoryNetwork, Notice};
-use tidewire_hub::{Inbox, QueueLimits, outbox};
+use tidewire_hub::{Inbox, Outbox, QueueLimits, outbox};
 use tidewire_model::{
     Channel, ConnectionId, Delivery, Failure, JoinId, Joined, NodeId, Payload, Position,
-    PublicationId, Since, Tenant, TenantChannel, UserId,
+    PublicationId, Since, Tenant, TenantChannel, Tenure, UserId,
 };
-use tidewire_node::{Join, LeaseReport, Node, NodeConfig, Ports};
+use tidewire_node::{Ask, Join, LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
 use tidewire_testkit::SwitchedLog;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 /// Nodes named `node-0`, `node-1` and so on.
@@ -23,7 +24,8 @@ pub(crate) struct Fleet<const N: usize> {
     pub(crate) notices: [mpsc::Receiver<Notice>; N],
     pub(crate) network: MemoryNetwork,
     pub(crate) log: Arc<SwitchedLog>,
-    _stop: tokio_util::sync::DropGuard,
+    pub(crate) tracker: TaskTracker,
+    stop: DropGuard,
 }
 
 impl<const N: usize> Fleet<N> {
@@ -33,6 +35,8 @@ impl<const N: usize> Fleet<N> {
         let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+        let runtimes = [Handle::current()];
+        let tasks = Tasks { runtimes: &runtimes, tracker: &tracker, stop: &stop };
         let started = std::array::from_fn::<_, N, _>(|index| {
             let id = NodeId::parse(&format!("node-{index}")).expect("node");
             let ports = Ports {
@@ -41,7 +45,7 @@ impl<const N: usize> Fleet<N> {
                 sessions: Arc::clone(&sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
-            Node::start(NodeConfig::new(id.clone()), ports, report(id), &tracker, &stop)
+            Node::start(NodeConfig::new(id.clone()), ports, report(id), tasks)
         });
         let mut notices = Vec::new();
         let nodes = started.map(|(node, received)| {
@@ -49,7 +53,15 @@ impl<const N: usize> Fleet<N> {
             node
         });
         let notices = notices.try_into().expect("one each");
-        Self { nodes, notices, network, log, _stop: stop.drop_guard() }
+        Self { nodes, notices, network, log, tracker, stop: stop.drop_guard() }
+    }
+
+    /// Ends the nodes' tasks, and waits for that.
+    pub(crate) async fn stop(self) -> [Node; N] {
+        drop(self.stop);
+        self.tracker.close();
+        self.tracker.wait().await;
+        self.nodes
     }
 }
 
@@ -65,12 +77,13 @@ pub(crate) fn report(node: NodeId) -> LeaseReport {
 
 static CONNECTIONS: AtomicU64 = AtomicU64::new(1);
 
-/// A connection with one join.
+/// A worker with one connection that has one join.
 pub(crate) struct Subscriber {
+    outbox: Outbox,
     inbox: Inbox,
     node: Node,
     channel: TenantChannel,
-    connection: ConnectionId,
+    tenure: Tenure,
     pub(crate) heard: Vec<Delivery>,
 }
 
@@ -93,14 +106,20 @@ impl Subscriber {
         let (outbox, mut inbox) = outbox(limits);
         let channel = channel(name);
         let connection = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
-        let join = Join { channel: channel.clone(), since, connection, id: JoinId(1), outbox };
-        node.join(join).await;
+        let join = Join {
+            channel: channel.clone(),
+            since,
+            connection,
+            id: JoinId(1),
+            outbox: outbox.clone(),
+        };
+        node.ask(Ask::Join(join)).expect("room");
         let mut heard = Vec::new();
-        inbox.take(&mut heard, 1).await;
-        let Some(Delivery::Joined { outcome, .. }) = heard.pop() else {
+        take(&mut inbox, &mut heard, 1).await;
+        let Some(Delivery::Joined { tenure, outcome, .. }) = heard.pop() else {
             unreachable!("the answer comes first");
         };
-        (Self { inbox, node: node.clone(), channel, connection, heard }, outcome)
+        (Self { outbox, inbox, node: node.clone(), channel, tenure, heard }, outcome)
     }
 
     pub(crate) async fn live(node: &Node, name: &str) -> Self {
@@ -114,7 +133,7 @@ impl Subscriber {
         let wanted = self.heard.len() + count;
         while self.heard.len() < wanted {
             let most = wanted - self.heard.len();
-            self.inbox.take(&mut self.heard, most).await;
+            take(&mut self.inbox, &mut self.heard, most).await;
         }
         &self.heard[wanted - count..]
     }
@@ -126,7 +145,7 @@ impl Subscriber {
 
     pub(crate) fn offsets(&self) -> Vec<u64> {
         let offset = |delivery: &Delivery| match delivery {
-            Delivery::Publication { envelope, .. } => Some(envelope.position.offset),
+            Delivery::Publication(envelope) => Some(envelope.position.offset),
             _ => None,
         };
         self.heard.iter().filter_map(offset).collect()
@@ -134,15 +153,22 @@ impl Subscriber {
 
     pub(crate) fn payloads(&self) -> Vec<Bytes> {
         let payload = |delivery: &Delivery| match delivery {
-            Delivery::Publication { envelope, .. } => Some(envelope.payload.bytes().clone()),
+            Delivery::Publication(envelope) => Some(envelope.payload.bytes().clone()),
             _ => None,
         };
         self.heard.iter().filter_map(payload).collect()
     }
 
-    pub(crate) async fn leave(&self) {
-        self.node.leave(self.channel.clone(), self.connection, JoinId(1)).await;
+    pub(crate) fn leave(&self) {
+        let (channel, tenure, outbox) = (self.channel.clone(), self.tenure, self.outbox.clone());
+        self.node.ask(Ask::Release { channel, tenure, outbox }).expect("room");
     }
+}
+
+/// Waits until there is something, and takes up to `most` of it.
+pub(crate) async fn take(inbox: &mut Inbox, batch: &mut Vec<Delivery>, most: usize) {
+    inbox.filled().await;
+    inbox.take_ready(batch, most);
 }
 
 pub(crate) fn channel(name: &str) -> TenantChannel {

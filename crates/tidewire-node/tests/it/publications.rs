@@ -15,7 +15,7 @@ async fn a_publication_on_one_node_reaches_subscribers_on_both_with_its_position
     let position = publish(a, "news", draft("hello")).await;
 
     for subscriber in [&mut here, &mut there] {
-        let [Delivery::Publication { envelope, .. }] = subscriber.hear(1).await else {
+        let [Delivery::Publication(envelope)] = subscriber.hear(1).await else {
             panic!("a publication");
         };
         assert_eq!(envelope.position, position);
@@ -280,7 +280,7 @@ async fn who_has_left_hears_nothing_more() {
     let mut gone = Subscriber::live(a, "news").await;
     let mut here = Subscriber::live(a, "news").await;
 
-    gone.leave().await;
+    gone.leave();
     publish(a, "news", draft("one")).await;
     here.hear(1).await;
 
@@ -290,7 +290,7 @@ async fn who_has_left_hears_nothing_more() {
 #[tokio::test(start_paused = true)]
 async fn a_channel_nobody_wants_is_given_up_and_can_be_taken_up_again() {
     let Fleet { nodes: [a, b], .. } = &Fleet::start();
-    Subscriber::live(b, "news").await.leave().await;
+    Subscriber::live(b, "news").await.leave();
     tokio::time::sleep(Duration::from_mins(1)).await;
 
     publish(a, "news", draft("unheard")).await;

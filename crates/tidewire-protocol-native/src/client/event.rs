@@ -1,9 +1,12 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use tidewire_model::{
     Channel, Connected, Disconnect, ErrorCode, Gap, GapReason, Payload, Position, PublicationId,
     Recovery, RequestId, Subscribed, Token, UserId,
 };
+
+use crate::fossil::{self, BadDelta};
 
 /// What a node tells a client.
 ///
@@ -42,6 +45,12 @@ pub enum ServerEvent {
         channel: Channel,
         publications: Vec<Received>,
     },
+    /// As `Publications`, at least one of them as what changed: only in a subscription that has
+    /// asked for that and was granted it.
+    Deltas {
+        channel: Channel,
+        publications: Vec<Received<Content>>,
+    },
     Gap {
         channel: Channel,
         gap: Gap,
@@ -67,14 +76,63 @@ pub enum ServerEvent {
 
 /// A publication as a client receives it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Received {
+pub struct Received<P = Payload> {
     pub position: Position,
     /// Milliseconds since the Unix epoch, by the log's clock.
     pub time_ms: u64,
     pub id: Option<PublicationId>,
     /// `None` when a server published it.
     pub publisher: Option<UserId>,
-    pub payload: Payload,
+    pub payload: P,
+}
+
+/// A payload as it is written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    Whole(Payload),
+    /// What makes it of the payload at the offset before.
+    Delta(Bytes),
+}
+
+impl Received {
+    /// As it came from a server that sent the payload in full.
+    pub fn written(self) -> Received<Content> {
+        let Self { position, time_ms, id, publisher, payload } = self;
+        Received { position, time_ms, id, publisher, payload: Content::Whole(payload) }
+    }
+}
+
+impl Received<Content> {
+    /// The publication with its payload, made of that of the publication before if it has to be.
+    ///
+    /// # Errors
+    ///
+    /// The publication before is not at hand, or the delta is not one of it.
+    pub fn restored(self, previous: Option<&Received>) -> Result<Received, BadDelta> {
+        let Self { position, time_ms, id, publisher, payload } = self;
+        let payload = match payload {
+            Content::Whole(payload) => payload,
+            Content::Delta(delta) => {
+                let is_previous = |previous: &&Received| {
+                    previous.position.epoch == position.epoch
+                        && previous.position.offset + 1 == position.offset
+                };
+                let previous = previous.filter(is_previous).ok_or(BadDelta)?;
+                fossil::apply(&previous.payload, &delta)?
+            }
+        };
+        Ok(Received { position, time_ms, id, publisher, payload })
+    }
+}
+
+/// The event that tells publications, by whether any of them came as what changed.
+pub(super) fn publications(channel: Channel, items: Vec<Received<Content>>) -> ServerEvent {
+    let has_delta = items.iter().any(|item| matches!(item.payload, Content::Delta(_)));
+    if has_delta {
+        return ServerEvent::Deltas { channel, publications: items };
+    }
+    let publications = items.into_iter().filter_map(|item| item.restored(None).ok()).collect();
+    ServerEvent::Publications { channel, publications }
 }
 
 /// A page of what a channel keeps, in the order of the query's direction.

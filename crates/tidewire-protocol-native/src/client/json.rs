@@ -6,13 +6,15 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidewire_model::{
-    Channel, Command, Connected, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId, Payload,
+    Channel, Command, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId, Payload,
     Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed, UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
 use super::checked;
-use super::event::{Closing, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery};
+use super::event::{
+    self, Closing, Content, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery,
+};
 use crate::json::command_object::{
     ChannelPositionBody, CommandBody, ConnectBody, HistoryBody, PingBody, PositionBody,
     PublishBody, RefreshBody, ResumeBody, SubscribeBody, UnsubscribeBody,
@@ -49,8 +51,8 @@ fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
             token: connect.token.as_ref().map(|token| token.as_str().into()),
             resume: connect.resume.as_ref().map(|resume| Object(resume_body(resume))),
         }),
-        Command::Subscribe { channel, since } => {
-            CommandBody::Subscribe(subscribe_body(channel, since))
+        Command::Subscribe { channel, since, delta } => {
+            CommandBody::Subscribe(subscribe_body(channel, since, *delta))
         }
         Command::Unsubscribe { channel } => {
             CommandBody::Unsubscribe(UnsubscribeBody { channel: channel.as_str().into() })
@@ -79,13 +81,18 @@ fn resume_body(resume: &Resume) -> ResumeBody<'_> {
     }
 }
 
-fn subscribe_body<'a>(channel: &'a Channel, since: &'a Since) -> SubscribeBody<'a> {
+fn subscribe_body<'a>(
+    channel: &'a Channel,
+    since: &'a Since,
+    delta: Option<DeltaFormat>,
+) -> SubscribeBody<'a> {
     let (since, last) = match since {
         Since::Now => (None, None),
         Since::Position(position) => (Some(position_body(position)), None),
         Since::Last(last) => (None, Some(*last)),
     };
-    SubscribeBody { channel: channel.as_str().into(), since, last }
+    let delta = delta.map(|format| format.as_str().into());
+    SubscribeBody { channel: channel.as_str().into(), since, last, delta }
 }
 
 fn publish_body<'a>(publish: &'a Publish, encoded: &'a str) -> PublishBody<'a> {
@@ -129,7 +136,7 @@ pub(super) fn decode(frame: &Frame) -> Result<Vec<ServerEvent>, ProtocolError> {
     let events: Vec<EventObject<'_>> =
         if is_array { parse_events(frame.text)? } else { vec![parse_events(frame.text)?] };
     let known = events.into_iter().filter_map(|EventObject { id, body }| Some((id, body?)));
-    known.map(|(id, body)| event(id, body, frame.bytes)).collect()
+    known.map(|(id, body)| server_event(id, body, frame.bytes)).collect()
 }
 
 fn parse_events<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, ProtocolError> {
@@ -142,7 +149,7 @@ fn parse_events<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, Proto
     })
 }
 
-fn event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
+fn server_event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
     let request = RequestId(id);
     Ok(match body {
         EventBody::Connected(body) => ServerEvent::Connected(connected(request, body)?),
@@ -198,22 +205,20 @@ fn subscribed(id: u32, body: &SubscribedBody<'_>) -> Result<Subscribed, Protocol
         channel: channel(&body.channel)?,
         recovery: recovery(body.recovered, body.rewound, reason),
         position: position(&body.epoch, body.offset)?,
+        delta: body.delta.as_deref().and_then(DeltaFormat::parse),
     })
 }
 
 fn publications(body: &PublicationsBody<'_>, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
     let epoch = checked(Epoch::parse(&body.epoch))?;
     let items = body.items.iter().map(|item| received(epoch, item, frame));
-    Ok(ServerEvent::Publications {
-        channel: channel(&body.channel)?,
-        publications: items.collect::<Result<_, _>>()?,
-    })
+    Ok(event::publications(channel(&body.channel)?, items.collect::<Result<_, _>>()?))
 }
 
 fn history_page(body: &HistoryPageBody<'_>, frame: &Bytes) -> Result<ReceivedPage, ProtocolError> {
     let publications = body.publications.iter().map(|item| {
         let epoch = item.epoch.as_deref().unwrap_or_default();
-        received(checked(Epoch::parse(epoch))?, item, frame)
+        checked(received(checked(Epoch::parse(epoch))?, item, frame)?.restored(None))
     });
     let point = |point: &PointBody<'_>| position(&point.epoch, point.offset);
     Ok(ReceivedPage {
@@ -227,12 +232,8 @@ fn received(
     epoch: Epoch,
     item: &PublicationBody<'_>,
     frame: &Bytes,
-) -> Result<Received, ProtocolError> {
-    let payload = match (item.data, &item.binary) {
-        (Some(data), _) => checked(payload(data, frame))?,
-        (None, Some(text)) => checked(binary_payload(text))?,
-        (None, None) => return Err(parse::malformed("a publication has no payload")),
-    };
+) -> Result<Received<Content>, ProtocolError> {
+    let payload = content(item, frame)?;
     Ok(Received {
         position: Position::new(epoch, item.offset),
         time_ms: item.time,
@@ -240,6 +241,24 @@ fn received(
         publisher: checked(item.user.as_deref().map(UserId::parse).transpose())?,
         payload,
     })
+}
+
+fn content(item: &PublicationBody<'_>, frame: &Bytes) -> Result<Content, ProtocolError> {
+    if let Some(data) = item.data {
+        return checked(payload(data, frame)).map(Content::Whole);
+    }
+    if let Some(text) = &item.binary {
+        return checked(binary_payload(text)).map(Content::Whole);
+    }
+    if let Some(text) = &item.text {
+        return checked(parse::json_payload(text.as_bytes().to_vec().into())).map(Content::Whole);
+    }
+    if let Some(text) = &item.delta {
+        return Ok(Content::Delta(text.as_bytes().to_vec().into()));
+    }
+    let encoded = item.binary_delta.as_ref();
+    let encoded = encoded.ok_or_else(|| parse::malformed("a publication has no payload"))?;
+    checked(STANDARD.decode(encoded.as_bytes())).map(|delta| Content::Delta(delta.into()))
 }
 
 fn gap(body: &GapBody<'_>) -> Result<ServerEvent, ProtocolError> {

@@ -3,17 +3,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use tidewire_model::{
-    Channel, Command, Connect, Connected, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId,
+    Channel, Command, Connect, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId,
     Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed, UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
 use super::checked;
-use super::event::{Closing, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery};
+use super::event::{
+    self, Closing, Content, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery,
+};
 use crate::parse;
 use crate::protobuf::wire::command::Command as CommandBody;
 use crate::protobuf::wire::event::Event as EventBody;
-use crate::protobuf::{binary_of, payload, push_frame, wire, wire_payload, wire_position};
+use crate::protobuf::{
+    binary_of, delta_format, payload, push_frame, wire, wire_delta_format, wire_payload,
+    wire_position,
+};
 
 pub(super) fn push_request(out: &mut Vec<u8>, request: &Request) {
     let Request { id: RequestId(id), command } = request;
@@ -24,8 +29,8 @@ pub(super) fn push_request(out: &mut Vec<u8>, request: &Request) {
 fn command_body(command: &Command) -> CommandBody {
     match command {
         Command::Connect(connect) => CommandBody::Connect(connect_body(connect)),
-        Command::Subscribe { channel, since } => {
-            CommandBody::Subscribe(subscribe_body(channel, since))
+        Command::Subscribe { channel, since, delta } => {
+            CommandBody::Subscribe(subscribe_body(channel, since, *delta))
         }
         Command::Unsubscribe { channel } => {
             CommandBody::Unsubscribe(wire::Unsubscribe { channel: channel.to_string() })
@@ -58,14 +63,18 @@ fn connect_body(connect: &Connect) -> wire::Connect {
     wire::Connect { token: connect.token.as_ref().map(|token| token.as_str().to_owned()), resume }
 }
 
-fn subscribe_body(channel: &Channel, since: &Since) -> wire::Subscribe {
+fn subscribe_body(
+    channel: &Channel,
+    since: &Since,
+    delta: Option<DeltaFormat>,
+) -> wire::Subscribe {
     use wire::subscribe::Start;
     let start = match since {
         Since::Now => None,
         Since::Position(position) => Some(Start::Since(wire_position(position))),
         Since::Last(last) => Some(Start::Last(*last)),
     };
-    wire::Subscribe { channel: channel.to_string(), start }
+    wire::Subscribe { channel: channel.to_string(), start, delta: wire_delta_format(delta) }
 }
 
 fn history_body(channel: &Channel, query: &HistoryQuery) -> wire::History {
@@ -86,10 +95,10 @@ pub(super) fn decode(frame: &Frame) -> Result<Vec<ServerEvent>, ProtocolError> {
     let wire::ServerFrame { events } = wire::ServerFrame::decode(frame.clone())
         .map_err(|_| parse::malformed("it is not a ServerFrame message"))?;
     let known = events.into_iter().filter_map(|event| Some((event.id, event.event?)));
-    known.map(|(id, body)| event(id, body, &frame)).collect()
+    known.map(|(id, body)| server_event(id, body, &frame)).collect()
 }
 
-fn event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
+fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
     let request = RequestId(id);
     Ok(match body {
         EventBody::Connected(body) => ServerEvent::Connected(connected(request, body)?),
@@ -144,23 +153,21 @@ fn subscribed(id: u32, body: &wire::Subscribed) -> Result<Subscribed, ProtocolEr
         channel: channel(&body.channel)?,
         recovery: recovery(body.recovered, body.rewound, Some(reason(body.reason))),
         position: position(body.position.as_ref())?,
+        delta: delta_format(body.delta),
     })
 }
 
 fn publications(body: wire::Publications, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
     let epoch = checked(Epoch::parse(&body.epoch))?;
     let items = body.items.into_iter().map(|item| received(epoch, item, frame));
-    Ok(ServerEvent::Publications {
-        channel: channel(&body.channel)?,
-        publications: items.collect::<Result<_, _>>()?,
-    })
+    Ok(event::publications(channel(&body.channel)?, items.collect::<Result<_, _>>()?))
 }
 
 fn history_page(body: wire::HistoryPage, frame: &Bytes) -> Result<ReceivedPage, ProtocolError> {
     let publications = body
         .publications
         .into_iter()
-        .map(|item| received(checked(Epoch::parse(&item.epoch))?, item, frame));
+        .map(|item| checked(received(checked(Epoch::parse(&item.epoch))?, item, frame)?.restored(None)));
     Ok(ReceivedPage {
         publications: publications.collect::<Result<_, _>>()?,
         top: position(body.top.as_ref())?,
@@ -172,14 +179,18 @@ fn received(
     epoch: Epoch,
     item: wire::Publication,
     frame: &Bytes,
-) -> Result<Received, ProtocolError> {
-    let present = item.payload.ok_or_else(|| parse::malformed("a publication has no payload"))?;
+) -> Result<Received<Content>, ProtocolError> {
+    let payload = match (item.payload, item.delta) {
+        (Some(whole), _) => Content::Whole(checked(payload(whole, frame.len()))?),
+        (None, Some(delta)) => Content::Delta(delta),
+        (None, None) => return Err(parse::malformed("a publication has no payload")),
+    };
     Ok(Received {
         position: Position::new(epoch, item.offset),
         time_ms: item.time,
         id: checked(item.id.as_deref().map(parse::publication_id).transpose())?,
         publisher: checked(item.user.as_deref().map(UserId::parse).transpose())?,
-        payload: checked(payload(present, frame.len()))?,
+        payload,
     })
 }
 

@@ -74,6 +74,9 @@ pub struct Position {
 pub struct Subscribe {
     #[prost(string, tag = "1")]
     pub channel: ::prost::alloc::string::String,
+    /// How publications may be sent as what changed since the one before.
+    #[prost(enumeration = "DeltaFormat", tag = "4")]
+    pub delta: i32,
     /// Without either, the subscription starts with the next publication.
     #[prost(oneof = "subscribe::Start", tags = "2, 3")]
     pub start: ::core::option::Option<subscribe::Start>,
@@ -206,6 +209,10 @@ pub struct Publication {
     /// Only in a HistoryPage.
     #[prost(string, tag = "6")]
     pub epoch: ::prost::alloc::string::String,
+    /// Instead of `payload`: what makes it of the payload at the offset before, of which it has the
+    /// kind. Only where Subscribed has named a format.
+    #[prost(bytes = "bytes", optional, tag = "7")]
+    pub delta: ::core::option::Option<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Published {
@@ -231,6 +238,9 @@ pub struct Subscribed {
     /// What follows comes after this position.
     #[prost(message, optional, tag = "5")]
     pub position: ::core::option::Option<Position>,
+    /// How publications may come as what changed, if the client asked and the channel offers it.
+    #[prost(enumeration = "DeltaFormat", tag = "6")]
+    pub delta: i32,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unsubscribed {
@@ -332,6 +342,34 @@ pub struct Closing {
     /// Whether to come back, with the resume token.
     #[prost(bool, tag = "3")]
     pub reconnect: bool,
+}
+/// A format that a server does not know is none to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum DeltaFormat {
+    Unspecified = 0,
+    /// Fossil's delta encoding.
+    Fossil = 1,
+}
+impl DeltaFormat {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "DELTA_FORMAT_UNSPECIFIED",
+            Self::Fossil => "DELTA_FORMAT_FOSSIL",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "DELTA_FORMAT_UNSPECIFIED" => Some(Self::Unspecified),
+            "DELTA_FORMAT_FOSSIL" => Some(Self::Fossil),
+            _ => None,
+        }
+    }
 }
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]

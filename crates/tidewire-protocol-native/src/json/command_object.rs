@@ -78,6 +78,8 @@ pub(crate) struct SubscribeBody<'a> {
     pub(crate) since: Option<Object<PositionBody<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last: Option<u32>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) delta: Option<Str<'a>>,
 }
 
 #[derive(Default, Deserialize, Serialize)]

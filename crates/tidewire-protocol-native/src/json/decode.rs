@@ -3,7 +3,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tidewire_model::{
-    Channel, Command, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
+    Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
     Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
@@ -113,7 +113,9 @@ fn subscribe(body: &SubscribeBody<'_>) -> Result<Command, Failure> {
             return Err(parse::bad_request("`subscribe` takes `since` or `last`, not both"));
         }
     };
-    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since })
+    // A format that is not known here is as good as none: `subscribed` does not confirm it.
+    let delta = body.delta.as_deref().and_then(DeltaFormat::parse);
+    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since, delta })
 }
 
 fn publish(body: &PublishBody<'_>, frame: &Bytes) -> Result<Command, Failure> {

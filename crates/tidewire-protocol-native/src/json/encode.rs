@@ -16,7 +16,7 @@ use super::event_object::{
 use super::push_value;
 use crate::assembly::{Assembly, Framing};
 use crate::millis;
-use crate::publications::{EventWriter, push_publications};
+use crate::publications::{Content, EventWriter, push_publications};
 
 pub(crate) struct JsonWriter;
 
@@ -34,10 +34,10 @@ impl EventWriter for JsonWriter {
         head
     }
 
-    fn item(publication: &Publication) -> Vec<u8> {
+    fn item(publication: &Publication, content: Content<'_>) -> Vec<u8> {
         let mut item = Vec::with_capacity(publication.payload.len() + 256);
         item.push(b'{');
-        push_publication(&mut item, publication);
+        push_publication(&mut item, publication, content);
         item
     }
 
@@ -61,8 +61,8 @@ impl EventWriter for JsonWriter {
 
     fn push_event(assembly: &mut Assembly<'_>, event: &Event) {
         let (id, body) = match event {
-            Event::Publications { publications, .. } => {
-                return push_publications::<Self>(assembly, publications);
+            Event::Publications { publications, deltas, .. } => {
+                return push_publications::<Self>(assembly, publications, *deltas);
             }
             Event::History { request, page } => {
                 return push_history(assembly.part(), *request, page);
@@ -117,7 +117,7 @@ fn optional(request: Option<RequestId>) -> u32 {
 
 /// Appends the members of a publication and the bracket that ends it. The payload is copied as it
 /// is: parsing it into a value and back would change numbers and the order of members.
-fn push_publication(out: &mut Vec<u8>, publication: &Publication) {
+fn push_publication(out: &mut Vec<u8>, publication: &Publication, content: Content<'_>) {
     let Publication { position, id, time_ms, publisher, payload, .. } = publication;
     write!(out, r#""offset":{},"time":{time_ms}"#, position.offset)
         .expect("writing to memory does not fail");
@@ -129,17 +129,33 @@ fn push_publication(out: &mut Vec<u8>, publication: &Publication) {
         out.extend_from_slice(br#","user":"#);
         push_value(out, &user.as_str());
     }
-    match payload {
-        Payload::Json(text) => {
+    match (content, payload) {
+        (Content::Plain, Payload::Json(text)) => {
             out.extend_from_slice(br#","data":"#);
             out.extend_from_slice(text.as_bytes());
         }
-        Payload::Binary(bytes) => {
-            out.extend_from_slice(br#","binary":"#);
-            push_value(out, &STANDARD.encode(bytes));
+        (Content::Base, Payload::Json(text)) => push_text(out, "text", text.as_bytes()),
+        (Content::Plain | Content::Base, Payload::Binary(bytes)) => {
+            push_base64(out, "binary", bytes);
         }
+        (Content::Delta(delta), Payload::Json(_)) => push_text(out, "delta", delta),
+        (Content::Delta(delta), Payload::Binary(_)) => push_base64(out, "binary_delta", delta),
     }
     out.push(b'}');
+}
+
+/// Appends a member that holds bytes of JSON text: UTF-8, though nobody has looked again.
+fn push_text(out: &mut Vec<u8>, name: &str, text: &[u8]) {
+    push_member(out, name, &String::from_utf8_lossy(text));
+}
+
+fn push_base64(out: &mut Vec<u8>, name: &str, bytes: &[u8]) {
+    push_member(out, name, &STANDARD.encode(bytes));
+}
+
+fn push_member(out: &mut Vec<u8>, name: &str, value: &str) {
+    write!(out, r#","{name}":"#).expect("writing to memory does not fail");
+    push_value(out, &value);
 }
 
 fn push_history(out: &mut Vec<u8>, RequestId(id): RequestId, page: &HistoryPage) {
@@ -149,7 +165,7 @@ fn push_history(out: &mut Vec<u8>, RequestId(id): RequestId, page: &HistoryPage)
         let separator = if index == 0 { "" } else { "," };
         let epoch = publication.position.epoch;
         write!(out, r#"{separator}{{"epoch":"{epoch}","#).expect("writing to memory does not fail");
-        push_publication(out, publication);
+        push_publication(out, publication, Content::Plain);
     }
     out.extend_from_slice(br#"],"top":"#);
     push_value(out, &point(&page.top));
@@ -189,6 +205,7 @@ fn subscribed_body(subscribed: &Subscribed) -> EventBody<'_> {
         reason,
         epoch: subscribed.position.epoch.as_str().into(),
         offset: subscribed.position.offset,
+        delta: subscribed.delta.map(|format| format.as_str().into()),
     })
 }
 

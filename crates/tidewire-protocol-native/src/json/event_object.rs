@@ -63,6 +63,8 @@ pub(crate) struct SubscribedBody<'a> {
     #[serde(borrow)]
     pub(crate) epoch: Str<'a>,
     pub(crate) offset: u64,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) delta: Option<Str<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -137,8 +139,16 @@ pub(crate) struct PublicationBody<'a> {
         skip_serializing_if = "Option::is_none"
     )]
     pub(crate) data: Option<&'a RawValue>,
+    /// As `data`, its text in a string: what deltas are applied to.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) text: Option<Str<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(crate) binary: Option<Str<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) delta: Option<Str<'a>>,
+    /// As `delta`, in base64: of a payload that is not JSON.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) binary_delta: Option<Str<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]

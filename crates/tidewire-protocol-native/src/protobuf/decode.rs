@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use prost::Message;
 use tidewire_model::{
-    Channel, Command, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
+    Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
     Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
@@ -73,7 +73,16 @@ fn subscribe(body: &wire::Subscribe) -> Result<Command, Failure> {
         Some(wire::subscribe::Start::Since(since)) => Since::Position(position(since)?),
         Some(wire::subscribe::Start::Last(last)) => Since::Last(*last),
     };
-    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since })
+    let delta = delta_format(body.delta);
+    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since, delta })
+}
+
+/// A format that is not known here is as good as none: `Subscribed` does not confirm it.
+pub(crate) fn delta_format(number: i32) -> Option<DeltaFormat> {
+    match wire::DeltaFormat::try_from(number) {
+        Ok(wire::DeltaFormat::Fossil) => Some(DeltaFormat::Fossil),
+        Ok(wire::DeltaFormat::Unspecified) | Err(_) => None,
+    }
 }
 
 fn publish(body: wire::Publish, frame_len: usize) -> Result<Command, Failure> {

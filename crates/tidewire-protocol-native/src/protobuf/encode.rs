@@ -5,10 +5,10 @@ use tidewire_model::{
 };
 
 use super::wire::event::Event as Body;
-use super::{push_frame, wire, wire_payload, wire_position};
+use super::{push_frame, wire, wire_delta_format, wire_payload, wire_position};
 use crate::assembly::{Assembly, Framing};
 use crate::millis;
-use crate::publications::{EventWriter, push_publications};
+use crate::publications::{Content, EventWriter, push_publications};
 
 pub(crate) struct ProtobufWriter;
 
@@ -30,8 +30,8 @@ impl EventWriter for ProtobufWriter {
     }
 
     /// An item with its tag and length, as it stands in a `Publications` message.
-    fn item(publication: &Publication) -> Vec<u8> {
-        let message = wire_publication(publication, String::new());
+    fn item(publication: &Publication, content: Content<'_>) -> Vec<u8> {
+        let message = wire_publication(publication, content, String::new());
         let mut item = Vec::with_capacity(message.encoded_len() + 8);
         item.push(ITEM_TAG);
         message.encode_length_delimited(&mut item).expect("a vector grows as needed");
@@ -57,8 +57,8 @@ impl EventWriter for ProtobufWriter {
 
     fn push_event(assembly: &mut Assembly<'_>, event: &Event) {
         let (id, body) = match event {
-            Event::Publications { publications, .. } => {
-                return push_publications::<Self>(assembly, publications);
+            Event::Publications { publications, deltas, .. } => {
+                return push_publications::<Self>(assembly, publications, *deltas);
             }
             Event::History { request, page } => (request.0, history_body(page)),
             Event::Connected(connected) => (connected.request.0, connected_body(connected)),
@@ -109,22 +109,31 @@ fn optional(request: Option<RequestId>) -> u32 {
     request.map_or(0, |RequestId(id)| id)
 }
 
-fn wire_publication(publication: &Publication, epoch: String) -> wire::Publication {
+fn wire_publication(
+    publication: &Publication,
+    content: Content<'_>,
+    epoch: String,
+) -> wire::Publication {
+    let (payload, delta) = match content {
+        Content::Plain | Content::Base => (Some(wire_payload(&publication.payload)), None),
+        Content::Delta(delta) => (None, Some(delta.clone())),
+    };
     wire::Publication {
         offset: publication.position.offset,
         time: publication.time_ms,
         id: publication.id.as_ref().map(|id| id.as_str().to_owned()),
         user: publication.publisher.as_ref().map(|user| user.as_str().to_owned()),
-        payload: Some(wire_payload(&publication.payload)),
+        payload,
         epoch,
+        delta,
     }
 }
 
 fn history_body(page: &HistoryPage) -> Body {
-    let publications = page
-        .publications
-        .iter()
-        .map(|publication| wire_publication(publication, publication.position.epoch.to_string()));
+    let publications = page.publications.iter().map(|publication| {
+        let epoch = publication.position.epoch.to_string();
+        wire_publication(publication, Content::Plain, epoch)
+    });
     Body::History(wire::HistoryPage {
         publications: publications.collect(),
         top: Some(wire_position(&page.top)),
@@ -156,6 +165,7 @@ fn subscribed_body(subscribed: &Subscribed) -> Body {
         rewound: subscribed.recovery == Recovery::Rewound,
         reason: reason.into(),
         position: Some(wire_position(&subscribed.position)),
+        delta: wire_delta_format(subscribed.delta),
     })
 }
 

@@ -5,7 +5,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tidewire_model::{
-    Channel, Command, Connect, Direction, Epoch, Event, HistoryQuery, Payload, Position,
+    Channel, Command, Connect, DeltaFormat, Direction, Epoch, Event, HistoryQuery, Payload, Position,
     PublicationId, Publish, Request, RequestId, Resume, SessionNonce, Since,
 };
 use tidewire_protocol::{Decoded, Frame};
@@ -77,7 +77,8 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         connects().prop_map(Command::Connect),
         publishes().prop_map(Command::Publish),
-        (channels(), starts()).prop_map(|(channel, since)| Command::Subscribe { channel, since }),
+        (channels(), starts(), option::of(Just(DeltaFormat::Fossil)))
+            .prop_map(|(channel, since, delta)| Command::Subscribe { channel, since, delta }),
         channels().prop_map(|channel| Command::Unsubscribe { channel }),
         (channels(), queries()).prop_map(|(channel, query)| Command::History { channel, query }),
         Just(Command::Ping),

@@ -1,7 +1,7 @@
 //! How publications and events are shared out over frames.
 
 use bytes::Bytes;
-use tidewire_model::{Event, Payload, Position, Publication, RequestId};
+use tidewire_model::{Deltas, Event, Payload, Position, Publication, RequestId};
 use tidewire_protocol::{Descriptor, Frame};
 use tidewire_protocol_native::client::{Codec, ServerEvent};
 use tidewire_protocol_native::{JSON, PROTOBUF};
@@ -48,14 +48,19 @@ fn a_publication_alone_is_the_same_bytes_for_every_subscriber() {
 
 #[test]
 fn a_batch_holds_what_its_publications_hold_alone() {
-    let Event::Publications { channel, publications } = numbered(1..=3) else { unreachable!() };
+    let Event::Publications { channel, publications, .. } = numbered(1..=3) else { unreachable!() };
     let alone = publications.iter().map(|envelope| Event::Publications {
         channel: channel.clone(),
         publications: vec![envelope.clone()],
+        deltas: Deltas::Unasked,
     });
     let alone: Vec<_> = alone.flat_map(|event| encode_json(&[event])).collect();
 
-    let batch = encode_json(&[Event::Publications { channel, publications: publications.clone() }]);
+    let batch = encode_json(&[Event::Publications {
+        channel,
+        publications: publications.clone(),
+        deltas: Deltas::Unasked,
+    }]);
 
     let item = |frame: &str| frame[frame.find("[{").unwrap() + 1..frame.len() - 3].to_owned();
     let items: Vec<_> = alone.iter().map(|frame| item(frame)).collect();

@@ -76,7 +76,7 @@ fn connecting() -> Vec<Row> {
 }
 
 fn subscribing() -> Vec<Row> {
-    let subscribe = |since| Command::Subscribe { channel: channel("room:42"), since };
+    let subscribe = |since| Command::Subscribe { channel: channel("room:42"), since, delta: None };
     vec![
         row(
             r#""subscribe":{"channel":"room:42"}"#,

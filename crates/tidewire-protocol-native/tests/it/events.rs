@@ -69,7 +69,13 @@ fn connected() -> Row {
 
 fn subscribed(recovery: Recovery, json: &str, protobuf: &[Vec<u8>]) -> Row {
     let subscribed =
-        Subscribed { request: Some(REQUEST), channel: channel("a"), recovery, position: at(7) };
+        Subscribed {
+        request: Some(REQUEST),
+        channel: channel("a"),
+        recovery,
+        position: at(7),
+        delta: None,
+    };
     Row {
         event: Event::Subscribed(subscribed.clone()),
         json: format!(

@@ -6,6 +6,7 @@ mod arbitrary;
 mod batches;
 mod client;
 mod commands;
+mod deltas;
 mod documentation;
 mod events;
 mod refusals;

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidewire_model::{
-    Channel, Envelope, Epoch, Event, Payload, Position, Publication, PublicationId, Tenant,
+    Channel, Deltas, Envelope, Epoch, Event, Payload, Position, Publication, PublicationId, Tenant,
     TenantChannel, UserId,
 };
 use tidewire_protocol::{Decoded, Descriptor, Frame, ProtocolError};
@@ -50,7 +50,11 @@ pub(crate) fn signed(publication: Publication) -> Publication {
 
 pub(crate) fn publications(of: impl IntoIterator<Item = Publication>) -> Event {
     let publications: Vec<_> = of.into_iter().map(|one| Arc::new(Envelope::new(one))).collect();
-    Event::Publications { channel: publications[0].channel.channel.clone(), publications }
+    Event::Publications {
+        channel: publications[0].channel.channel.clone(),
+        publications,
+        deltas: Deltas::Unasked,
+    }
 }
 
 pub(crate) fn text_frame(text: &str) -> Frame {

@@ -32,7 +32,8 @@ impl Session {
         let permissions = &self.identity.permissions;
         let denied: Vec<Channel> = self
             .subscriptions
-            .keys()
+            .iter()
+            .map(|subscription| &subscription.channel)
             .filter(|channel| !permissions.allows(Action::Subscribe, channel))
             .cloned()
             .collect();
@@ -42,6 +43,7 @@ impl Session {
             let failure = Some(Failure::new(ErrorCode::PermissionDenied, message));
             out.events.push(Event::Unsubscribed { request: None, channel, failure });
         }
+        self.tidy_queue();
         self.join_next(out);
     }
 }

@@ -1,9 +1,10 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use tidewire_model::{Action, Channel, ErrorCode, Event, Failure, Position, Since};
 
 use super::Session;
-use crate::subscription::Asked;
+use crate::subscription::{Asked, Pending};
 use crate::{Limits, Outputs, SavedSubscription, Snapshot};
 
 impl Session {
@@ -16,38 +17,31 @@ impl Session {
     pub fn resume(
         snapshot: Snapshot,
         positions: Vec<(Channel, Position)>,
-        limits: Limits,
+        limits: impl Into<Arc<Limits>>,
         out: &mut Outputs,
     ) -> Self {
         let mut session = Self::new(snapshot.identity, limits);
         let reached: HashMap<Channel, Position> = positions.iter().cloned().collect();
-        for SavedSubscription { channel, start } in snapshot.subscriptions {
+        for SavedSubscription { channel, start, delta } in snapshot.subscriptions {
             let position = reached.get(&channel).copied().or(start);
-            session.take_up(channel, position, start, out);
+            session.take_up(channel, Pending::new(resumed_at(position), start, delta), out);
         }
         for (channel, position) in positions {
-            session.take_up(channel, Some(position), None, out);
+            let asked = resumed_at(Some(position));
+            session.take_up(channel, Pending::new(asked, None, None), out);
         }
-        session.join_next(out);
         session
     }
 
-    fn take_up(
-        &mut self,
-        channel: Channel,
-        position: Option<Position>,
-        start: Option<Position>,
-        out: &mut Outputs,
-    ) {
-        if self.subscriptions.contains_key(&channel) {
+    fn take_up(&mut self, channel: Channel, pending: Pending, out: &mut Outputs) {
+        if self.subscriptions.contains(&channel) {
             return;
         }
         if let Some(failure) = self.refusal(&channel) {
             let failure = Some(failure);
             return out.events.push(Event::Unsubscribed { request: None, channel, failure });
         }
-        let since = position.map_or(Since::Now, Since::Position);
-        self.subscribe(channel, Asked::ByClient { request: None, since }, start);
+        self.subscribe(channel, pending, out);
     }
 
     fn refusal(&self, channel: &Channel) -> Option<Failure> {
@@ -61,4 +55,8 @@ impl Session {
             Failure::new(ErrorCode::LimitExceeded, message)
         })
     }
+}
+
+fn resumed_at(position: Option<Position>) -> Asked {
+    Asked::ByClient { request: None, since: position.map_or(Since::Now, Since::Position) }
 }

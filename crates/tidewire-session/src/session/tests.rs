@@ -1,10 +1,14 @@
 use bytes::Bytes;
 use tidewire_model::{
-    Disconnect, Filter, Incarnation, Payload, Permissions, Publication, Tenant, TenantChannel,
-    UserId,
+    DeltaFormat, Disconnect, Filter, Incarnation, Payload, Permissions, Position, Publication,
+    Tenant, TenantChannel, UserId,
 };
 
 use super::*;
+use crate::Meeting;
+
+mod meeting;
+mod small;
 
 const NOW: u64 = 1_000;
 
@@ -146,7 +150,7 @@ fn each_command_that_cannot_be_is_refused_with_its_code() {
         id: RequestId(4),
         command: Command::Connect(tidewire_model::Connect::default()),
     });
-    client.session.limits.subscriptions = 1;
+    Arc::make_mut(&mut client.session.limits).subscriptions = 1;
     client.send(subscribe(5, "b", Since::Now));
 
     assert_eq!(
@@ -215,8 +219,10 @@ fn a_new_token_ends_the_subscriptions_it_does_not_allow() {
 fn a_resumed_session_joins_a_few_channels_at_a_time_from_the_clients_positions() {
     let names: Vec<_> = (0..6).map(|n| format!("c{n}")).collect();
     let start = Some(position_of(1));
-    let subscriptions =
-        names.iter().map(|name| SavedSubscription { channel: channel(name), start }).collect();
+    let subscriptions = names
+        .iter()
+        .map(|name| SavedSubscription { channel: channel(name), start, delta: None })
+        .collect();
     let snapshot = Snapshot { identity: identity(), subscriptions };
     let mut out = Outputs::default();
 
@@ -252,7 +258,7 @@ fn a_resumed_session_keeps_to_its_permissions_and_its_limit() {
     let open = Filter::parse("open/*").expect("filter");
     let permissions = Permissions::default().grant(open, [Action::Subscribe]);
     let subscriptions = ["open/1", "shut"]
-        .map(|name| SavedSubscription { channel: channel(name), start: None })
+        .map(|name| SavedSubscription { channel: channel(name), start: None, delta: None })
         .to_vec();
     let snapshot = Snapshot { identity: Identity { permissions, ..identity() }, subscriptions };
     let limits = Limits { subscriptions: 1, ..Limits::default() };
@@ -303,7 +309,7 @@ fn a_first_join_that_fails_is_refused_and_one_of_a_resumed_session_is_tried_agai
 #[test]
 fn unsubscribing_while_joining_gives_the_turn_to_the_next() {
     let mut client = Client::new();
-    client.session.limits.joins_in_flight = 1;
+    Arc::make_mut(&mut client.session.limits).joins_in_flight = 1;
     client.send(subscribe(1, "a", Since::Now));
     client.send(subscribe(2, "b", Since::Now));
     client.only_join("a", Since::Now);
@@ -338,6 +344,42 @@ impl Client {
         client.joined(client.join, at(offset, &[], true));
         client.out = Outputs::default();
         client
+    }
+
+    /// As [`live`](Self::live) in "a", of a client that asked for deltas.
+    fn live_with_deltas(offset: u64) -> Self {
+        let mut client = Self::new();
+        let (channel, delta) = (channel("a"), Some(DeltaFormat::Fossil));
+        let command = Command::Subscribe { channel, since: Since::Now, delta };
+        client.send(request(99, command));
+        client.join = client.only_join("a", Since::Now);
+        client.joined(client.join, at(offset, &[], true));
+        client.out = Outputs::default();
+        client
+    }
+
+    /// Answers every join, and those that follow, at offset 7; forgets what was put out.
+    fn answer_all(&mut self) {
+        loop {
+            let joins = joins_of(&std::mem::take(&mut self.out).effects);
+            if joins.is_empty() {
+                return;
+            }
+            for (join, _) in joins {
+                self.joined(join, at(7, &[], true));
+            }
+        }
+    }
+
+    /// Lags at `offset` and has its join answered with `joined`.
+    fn catch_up_from(&mut self, offset: u64, joined: Joined) {
+        self.lag();
+        self.join = self.only_join("a", Since::Position(position_of(offset)));
+        self.joined(self.join, joined);
+    }
+
+    fn meet(&mut self, run: std::ops::RangeInclusive<u64>) -> Meeting {
+        self.session.meet(self.join, position_of(*run.start()), position_of(*run.end()))
     }
 
     fn send(&mut self, request: Request) {
@@ -451,7 +493,7 @@ fn request(id: u32, command: Command) -> Request {
 }
 
 fn subscribe(id: u32, name: &str, since: Since) -> Request {
-    request(id, Command::Subscribe { channel: channel(name), since })
+    request(id, Command::Subscribe { channel: channel(name), since, delta: None })
 }
 
 fn unsubscribe(id: u32, name: &str) -> Request {

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidewire_model::{
-    Channel, Generation, Identity, Incarnation, NodeId, Permissions, Position, SessionId,
-    SessionNonce, Tenant, UserId,
+    Channel, DeltaFormat, Generation, Identity, Incarnation, NodeId, Permissions, Position,
+    SessionId, SessionNonce, Tenant, UserId,
 };
 use tidewire_session::{SavedSubscription, Snapshot};
 
@@ -271,6 +271,7 @@ pub async fn every_field_of_a_snapshot_is_kept(factory: &impl SessionStoreFactor
             .map(|n| SavedSubscription {
                 channel: Channel::parse(&format!("größe/{n}")).expect("a valid channel"),
                 start: (n % 2 == 0).then_some(position),
+                delta: (n % 3 == 0).then_some(DeltaFormat::Fossil),
             })
             .collect(),
     };
@@ -374,6 +375,7 @@ fn snapshot(channel: &str) -> Snapshot {
         subscriptions: vec![SavedSubscription {
             channel: Channel::parse(channel).expect("a valid channel"),
             start: None,
+            delta: None,
         }],
     }
 }

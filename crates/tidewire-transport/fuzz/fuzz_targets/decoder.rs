@@ -7,6 +7,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidewire_protocol::Frame;
+use tidewire_transport::websocket::deflate::Inflater;
 use tidewire_transport::websocket::{Decoder, Incoming};
 use tidewire_transport::{Limits, Role, Violation};
 
@@ -24,10 +25,11 @@ fuzz_target!(|data: &[u8]| {
 
 fn decode(role: Role, input: &[u8], chunk: usize) -> (Vec<Incoming>, Option<Violation>) {
     let mut decoder = Decoder::new(role, LIMITS);
+    let mut inflater = Inflater::default();
     let mut all = Vec::new();
     for mut piece in input.chunks(chunk.max(1)) {
         loop {
-            match decoder.decode(&mut piece) {
+            match decoder.decode(&mut piece, &mut inflater) {
                 Ok(Some(incoming)) => all.push(incoming),
                 Ok(None) => break,
                 Err(violation) => return (all, Some(violation)),

@@ -11,7 +11,8 @@ use tidewire_model::Disconnect;
 use tidewire_protocol::Frame;
 
 use super::close::Close;
-use super::header::{Header, HeaderReader, OpCode};
+use super::deflate::Inflater;
+use super::header::{Header, HeaderReader, OpCode, Rules};
 use super::mask::apply_mask;
 
 /// Which end of a connection.
@@ -63,107 +64,142 @@ pub enum Incoming {
 /// Puts messages together from what a peer sends.
 #[derive(Debug)]
 pub struct Decoder {
-    from: Role,
     limits: Limits,
-    header: HeaderReader,
-    payload: Option<Payload>,
-    message: Option<Message>,
-    control: Vec<u8>,
+    rules: Rules,
     failed: Option<Violation>,
+    /// Lives only while something is incomplete, so that an idle decoder is small.
+    partial: Option<Box<Partial>>,
 }
 
 impl Decoder {
     /// A decoder for the end that plays `role`: a server's takes what clients send.
     pub fn new(role: Role, limits: Limits) -> Self {
-        Self {
-            from: role.peer(),
-            limits,
-            header: HeaderReader::default(),
-            payload: None,
-            message: None,
-            control: Vec::new(),
-            failed: None,
-        }
+        let rules = Rules { from: role.peer(), may_deflate: false };
+        Self { limits, rules, failed: None, partial: None }
+    }
+
+    /// The same, which takes compressed messages too, as the two ends agreed.
+    #[must_use]
+    pub fn deflated(mut self) -> Self {
+        self.rules.may_deflate = true;
+        self
     }
 
     /// Takes from the front of `input` until something is complete; `None` when all of `input` has
     /// been taken and nothing is.
     ///
-    /// Limits are judged by a header, before any of its payload is kept.
+    /// Limits are judged by a header, before any of its payload is kept. Text is judged as it
+    /// comes. A compressed message is inflated by `inflater`.
     ///
     /// # Errors
     ///
     /// After a violation nothing can be made of the peer's bytes any more: every later call fails
     /// in the same way.
-    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+    pub fn decode(
+        &mut self,
+        input: &mut &[u8],
+        inflater: &mut Inflater,
+    ) -> Result<Option<Incoming>, Violation> {
         if let Some(violation) = self.failed {
             return Err(violation);
         }
-        let decoded = self.advance(input);
-        if let Err(violation) = decoded {
-            (self.message, self.control) = (None, Vec::new());
-            self.failed = Some(violation);
+        let mut fresh = Partial::default();
+        let mut kept = self.partial.take();
+        let partial = kept.as_deref_mut().unwrap_or(&mut fresh);
+        let decoded = partial.advance(input, (self.rules, self.limits), inflater);
+        match decoded {
+            Err(violation) => self.failed = Some(violation),
+            Ok(_) if partial.is_idle() => {}
+            Ok(_) => self.partial = kept.or_else(|| Some(Box::new(fresh))),
         }
         decoded
     }
 
-    /// Bytes of memory held for what is not complete.
+    /// Bytes of a frame or a message that is not complete, as memory held for them.
     pub fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.held())
+    }
+}
+
+/// What has come of a frame and of the message it belongs to.
+#[derive(Debug, Default)]
+struct Partial {
+    header: HeaderReader,
+    payload: Option<Payload>,
+    message: Option<Message>,
+    control: Vec<u8>,
+}
+
+impl Partial {
+    fn is_idle(&self) -> bool {
+        self.header.is_empty() && self.payload.is_none() && self.message.is_none()
+    }
+
+    fn held(&self) -> usize {
         self.control.capacity() + self.message.as_ref().map_or(0, |held| held.bytes.capacity())
     }
 
-    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+    fn advance(
+        &mut self,
+        input: &mut &[u8],
+        (rules, limits): (Rules, Limits),
+        inflater: &mut Inflater,
+    ) -> Result<Option<Incoming>, Violation> {
         loop {
             let mut payload = match self.payload.take() {
                 Some(payload) => payload,
-                None => match self.header.read(input, self.from)? {
-                    Some(header) => self.begin(header)?,
+                None => match self.header.read(input, rules)? {
+                    Some(header) => self.begin(header, limits)?,
                     None => return Ok(None),
                 },
             };
-            payload.fill(self.buffer(payload.header.opcode), input);
+            match &mut self.message {
+                Some(message) if !payload.header.opcode.is_control() => {
+                    payload.fill(&mut message.bytes, input);
+                    message.check()?;
+                }
+                _ => payload.fill(&mut self.control, input),
+            }
             if payload.remaining > 0 {
                 self.payload = Some(payload);
                 return Ok(None);
             }
-            if let Some(incoming) = self.finish(payload.header)? {
+            if let Some(incoming) = self.finish(payload.header, limits, inflater)? {
                 return Ok(Some(incoming));
             }
         }
     }
 
     /// Checks a header against what came before it and against the limits.
-    fn begin(&mut self, header: Header) -> Result<Payload, Violation> {
+    fn begin(&mut self, header: Header, limits: Limits) -> Result<Payload, Violation> {
         match header.opcode {
             OpCode::Text | OpCode::Binary if self.message.is_some() => {
                 return Err(Violation::InterruptedMessage);
             }
-            OpCode::Text | OpCode::Binary => {
-                self.message = Some(Message::new(header.opcode));
-            }
+            OpCode::Text | OpCode::Binary => self.message = Some(Message::new(header)),
             OpCode::Continuation if self.message.is_none() => {
                 return Err(Violation::UnexpectedContinuation);
             }
             OpCode::Continuation => {}
-            OpCode::Close | OpCode::Ping | OpCode::Pong => return Payload::new(header, 125),
+            OpCode::Close | OpCode::Ping | OpCode::Pong => {
+                return Payload::new(header, MAX_CONTROL_BYTES);
+            }
         }
         let message = self.message.as_mut().expect("a data frame belongs to a message");
         message.fragments += 1;
-        if message.fragments > self.limits.fragments {
+        if message.fragments > limits.fragments {
             return Err(Violation::TooManyFragments);
         }
-        Payload::new(header, self.limits.message_bytes - message.bytes.len())
-    }
-
-    fn buffer(&mut self, opcode: OpCode) -> &mut Vec<u8> {
-        match &mut self.message {
-            Some(message) if !opcode.is_control() => &mut message.bytes,
-            _ => &mut self.control,
-        }
+        Payload::new(header, message.room(limits))
     }
 
     /// Hands out what the frame that has just been read completes.
-    fn finish(&mut self, header: Header) -> Result<Option<Incoming>, Violation> {
+    fn finish(
+        &mut self,
+        header: Header,
+        limits: Limits,
+        inflater: &mut Inflater,
+    ) -> Result<Option<Incoming>, Violation> {
         if header.opcode.is_control() {
             let payload = mem::take(&mut self.control);
             return Ok(Some(match header.opcode {
@@ -173,7 +209,8 @@ impl Decoder {
             }));
         }
         let message = if header.is_final { self.message.take() } else { None };
-        message.map(Message::into_frame).transpose().map(|frame| frame.map(Incoming::Frame))
+        let frame = message.map(|message| message.into_frame(limits, inflater)).transpose()?;
+        Ok(frame.map(Incoming::Frame))
     }
 }
 
@@ -224,23 +261,62 @@ impl Payload {
 #[derive(Debug)]
 struct Message {
     is_text: bool,
+    is_deflated: bool,
     fragments: usize,
     bytes: Vec<u8>,
+    /// How many of `bytes` are known to be whole characters.
+    checked: usize,
 }
 
 impl Message {
-    fn new(opcode: OpCode) -> Self {
-        Self { is_text: opcode == OpCode::Text, fragments: 0, bytes: Vec::new() }
+    fn new(header: Header) -> Self {
+        let is_text = header.opcode == OpCode::Text;
+        let is_deflated = header.is_deflated;
+        Self { is_text, is_deflated, fragments: 0, bytes: Vec::new(), checked: 0 }
     }
 
-    fn into_frame(self) -> Result<Frame, Violation> {
-        if !self.is_text {
-            return Ok(Frame::Binary(self.bytes.into()));
+    /// How many more bytes may come. Deflate makes some messages longer, by little.
+    fn room(&self, limits: Limits) -> usize {
+        let most = limits.message_bytes;
+        let most = if self.is_deflated {
+            most.saturating_add(most / DEFLATE_GROWTH + DEFLATE_SLACK)
+        } else {
+            most
+        };
+        most - self.bytes.len()
+    }
+
+    /// Judges what has come of a text, so that the peer hears at once what it did wrong.
+    fn check(&mut self) -> Result<(), Violation> {
+        if !self.is_text || self.is_deflated {
+            return Ok(());
         }
-        match str::from_utf8(&self.bytes) {
-            Ok(_) => Ok(Frame::Text(self.bytes.into())),
-            Err(_) => Err(Violation::InvalidUtf8),
+        match str::from_utf8(&self.bytes[self.checked..]) {
+            Ok(text) => self.checked += text.len(),
+            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
+            Err(_) => return Err(Violation::InvalidUtf8),
         }
+        Ok(())
+    }
+
+    fn into_frame(self, limits: Limits, inflater: &mut Inflater) -> Result<Frame, Violation> {
+        if self.is_deflated {
+            return self.inflate(limits, inflater);
+        }
+        match self.is_text {
+            false => Ok(Frame::Binary(self.bytes.into())),
+            true if self.checked == self.bytes.len() => Ok(Frame::Text(self.bytes.into())),
+            true => Err(Violation::InvalidUtf8),
+        }
+    }
+
+    fn inflate(&self, limits: Limits, inflater: &mut Inflater) -> Result<Frame, Violation> {
+        let bytes = inflater.inflate(&self.bytes, limits.message_bytes)?;
+        if self.is_text && str::from_utf8(bytes).is_err() {
+            return Err(Violation::InvalidUtf8);
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
+        Ok(if self.is_text { Frame::Text(bytes) } else { Frame::Binary(bytes) })
     }
 }
 
@@ -272,6 +348,8 @@ pub enum Violation {
     MessageTooLarge,
     #[error("text is not valid utf-8")]
     InvalidUtf8,
+    #[error("compressed message cannot be restored")]
+    BadCompression,
     #[error("close frame has half a code")]
     CloseLength,
     #[error("close code may not be sent")]
@@ -283,7 +361,8 @@ impl Violation {
     pub fn disconnect(self) -> Disconnect {
         match self {
             Self::TooManyFragments | Self::MessageTooLarge => Disconnect::MessageTooLarge,
-            Self::InvalidUtf8 => Disconnect::InvalidUtf8,
+            // The only reason with code 1007, which is for data that is not what it says it is.
+            Self::InvalidUtf8 | Self::BadCompression => Disconnect::InvalidUtf8,
             _ => Disconnect::ProtocolError,
         }
     }
@@ -291,3 +370,10 @@ impl Violation {
 
 /// As much as a server reads at once, and the size messages are limited to by default.
 const ORDINARY_BYTES: usize = 64 * 1024;
+
+/// RFC 6455 section 5.5.
+const MAX_CONTROL_BYTES: usize = 125;
+
+/// Data that cannot be compressed grows by 5 bytes in 16 KiB or more; a peer may flush more often.
+const DEFLATE_GROWTH: usize = 256;
+const DEFLATE_SLACK: usize = 64;

@@ -44,6 +44,8 @@ impl OpCode {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Header {
     pub(super) is_final: bool,
+    /// Begins a compressed message (RFC 7692 section 6).
+    pub(super) is_deflated: bool,
     pub(super) opcode: OpCode,
     pub(super) length: u64,
     /// All zero when the frame is not masked, which changes nothing.
@@ -64,13 +66,13 @@ impl HeaderReader {
     pub(super) fn read(
         &mut self,
         input: &mut &[u8],
-        from: Role,
+        rules: Rules,
     ) -> Result<Option<Header>, Violation> {
         if !self.fill(input, 2) {
             return Ok(None);
         }
         let [first, second] = [self.bytes[0], self.bytes[1]];
-        let opcode = check(first, second, from)?;
+        let opcode = rules.check(first, second)?;
         let (length_bytes, mask_bytes) = extra_bytes(second);
         if !self.fill(input, 2 + length_bytes + mask_bytes) {
             return Ok(None);
@@ -80,10 +82,16 @@ impl HeaderReader {
         let (length, mask) = self.bytes[2..].split_at(length_bytes);
         Ok(Some(Header {
             is_final: first & FINAL != 0,
+            is_deflated: first & DEFLATED != 0,
             opcode,
             length: parse_length(second & LENGTH, length)?,
             mask: if mask_bytes == 0 { [0; 4] } else { [mask[0], mask[1], mask[2], mask[3]] },
         }))
+    }
+
+    /// Whether not a byte of a header has come.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filled == 0
     }
 
     fn fill(&mut self, input: &mut &[u8], wanted: usize) -> bool {
@@ -96,24 +104,37 @@ impl HeaderReader {
     }
 }
 
-/// Everything the first two bytes can get wrong.
-fn check(first: u8, second: u8, from: Role) -> Result<OpCode, Violation> {
-    if first & RESERVED != 0 {
-        return Err(Violation::ReservedBits);
+/// What a connection's frames have to keep to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules {
+    pub(super) from: Role,
+    /// Whether compressed messages were agreed on.
+    pub(super) may_deflate: bool,
+}
+
+impl Rules {
+    /// Everything the first two bytes can get wrong.
+    fn check(self, first: u8, second: u8) -> Result<OpCode, Violation> {
+        let opcode = OpCode::parse(first & OPCODE);
+        let reserved = first & RESERVED;
+        let may_begin_deflated = matches!(opcode, Ok(OpCode::Text | OpCode::Binary));
+        if reserved != 0 && !(self.may_deflate && may_begin_deflated && reserved == DEFLATED) {
+            return Err(Violation::ReservedBits);
+        }
+        let opcode = opcode?;
+        match (self.from, second & MASKED != 0) {
+            (Role::Client, false) => return Err(Violation::Unmasked),
+            (Role::Server, true) => return Err(Violation::Masked),
+            _ => {}
+        }
+        if opcode.is_control() && first & FINAL == 0 {
+            return Err(Violation::FragmentedControl);
+        }
+        if opcode.is_control() && second & LENGTH > MAX_SHORT_LENGTH {
+            return Err(Violation::ControlTooLong);
+        }
+        Ok(opcode)
     }
-    let opcode = OpCode::parse(first & OPCODE)?;
-    match (from, second & MASKED != 0) {
-        (Role::Client, false) => return Err(Violation::Unmasked),
-        (Role::Server, true) => return Err(Violation::Masked),
-        _ => {}
-    }
-    if opcode.is_control() && first & FINAL == 0 {
-        return Err(Violation::FragmentedControl);
-    }
-    if opcode.is_control() && second & LENGTH > MAX_SHORT_LENGTH {
-        return Err(Violation::ControlTooLong);
-    }
-    Ok(opcode)
 }
 
 /// How many bytes of length and of mask follow the first two.
@@ -173,6 +194,13 @@ impl EncodedHeader {
         self
     }
 
+    /// The same header, of a compressed message (RFC 7692 section 6).
+    #[must_use]
+    pub fn deflated(mut self) -> Self {
+        self.bytes[0] |= DEFLATED;
+        self
+    }
+
     fn push(&mut self, bytes: &[u8]) {
         self.bytes[self.length..self.length + bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len();
@@ -186,7 +214,7 @@ impl AsRef<[u8]> for EncodedHeader {
 }
 
 /// Two bytes, eight of length, four of mask.
-pub(super) const MAX_HEADER_BYTES: usize = 14;
+pub(crate) const MAX_HEADER_BYTES: usize = 14;
 /// RFC 6455 section 5.2: the most significant bit of a 64-bit length is zero.
 const MAX_LENGTH: u64 = u64::MAX >> 1;
 const MIN_LONG_LENGTH: u64 = 1 << 16;
@@ -195,6 +223,8 @@ const LENGTH_IN_TWO: u8 = 126;
 const LENGTH_IN_EIGHT: u8 = 127;
 const FINAL: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// The first reserved bit, RSV1.
+const DEFLATED: u8 = 0x40;
 const OPCODE: u8 = 0x0F;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;

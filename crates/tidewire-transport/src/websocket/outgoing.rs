@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -9,109 +9,173 @@ use tokio::io::AsyncWrite;
 
 use super::Role;
 use super::close::{CloseCode, encode_close};
-use super::header::{MAX_HEADER_BYTES, OpCode, encode_header};
+use super::deflate::{Deflate, Deflater};
+use super::header::{EncodedHeader, MAX_HEADER_BYTES, OpCode, encode_header};
 use super::mask::apply_mask;
 
 /// What is on its way to the peer.
 ///
 /// Holds whole messages, the first perhaps half written. A pong and a ping wait outside the queue,
-/// one of each at most, until they can be written: a peer that pings faster than it reads gets the
-/// latest pong only, as RFC 6455 section 5.5.3 allows.
+/// one of each at most, until they can be written: a peer that pings faster than it reads gets few
+/// pongs, the latest among them, as RFC 6455 section 5.5.3 allows.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     role: Role,
-    queue: VecDeque<Bytes>,
-    unsent: usize,
-    pong: Option<Bytes>,
-    ping: bool,
     is_closing: bool,
+    /// Lives only while something waits.
+    pending: Option<Box<Pending>>,
 }
 
 impl Outgoing {
-    pub(super) fn new(role: Role) -> Self {
-        let queue = VecDeque::new();
-        Self { role, queue, unsent: 0, pong: None, ping: false, is_closing: false }
+    pub(crate) fn new(role: Role) -> Self {
+        Self { role, is_closing: false, pending: None }
     }
 
-    pub(super) fn unsent(&self) -> usize {
-        self.unsent
+    pub(crate) fn unsent(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.unsent)
     }
 
     /// Whether a close frame is queued or sent, after which nothing follows.
-    pub(super) fn is_closing(&self) -> bool {
+    pub(crate) fn is_closing(&self) -> bool {
         self.is_closing
     }
 
-    pub(super) fn ping(&mut self) {
-        self.ping = true;
+    /// Whether nothing waits to be written, not even a pong.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.pending.is_none()
     }
 
-    pub(super) fn pong(&mut self, payload: Bytes) {
-        self.pong = Some(payload);
+    pub(crate) fn ping(&mut self) {
+        if !self.is_closing {
+            self.pending().ping = true;
+        }
     }
 
-    pub(super) fn frames(&mut self, frames: &[Frame]) -> io::Result<()> {
-        let copied: usize = frames.iter().map(|frame| self.copied_bytes(frame.bytes())).sum();
+    /// Answers a ping, after what is queued already. For a peer that is behind with reading, the
+    /// latest of its pings waits outside the queue.
+    pub(crate) fn pong(&mut self, payload: Bytes) -> io::Result<()> {
+        if self.is_closing {
+            return Ok(());
+        }
+        if self.unsent() < PONGS_BYTES {
+            return self.control(OpCode::Pong, &payload);
+        }
+        self.pending().pong = Some(payload);
+        Ok(())
+    }
+
+    /// Queues whole frames as they are.
+    pub(crate) fn wire(&mut self, wire: Bytes) {
+        if !wire.is_empty() {
+            let pending = self.pending();
+            pending.unsent += wire.len();
+            pending.queue.push_back(wire);
+        }
+    }
+
+    /// Queues `frames`, compressed where that was agreed and is worth it.
+    pub(crate) fn frames(
+        &mut self,
+        frames: &[Frame],
+        deflate: Option<Deflate>,
+        deflater: &mut Deflater,
+    ) -> io::Result<()> {
+        let copied = frames.iter().map(|frame| self.copied_bytes(frame.bytes())).sum();
         let mut copy = BytesMut::with_capacity(copied);
         for frame in frames {
-            let opcode = match frame {
-                Frame::Text(_) => OpCode::Text,
-                Frame::Binary(_) => OpCode::Binary,
-            };
-            self.message(opcode, frame.bytes(), &mut copy)?;
+            let packed = deflate.and_then(|deflate| deflater.deflate(deflate, frame.bytes()));
+            match packed {
+                Some(packed) if self.role == Role::Server => {
+                    encode_deflated(frame, packed, &mut copy);
+                }
+                Some(packed) => {
+                    let header = encode_header(opcode(frame), packed.len()).deflated();
+                    copy_masked(header, packed, &mut copy)?;
+                }
+                None => self.message(opcode(frame), frame.bytes(), &mut copy)?,
+            }
         }
-        self.push(copy);
+        self.wire(copy.freeze());
         Ok(())
     }
 
     /// Queues the last frame; without a code if that is how the peer closed. Does nothing twice.
-    pub(super) fn close(&mut self, close: Option<(CloseCode, &str)>) -> io::Result<()> {
+    pub(crate) fn close(&mut self, close: Option<(CloseCode, &str)>) -> io::Result<()> {
         if self.is_closing {
             return Ok(());
         }
         self.is_closing = true;
+        if let Some(pending) = &mut self.pending {
+            pending.ping = false;
+            if let Some(pong) = pending.pong.take() {
+                self.control(OpCode::Pong, &pong)?;
+            }
+        }
         let payload = close.map(|(code, reason)| encode_close(code, reason)).unwrap_or_default();
         self.control(OpCode::Close, &payload)
     }
 
     /// Writes until nothing is left, and then holds no memory.
-    pub(super) fn poll_flush<S: AsyncWrite + Unpin>(
+    pub(crate) fn poll_flush<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            if self.queue.is_empty() && !self.stage_signs_of_life()? {
-                return Pin::new(stream).poll_flush(cx);
-            }
+        while self.stage()? {
             let written = ready!(self.poll_write(stream, cx))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.advance(written);
+            self.advance(written)?;
         }
+        Pin::new(stream).poll_flush(cx)
     }
 
-    /// Moves the waiting pong and ping into the queue; whether there was one.
-    fn stage_signs_of_life(&mut self) -> io::Result<bool> {
-        let pong = self.pong.take();
-        let is_asking = std::mem::take(&mut self.ping);
-        if self.is_closing || (pong.is_none() && !is_asking) {
-            return Ok(false);
+    /// Writes until nothing is left; whether that is so, or `stream` takes no more for now.
+    ///
+    /// Small pieces are gathered in `gather`: up to there, copying costs less than a slice of a
+    /// vectored write.
+    pub(crate) fn flush(
+        &mut self,
+        stream: &mut impl Write,
+        gather: &mut Vec<u8>,
+    ) -> io::Result<bool> {
+        while self.stage()? {
+            match self.write(stream, gather) {
+                Ok(written) => self.advance(written)?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-        if let Some(payload) = pong {
-            self.control(OpCode::Pong, &payload)?;
+        Ok(true)
+    }
+
+    fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    /// Whether there is something to write. When the queue is empty, that is a waiting pong and
+    /// ping; without these, the memory is given back.
+    fn stage(&mut self) -> io::Result<bool> {
+        let Some(pending) = &mut self.pending else { return Ok(false) };
+        if !pending.queue.is_empty() {
+            return Ok(true);
+        }
+        let (pong, is_asking) = (pending.pong.take(), std::mem::take(&mut pending.ping));
+        if let Some(payload) = &pong {
+            self.control(OpCode::Pong, payload)?;
         }
         if is_asking {
             self.control(OpCode::Ping, &Bytes::new())?;
         }
-        Ok(true)
+        if pong.is_none() && !is_asking {
+            self.pending = None;
+        }
+        Ok(self.pending.is_some())
     }
 
     fn control(&mut self, opcode: OpCode, payload: &Bytes) -> io::Result<()> {
         let mut copy = BytesMut::with_capacity(MAX_HEADER_BYTES + payload.len());
         self.message(opcode, payload, &mut copy)?;
-        self.push(copy);
+        self.wire(copy.freeze());
         Ok(())
     }
 
@@ -119,21 +183,14 @@ impl Outgoing {
     fn message(&mut self, opcode: OpCode, payload: &Bytes, copy: &mut BytesMut) -> io::Result<()> {
         let header = encode_header(opcode, payload.len());
         if self.role == Role::Client {
-            let key = getrandom::u32()?.to_ne_bytes();
-            copy.extend_from_slice(header.masked(key).as_ref());
-            let start = copy.len();
-            copy.extend_from_slice(payload);
-            apply_mask(&mut copy[start..], key, 0);
-            return Ok(());
+            return copy_masked(header, payload, copy);
         }
         copy.extend_from_slice(header.as_ref());
         if payload.len() <= COPIED_BYTES {
             copy.extend_from_slice(payload);
         } else {
-            let gathered = copy.split();
-            self.push(gathered);
-            self.unsent += payload.len();
-            self.queue.push_back(payload.clone());
+            self.wire(copy.split().freeze());
+            self.wire(payload.clone());
         }
         Ok(())
     }
@@ -143,47 +200,112 @@ impl Outgoing {
         MAX_HEADER_BYTES + if is_copied { payload.len() } else { 0 }
     }
 
-    fn push(&mut self, bytes: BytesMut) {
-        if !bytes.is_empty() {
-            self.unsent += bytes.len();
-            self.queue.push_back(bytes.freeze());
-        }
-    }
-
     fn poll_write<S: AsyncWrite + Unpin>(
         &self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        if self.queue.len() == 1 || !stream.is_write_vectored() {
-            let first = self.queue.front().map_or(&[][..], Bytes::as_ref);
-            return Pin::new(stream).poll_write(cx, first);
-        }
         let mut slices = [IoSlice::new(&[]); SLICES];
-        for (slice, bytes) in slices.iter_mut().zip(&self.queue) {
-            *slice = IoSlice::new(bytes);
+        match self.slices(&mut slices) {
+            [first] => Pin::new(stream).poll_write(cx, first),
+            [first, ..] if !stream.is_write_vectored() => Pin::new(stream).poll_write(cx, first),
+            several => Pin::new(stream).poll_write_vectored(cx, several),
         }
-        let used = self.queue.len().min(SLICES);
-        Pin::new(stream).poll_write_vectored(cx, &slices[..used])
     }
 
-    fn advance(&mut self, written: usize) {
-        self.unsent -= written;
+    fn write(&self, stream: &mut impl Write, gather: &mut Vec<u8>) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        match self.slices(&mut slices) {
+            [first] => stream.write(first),
+            _ if self.unsent() <= GATHERED_BYTES => {
+                gather.clear();
+                self.queue().for_each(|bytes| gather.extend_from_slice(bytes));
+                stream.write(gather)
+            }
+            several => stream.write_vectored(several),
+        }
+    }
+
+    /// As much of the queue as one vectored write takes.
+    fn slices<'a, 'b>(&'a self, slices: &'b mut [IoSlice<'a>; SLICES]) -> &'b [IoSlice<'a>] {
+        let mut used = 0;
+        for (slice, bytes) in slices.iter_mut().zip(self.queue()) {
+            *slice = IoSlice::new(bytes);
+            used += 1;
+        }
+        &slices[..used]
+    }
+
+    fn queue(&self) -> impl Iterator<Item = &Bytes> {
+        self.pending.iter().flat_map(|pending| &pending.queue)
+    }
+
+    fn advance(&mut self, written: usize) -> io::Result<()> {
+        if written == 0 {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
+        let Some(pending) = &mut self.pending else { return Ok(()) };
+        pending.unsent -= written;
         let mut written = written;
-        while let Some(front) = self.queue.front_mut() {
+        while let Some(front) = pending.queue.front_mut() {
             if front.len() > written {
                 front.advance(written);
-                return;
+                return Ok(());
             }
             written -= front.len();
-            self.queue.pop_front();
+            pending.queue.pop_front();
         }
-        self.queue = VecDeque::new();
+        Ok(())
+    }
+}
+
+/// What waits to be written.
+#[derive(Debug, Default)]
+struct Pending {
+    queue: VecDeque<Bytes>,
+    /// Bytes in `queue`.
+    unsent: usize,
+    pong: Option<Bytes>,
+    ping: bool,
+}
+
+/// Adds `frame` to `wire` as a server sends it.
+pub(crate) fn encode(frame: &Frame, wire: &mut BytesMut) {
+    wire.extend_from_slice(encode_header(opcode(frame), frame.bytes().len()).as_ref());
+    wire.extend_from_slice(frame.bytes());
+}
+
+/// The same for a frame whose payload has been compressed to `packed`.
+pub(crate) fn encode_deflated(frame: &Frame, packed: &[u8], wire: &mut BytesMut) {
+    wire.extend_from_slice(encode_header(opcode(frame), packed.len()).deflated().as_ref());
+    wire.extend_from_slice(packed);
+}
+
+/// Adds a frame to `wire` as a client sends it.
+fn copy_masked(header: EncodedHeader, payload: &[u8], wire: &mut BytesMut) -> io::Result<()> {
+    let key = getrandom::u32()?.to_ne_bytes();
+    wire.extend_from_slice(header.masked(key).as_ref());
+    let start = wire.len();
+    wire.extend_from_slice(payload);
+    apply_mask(&mut wire[start..], key, 0);
+    Ok(())
+}
+
+fn opcode(frame: &Frame) -> OpCode {
+    match frame {
+        Frame::Text(_) => OpCode::Text,
+        Frame::Binary(_) => OpCode::Binary,
     }
 }
 
 /// Up to here, copying a payload costs less than a slice of its own in a vectored write.
 const COPIED_BYTES: usize = 1024;
+
+/// Up to here, all that is queued is copied together for one write.
+const GATHERED_BYTES: usize = 16 * 1024;
+
+/// With this much unsent, a peer that pings again gets the latest pong only.
+const PONGS_BYTES: usize = 4 * 1024;
 
 /// Slices in one vectored write; the rest takes another.
 const SLICES: usize = 32;

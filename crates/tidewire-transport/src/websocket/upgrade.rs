@@ -5,12 +5,13 @@ use std::str;
 use bytes::Bytes;
 use fastwebsockets::upgrade::{UpgradeFut, is_upgrade_request};
 use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
-use hyper::header::{SEC_WEBSOCKET_VERSION, UPGRADE};
+use hyper::header::{SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Limits, Role, WebSocket};
+use super::extensions::{self, Compression};
+use super::{Deflate, Limits, Role, WebSocket};
 
 /// An upgrade that will happen once `response` has been sent.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Upgrade {
     pub response: Response<()>,
     /// The one of the offered subprotocols that the connection speaks.
     pub subprotocol: &'static str,
+    /// How the connection is compressed, if it is.
+    pub deflate: Option<Deflate>,
     pub upgrading: Upgrading,
 }
 
@@ -26,6 +29,9 @@ pub struct Upgrade {
 ///
 /// The client's first request that is `offered` wins. A client that requests none gets the first
 /// offered, unnamed in the response as RFC 6455 section 4.2.2 demands.
+///
+/// With [`Compression::On`], the client's first offer of permessage-deflate that can be met is (RFC
+/// 7692 section 5); neither end keeps anything from one message to the next then.
 ///
 /// `request` has to come from a hyper connection that is served with upgrades.
 ///
@@ -35,11 +41,16 @@ pub struct Upgrade {
 pub fn upgrade<B>(
     request: &mut Request<B>,
     offered: &[&'static str],
+    compression: Compression,
 ) -> Result<Upgrade, UpgradeError> {
     check(request)?;
     let requested = Requested::of(request.headers());
     let is_requested = !requested.is_empty();
     let subprotocol = requested.choose(offered).ok_or(UpgradeError::Subprotocol)?;
+    let agreed = match compression {
+        Compression::On => extensions::accept(request.headers()),
+        Compression::Off => None,
+    };
     let (response, upgraded) =
         fastwebsockets::upgrade::upgrade(request).map_err(|_| UpgradeError::Key)?;
 
@@ -48,7 +59,12 @@ pub fn upgrade<B>(
         let chosen = HeaderValue::from_static(subprotocol);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, chosen);
     }
-    Ok(Upgrade { response, subprotocol, upgrading: Upgrading(upgraded) })
+    let deflate = agreed.map(|(deflate, answer)| {
+        response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, answer);
+        deflate
+    });
+    let upgrading = Upgrading { upgraded, deflate };
+    Ok(Upgrade { response, subprotocol, deflate, upgrading })
 }
 
 fn check<B>(request: &Request<B>) -> Result<(), UpgradeError> {
@@ -98,7 +114,10 @@ impl<'a> Requested<'a> {
 
 /// The stream to come.
 #[derive(Debug)]
-pub struct Upgrading(UpgradeFut);
+pub struct Upgrading {
+    upgraded: UpgradeFut,
+    deflate: Option<Deflate>,
+}
 
 impl Upgrading {
     /// Waits until the response has been sent, and takes the stream out of its HTTP connection.
@@ -113,16 +132,18 @@ impl Upgrading {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (stream, unread) = self.stream().await?;
-        Ok(WebSocket::new(stream, unread, Role::Server, limits))
+        let deflate = self.deflate;
+        let (stream, unread) = self.parts().await?;
+        Ok(WebSocket::new(stream, unread, Role::Server, limits).deflated(deflate))
     }
 
     /// The same, as the stream itself and what the client has already sent on it.
-    pub async fn stream<S>(self) -> Result<(S, Bytes), UpgradeError>
+    pub async fn parts<S>(self) -> Result<(S, Bytes), UpgradeError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let upgraded = self.0.await.map_err(|_| UpgradeError::Lost)?.into_inner().into_inner();
+        let upgraded =
+            self.upgraded.await.map_err(|_| UpgradeError::Lost)?.into_inner().into_inner();
         let parts = upgraded.downcast::<TokioIo<S>>().map_err(|_| UpgradeError::Lost)?;
         Ok((parts.io.into_inner(), parts.read_buf))
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tidewire_transport::client::{InvalidUrl, connect, connect_over};
+use tidewire_transport::client::{InvalidUrl, Settings, connect, connect_over};
 use tidewire_transport::{ClientSocket, CloseCode, ConnectError, Limits, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -133,6 +133,13 @@ async fn only_ws_urls_are_understood() {
 
 /// Connects to a server that answers with whatever `answer` makes of the client's key.
 async fn connect_to(answer: impl FnOnce(&str) -> Vec<u8>) -> Result<ClientSocket, ConnectError> {
+    connect_to_with(Settings::default(), answer).await
+}
+
+pub(crate) async fn connect_to_with(
+    settings: Settings,
+    answer: impl FnOnce(&str) -> Vec<u8>,
+) -> Result<ClientSocket, ConnectError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     let answering = async {
@@ -145,11 +152,11 @@ async fn connect_to(answer: impl FnOnce(&str) -> Vec<u8>) -> Result<ClientSocket
         let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: "));
         stream.write_all(&answer(key.unwrap())).await.unwrap();
     };
-    tokio::join!(answering, connect(&url, "v1.json", Limits::default())).1
+    tokio::join!(answering, connect(&url, "v1.json", settings)).1
 }
 
 /// A right answer to `key`.
-fn agreeing(key: &str) -> String {
+pub(crate) fn agreeing(key: &str) -> String {
     let accept = derive_accept_key(key.as_bytes());
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\

@@ -1,6 +1,7 @@
 use bytes::Bytes;
 use tidewire_model::Disconnect;
 use tidewire_protocol::Frame;
+use tidewire_transport::websocket::deflate::Inflater;
 use tidewire_transport::websocket::{Decoder, Incoming, OpCode, encode_header};
 use tidewire_transport::{Close, CloseCode, Limits, Role, Violation};
 
@@ -172,7 +173,8 @@ fn each_violation_has_the_close_code_rfc_6455_gives_it() {
 fn a_client_refuses_a_masked_frame() {
     let mut decoder = Decoder::new(Role::Client, SMALL);
 
-    let outcome = decoder.decode(&mut &Wire::masked(TEXT, "a").bytes()[..]);
+    let outcome =
+        decoder.decode(&mut &Wire::masked(TEXT, "a").bytes()[..], &mut Inflater::default());
 
     assert_eq!(outcome, Err(Violation::Masked));
 }
@@ -182,7 +184,7 @@ fn a_message_that_is_too_large_is_refused_by_its_header_alone() {
     let mut decoder = Decoder::new(Role::Server, SMALL);
     let frame = Wire::masked(BINARY, [0; 201]).bytes();
 
-    let outcome = decoder.decode(&mut &frame[..8]);
+    let outcome = decoder.decode(&mut &frame[..8], &mut Inflater::default());
 
     assert_eq!(outcome, Err(Violation::MessageTooLarge));
     assert_eq!(decoder.held(), 0);
@@ -192,7 +194,7 @@ fn a_message_that_is_too_large_is_refused_by_its_header_alone() {
 fn a_wrong_first_byte_is_refused_without_waiting_for_the_rest_of_the_header() {
     let mut decoder = Decoder::new(Role::Server, SMALL);
 
-    let outcome = decoder.decode(&mut &[0xC1, 0xFF][..]);
+    let outcome = decoder.decode(&mut &[0xC1, 0xFF][..], &mut Inflater::default());
 
     assert_eq!(outcome, Err(Violation::ReservedBits));
 }
@@ -200,9 +202,10 @@ fn a_wrong_first_byte_is_refused_without_waiting_for_the_rest_of_the_header() {
 #[test]
 fn after_a_violation_nothing_is_understood_any_more() {
     let mut decoder = Decoder::new(Role::Server, SMALL);
-    decoder.decode(&mut &Wire::plain(TEXT, "a").bytes()[..]).unwrap_err();
+    decoder.decode(&mut &Wire::plain(TEXT, "a").bytes()[..], &mut Inflater::default()).unwrap_err();
 
-    let outcome = decoder.decode(&mut &Wire::masked(TEXT, "b").bytes()[..]);
+    let outcome =
+        decoder.decode(&mut &Wire::masked(TEXT, "b").bytes()[..], &mut Inflater::default());
 
     assert_eq!(outcome, Err(Violation::Unmasked));
 }
@@ -214,7 +217,7 @@ fn between_messages_a_decoder_holds_no_memory() {
 
     let input = wire::join(&frames);
     let mut rest = &input[..];
-    while decoder.decode(&mut rest).unwrap().is_some() {}
+    while decoder.decode(&mut rest, &mut Inflater::default()).unwrap().is_some() {}
 
     assert_eq!(decoder.held(), 0);
 }
@@ -225,7 +228,7 @@ fn announcing_a_huge_message_does_not_make_us_reserve_it() {
     let mut decoder = Decoder::new(Role::Server, limits);
     let header = [&[0x82, 0xFF][..], &(1_u64 << 30).to_be_bytes(), &[0; 4], &[0; 100]].concat();
 
-    decoder.decode(&mut &header[..]).unwrap();
+    decoder.decode(&mut &header[..], &mut Inflater::default()).unwrap();
 
     assert!(decoder.held() <= 64 * 1024, "{} bytes", decoder.held());
 }

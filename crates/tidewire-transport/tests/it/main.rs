@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod autobahn;
 mod cancellation;
 mod client;
 mod codec;
+mod deflate;
+mod differential;
 mod http;
+mod link;
 mod oracle;
 mod properties;
 mod server;

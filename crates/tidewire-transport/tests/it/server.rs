@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tidewire_transport::{Limits, WebSocket, upgrade};
+use tidewire_transport::{Compression, Limits, WebSocket, upgrade};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Listens on a free port of loopback.
@@ -24,7 +24,7 @@ pub(crate) async fn accept(
     let (stream, _) = listener.accept().await.unwrap();
     let agreed = RefCell::new(None);
     let service = service_fn(|mut request| {
-        let upgrade = upgrade(&mut request, offered).unwrap();
+        let upgrade = upgrade(&mut request, offered, Compression::On).unwrap();
         *agreed.borrow_mut() = Some((upgrade.upgrading, upgrade.subprotocol));
         let response = upgrade.response.map(|()| String::new());
         async { Ok::<_, Infallible>(response) }

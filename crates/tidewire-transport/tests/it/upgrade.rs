@@ -1,6 +1,6 @@
 use hyper::header::{SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION};
 use hyper::{Method, Request, StatusCode, Version};
-use tidewire_transport::{Transport, UpgradeError, upgrade};
+use tidewire_transport::{Compression, Transport, UpgradeError, upgrade};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -15,7 +15,7 @@ const OFFERED: [&str; 2] = ["v1.json", "v1.protobuf"];
 fn the_answer_is_the_one_rfc_6455_gives_as_its_example() {
     let mut request = request();
 
-    let upgrade = upgrade(&mut request, &OFFERED).unwrap();
+    let upgrade = upgrade(&mut request, &OFFERED, Compression::Off).unwrap();
 
     assert_eq!(upgrade.response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let headers = upgrade.response.headers();
@@ -38,7 +38,7 @@ fn the_first_requested_subprotocol_on_offer_is_chosen() {
             request.headers_mut().append(SEC_WEBSOCKET_PROTOCOL, line.parse().unwrap());
         }
 
-        let upgrade = upgrade(&mut request, &OFFERED).unwrap();
+        let upgrade = upgrade(&mut request, &OFFERED, Compression::Off).unwrap();
 
         assert_eq!(upgrade.subprotocol, chosen);
         assert_eq!(upgrade.response.headers()[SEC_WEBSOCKET_PROTOCOL], chosen);
@@ -49,7 +49,7 @@ fn the_first_requested_subprotocol_on_offer_is_chosen() {
 fn a_client_that_requests_no_subprotocol_gets_the_first_without_being_told() {
     let mut request = request();
 
-    let upgrade = upgrade(&mut request, &OFFERED).unwrap();
+    let upgrade = upgrade(&mut request, &OFFERED, Compression::Off).unwrap();
 
     assert_eq!(upgrade.subprotocol, "v1.json");
     assert!(!upgrade.response.headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
@@ -75,7 +75,7 @@ fn a_request_that_is_no_upgrade_is_refused_with_a_fitting_status() {
         let mut request = request();
         change(&mut request);
 
-        let error = upgrade(&mut request, &OFFERED).unwrap_err();
+        let error = upgrade(&mut request, &OFFERED, Compression::Off).unwrap_err();
 
         assert_eq!((error, error.response().status().as_u16()), (expected, status));
     }
@@ -94,15 +94,15 @@ fn connection_and_upgrade_may_list_more_than_one_token_in_any_case() {
     set(&mut request, "connection", "keep-alive, UPGRADE");
     set(&mut request, "upgrade", "WebSocket");
 
-    assert!(upgrade(&mut request, &OFFERED).is_ok());
+    assert!(upgrade(&mut request, &OFFERED, Compression::Off).is_ok());
 }
 
 #[tokio::test]
 async fn a_request_that_did_not_come_over_a_connection_is_never_a_stream() {
     let mut request = request();
-    let upgrading = upgrade(&mut request, &OFFERED).unwrap().upgrading;
+    let upgrading = upgrade(&mut request, &OFFERED, Compression::Off).unwrap().upgrading;
 
-    let stream = upgrading.stream::<TcpStream>().await;
+    let stream = upgrading.parts::<TcpStream>().await;
 
     assert_eq!(stream.unwrap_err(), UpgradeError::Lost);
 }

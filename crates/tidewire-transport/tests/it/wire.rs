@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use tidewire_protocol::Frame;
+use tidewire_transport::websocket::deflate::Inflater;
 use tidewire_transport::websocket::{Decoder, Incoming};
 use tidewire_transport::{Limits, Role, Violation};
 
@@ -79,10 +80,11 @@ pub(crate) fn decode(
     limits: Limits,
 ) -> (Vec<Incoming>, Option<Violation>) {
     let mut decoder = Decoder::new(Role::Server, limits);
+    let mut inflater = Inflater::default();
     let mut all = Vec::new();
     for mut piece in input.chunks(chunk.max(1)) {
         loop {
-            match decoder.decode(&mut piece) {
+            match decoder.decode(&mut piece, &mut inflater) {
                 Ok(Some(incoming)) => all.push(incoming),
                 Ok(None) => break,
                 Err(violation) => return (all, Some(violation)),

@@ -8,7 +8,7 @@ use crate::cli::Dev;
 use crate::config::{LogFormat, generated_node_id};
 use crate::output;
 use crate::server::dev::{Playground, welcome};
-use crate::server::{Plan, Server, adapters, telemetry};
+use crate::server::{Plan, Server, adapters, descriptors, telemetry, threads};
 
 /// Nobody waits for a balancer here.
 const DRAIN: DrainConfig = DrainConfig {
@@ -27,6 +27,8 @@ pub(crate) fn run(dev: &Dev) -> anyhow::Result<ExitCode> {
 
 async fn serve(dev: &Dev) -> anyhow::Result<()> {
     let (handle, render) = telemetry::start_metrics()?;
+    // Whoever has so many tabs hears of it when they do not connect.
+    drop(descriptors::raise());
     let playground = Playground::new();
     let node = generated_node_id("dev");
     let ports = adapters::memory(&node);
@@ -37,6 +39,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         verifier: playground.verifier()?,
         sealer: Playground::sealer()?,
         render,
+        workers: threads::one_per_core(),
         listen: dev.listen,
         ops: None,
     };

@@ -10,7 +10,7 @@ use crate::output;
 pub(crate) fn run(health: &Health) -> anyhow::Result<ExitCode> {
     let path = if health.ready { "readyz" } else { "healthz" };
     let url = format!("{}/{path}", health.url.trim_end_matches('/'));
-    let answer = super::small_runtime()?.block_on(request(Method::GET, &url, &[], ""));
+    let answer = super::runtime()?.block_on(request(Method::GET, &url, &[], ""));
     Ok(match answer {
         Ok(answer) => {
             output::data(&format!("{}\n", String::from_utf8_lossy(&answer.body).trim()))?;

@@ -8,7 +8,7 @@ use crate::cli::History;
 use crate::{commands::remote, output};
 
 pub(crate) fn run(history: &History) -> anyhow::Result<ExitCode> {
-    super::small_runtime()?.block_on(read(history))?;
+    super::runtime()?.block_on(read(history))?;
     Ok(ExitCode::SUCCESS)
 }
 

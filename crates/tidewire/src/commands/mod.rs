@@ -31,12 +31,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// For a node: all cores.
+/// On the main thread: all there is for one connection, and what a node does beside serving clients.
 fn runtime() -> anyhow::Result<Runtime> {
-    Ok(Builder::new_multi_thread().enable_all().build()?)
-}
-
-/// For one connection.
-fn small_runtime() -> anyhow::Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }

@@ -8,7 +8,7 @@ use crate::cli::Publish;
 use crate::{commands::remote, output};
 
 pub(crate) fn run(publish: &Publish) -> anyhow::Result<ExitCode> {
-    super::small_runtime()?.block_on(send(publish))?;
+    super::runtime()?.block_on(send(publish))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,13 +1,14 @@
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use axum::Router;
-use tidewire_edge::{DrainConfig, EdgeConfig};
+use tidewire_edge::{ChannelRules, DrainConfig, EdgeConfig};
 use tidewire_model::NodeId;
 use tidewire_node::NodeConfig;
 
 use crate::cli::Serve;
 use crate::config::{Config, generated_node_id};
-use crate::server::{Plan, Server, adapters, telemetry};
+use crate::server::{Plan, Server, adapters, descriptors, telemetry, threads};
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
     let config = super::config::load(serve.config.path.as_deref())?.config;
@@ -20,6 +21,7 @@ pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
 async fn run_node(config: Config) -> anyhow::Result<()> {
     let (handle, render) = telemetry::start_metrics()?;
     telemetry::set_state("starting");
+    provide_descriptors(config.server.max_connections);
     let node = config.node_id.clone().unwrap_or_else(|| generated_node_id(&hostname()));
     let plan = Plan {
         node: node_config(&config, node.clone()),
@@ -28,6 +30,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         verifier: config.verifier(),
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         render,
+        workers: config.server.workers.unwrap_or_else(threads::one_per_core),
         listen: config.listen.clients,
         ops: Some(config.listen.ops),
     };
@@ -36,6 +39,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         node = %server.node_id(),
         clients = %server.address,
         ops = %server.ops_address,
+        workers = server.workers(),
         tenants = config.auth.ring.tenants().count(),
         version = env!("CARGO_PKG_VERSION"),
         "node is up"
@@ -47,6 +51,18 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         outcome = server.run() => outcome,
         () = housekeeping => Ok(()),
+    }
+}
+
+/// What is missing is no reason not to serve those who fit.
+fn provide_descriptors(max_connections: usize) {
+    match descriptors::raise() {
+        Ok(descriptors) => {
+            if let Some(shortage) = descriptors::shortage(max_connections, descriptors) {
+                tracing::warn!("{shortage}");
+            }
+        }
+        Err(error) => tracing::warn!(%error, "cannot raise the limit on file descriptors"),
     }
 }
 
@@ -70,6 +86,8 @@ fn edge_config(config: &Config) -> EdgeConfig {
             deadline: drain.deadline,
         },
         max_message_bytes: server.max_message_bytes,
+        compression: server.compression,
+        rules: Arc::new(ChannelRules::new(config.channel_rules.clone())),
         ..EdgeConfig::default()
     }
 }

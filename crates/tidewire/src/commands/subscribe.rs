@@ -7,7 +7,7 @@ use crate::cli::Subscribe;
 use crate::{commands::remote, output};
 
 pub(crate) fn run(subscribe: &Subscribe) -> anyhow::Result<ExitCode> {
-    super::small_runtime()?.block_on(listen(subscribe))?;
+    super::runtime()?.block_on(listen(subscribe))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// A span of time as people write it: a whole number and a unit, such as `250ms`, `5s`, `2m`, `1h`
 /// or `7d`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Period(Duration);
 

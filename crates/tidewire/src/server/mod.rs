@@ -1,26 +1,34 @@
 //! A running node: started, watched, drained.
 
 pub(crate) mod adapters;
+mod breakdown;
+pub(crate) mod descriptors;
 pub(crate) mod dev;
+mod listen;
 mod signals;
 pub(crate) mod telemetry;
+pub(crate) mod threads;
 mod watch;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use axum::Router;
 use tidewire_auth::{Sealer, Verifier};
 use tidewire_edge::{Edge, EdgeConfig, Parts, Render, ops_router};
 use tidewire_model::NodeId;
-use tidewire_node::{LeaseReport, Node, NodeConfig, Ports};
+use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{NodeLease, NodeState};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use breakdown::Breakdowns;
+use threads::Threads;
 
 /// Everything a node is made of, chosen and checked.
 pub(crate) struct Plan {
@@ -30,6 +38,8 @@ pub(crate) struct Plan {
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
     pub(crate) render: Render,
+    /// Threads that serve clients, each with its share of them and of the channels.
+    pub(crate) workers: NonZeroUsize,
     /// Where clients connect.
     pub(crate) listen: SocketAddr,
     /// Where operators connect; `None` puts their routes beside the clients'.
@@ -39,6 +49,9 @@ pub(crate) struct Plan {
 /// How long tasks may take to end once the node has drained. With the drain's own goodbyes and the
 /// broker's leave it stays within the margin that the chart and the compose file add to the deadline.
 const LAST_TASKS: Duration = Duration::from_secs(5);
+/// How long a node may take to disconnect everybody when a part of it is gone: somewhat more than the
+/// drain gives to goodbyes.
+const BROKEN_DRAIN: Duration = Duration::from_secs(10);
 
 /// A node that takes clients.
 pub(crate) struct Server {
@@ -49,6 +62,8 @@ pub(crate) struct Server {
     node: Node,
     edge: Edge,
     ports: Ports,
+    threads: Threads,
+    breakdowns: Breakdowns,
     tracker: TaskTracker,
     /// Ends accepting connections.
     closing: CancellationToken,
@@ -57,82 +72,150 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds, starts and serves, on the current runtime. `extra` is served beside the clients' routes.
+    /// Binds, starts and serves: clients on threads of its own, everything else on the current
+    /// runtime. `extra` is served beside the clients' routes.
+    ///
+    /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan { node, edge, ports, verifier, sealer, render, listen, ops } = plan;
+        let Plan { node, edge, ports, verifier, sealer, render, workers, listen, ops } = plan;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let closing = stop.child_token();
-        let listener = bind(listen)?;
-        let ops_listener = match ops {
-            Some(ops) => Some(bind(ops)?),
-            None => None,
-        };
-        let address = listener.local_addr()?;
+        let breakdowns = Breakdowns::listen();
+        let threads = Threads::start(workers)?;
+        let listeners = listen::on_each(listen, threads.runtimes())?;
+        let ops_listener = ops.map(listen::on).transpose()?;
+        let address = listeners[0].local_addr()?;
         let ops_address = ops_listener.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
 
         let running: Arc<OnceLock<Edge>> = Arc::default();
         let report = lease_report(node.id.clone(), Arc::clone(&running));
-        let (node, notices) = Node::start(node, ports.clone(), report, &tracker, &stop);
-        let edge = Edge::new(
-            edge,
-            Parts {
-                node: node.clone(),
-                verifier: Arc::new(verifier),
-                sealer: Arc::new(sealer),
-                protocols: vec![JSON, PROTOBUF],
-                tracker: tracker.clone(),
-            },
-        );
+        let tasks = Tasks { runtimes: threads.runtimes(), tracker: &tracker, stop: &stop };
+        let node = NodeConfig { shards: workers.get(), ..node };
+        let (node, notices) = Node::start(node, ports.clone(), report, tasks);
+        let parts = Parts {
+            node: node.clone(),
+            verifier: Arc::new(verifier),
+            sealer: Arc::new(sealer),
+            protocols: vec![JSON, PROTOBUF],
+            tracker: tracker.clone(),
+        };
+        let edge = Edge::new(edge, parts);
         drop(running.set(edge.clone()));
-
-        let ops_routes = ops_router(edge.clone(), render);
-        let mut routes = edge.router().merge(extra);
-        match ops_listener {
-            None => routes = routes.merge(ops_routes),
-            Some(listener) => {
-                let (edge, stop) = (edge.clone(), stop.clone());
-                tracker.spawn(async move { edge.serve(listener, ops_routes, stop).await });
-            }
-        }
-        let (clients, token) = (edge.clone(), closing.clone());
-        tracker.spawn(async move { clients.serve(listener, routes, token).await });
         let (follower, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_notices(notices, token).await });
         tracker.spawn(watch::run(node.clone(), stop.clone()));
+
+        let closing = stop.child_token();
+        let server = Self {
+            address,
+            ops_address,
+            node,
+            edge,
+            ports,
+            threads,
+            breakdowns,
+            tracker,
+            closing,
+            stop,
+        };
+        server.serve(listeners, ops_listener, (extra, render));
         telemetry::set_state("ready");
-        Ok(Self { address, ops_address, node, edge, ports, tracker, closing, stop })
+        Ok(server)
+    }
+
+    /// Serves clients on every thread, and operators on the current runtime or beside the clients.
+    fn serve(
+        &self,
+        listeners: Vec<TcpListener>,
+        ops_listener: Option<TcpListener>,
+        (extra, render): (Router, Render),
+    ) {
+        let ops_routes = ops_router(self.edge.clone(), render);
+        let mut routes = self.edge.router().merge(extra);
+        match ops_listener {
+            None => routes = routes.merge(ops_routes),
+            Some(listener) => {
+                let (edge, stop) = (self.edge.clone(), self.stop.clone());
+                let serving = async move { edge.serve_http(listener, ops_routes, stop).await };
+                self.tracker.spawn(serving);
+            }
+        }
+        for (runtime, listener) in self.threads.runtimes().iter().zip(listeners) {
+            let (edge, reporter) = (self.edge.clone(), self.breakdowns.reporter());
+            let (routes, closing) = (routes.clone(), self.closing.clone());
+            let serving = async move {
+                if let Err(error) = edge.serve(listener, routes, closing).await {
+                    reporter.report(format!("a worker cannot start: {error}; {}", threads::REMEDY));
+                }
+            };
+            self.tracker.spawn_on(serving, runtime);
+        }
     }
 
     pub(crate) fn node_id(&self) -> &NodeId {
         self.node.id()
     }
 
-    /// Serves until the first signal, then drains. A second signal skips to disconnecting whoever
-    /// is left.
-    pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let mut signals = signals::Signals::listen()?;
-        let signal = signals.next().await;
-        tracing::info!(signal, "leaving");
-        telemetry::set_state("draining");
-        let hurry = CancellationToken::new();
-        {
-            let drain = self.edge.drain(&hurry);
-            tokio::pin!(drain);
-            loop {
-                tokio::select! {
-                    () = &mut drain => break,
-                    signal = signals.next() => {
-                        tracing::warn!(signal, "second signal: disconnecting everybody now");
-                        hurry.cancel();
-                    }
-                }
-            }
-        }
-        self.stop().await;
-        Ok(())
+    /// Threads that serve clients.
+    pub(crate) fn workers(&self) -> usize {
+        self.threads.runtimes().len()
     }
 
-    /// Ends every task, then takes leave of the broker, so that what they published is sent.
+    /// Serves until the first signal, then drains. A second signal skips to disconnecting whoever
+    /// is left.
+    ///
+    /// # Errors
+    ///
+    /// When a part of the node broke down, before or during the drain. Whoever is left has then been
+    /// disconnected at once.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let mut signals = signals::Signals::listen()?;
+        let served = tokio::select! {
+            signal = signals.next() => {
+                tracing::info!(signal, "leaving");
+                Ok(())
+            }
+            breakdown = self.breakdowns.next() => Err(breakdown),
+        };
+        telemetry::set_state("draining");
+        let left = match served {
+            Ok(()) => self.drain(&mut signals).await,
+            Err(breakdown) => Err(breakdown),
+        };
+        if let Err(breakdown) = &left {
+            tracing::error!(breakdown, "disconnecting everybody: a part of the node is gone");
+            self.disconnect_everybody().await;
+        }
+        self.stop().await;
+        left.map_err(|breakdown| anyhow!(breakdown))
+    }
+
+    /// Drains. Yields what broke down meanwhile, and is not through with it then.
+    async fn drain(&mut self, signals: &mut signals::Signals) -> Result<(), String> {
+        let hurry = CancellationToken::new();
+        let drain = self.edge.drain(&hurry);
+        tokio::pin!(drain);
+        loop {
+            tokio::select! {
+                () = &mut drain => return Ok(()),
+                signal = signals.next() => {
+                    tracing::warn!(signal, "second signal: disconnecting everybody now");
+                    hurry.cancel();
+                }
+                breakdown = self.breakdowns.next() => return Err(breakdown),
+            }
+        }
+    }
+
+    async fn disconnect_everybody(&self) {
+        let hurry = CancellationToken::new();
+        hurry.cancel();
+        if tokio::time::timeout(BROKEN_DRAIN, self.edge.drain(&hurry)).await.is_err() {
+            tracing::warn!("some clients were not disconnected in time");
+        }
+    }
+
+    /// Ends every task, takes leave of the broker, so that what they published is sent, and ends the
+    /// threads.
     async fn stop(self) {
         self.closing.cancel();
         self.stop.cancel();
@@ -141,27 +224,10 @@ impl Server {
             tracing::warn!(tasks = self.tracker.len(), "some tasks did not end in time");
         }
         self.ports.broker.close().await;
+        self.threads.end().await;
         telemetry::set_state("stopped");
         tracing::info!("gone");
     }
-}
-
-/// Connections the kernel holds for us until we accept them. When a whole fleet comes back at once, one
-/// that does not fit waits a second for the kernel's next try.
-const BACKLOG: u32 = 4_096;
-
-fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let listen = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        // A node that starts again must not wait for the connections of its last life to be over.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().with_context(|| format!("cannot listen on {address}"))
 }
 
 /// What the node's lease says, once there is an edge to ask.

@@ -131,6 +131,14 @@ fn describe_clients() {
     describe_counter!("tidewire_messages_sent_bytes_total", "Bytes of frames to clients.");
     describe_counter!("tidewire_messages_dropped_total", "What was dropped; the log has it.");
     describe_counter!("tidewire_slow_consumers_total", "Clients that read too slowly.");
+    describe_counter!(
+        "tidewire_delta_total",
+        "Publications sent to clients that take deltas, as one or in full."
+    );
+    describe_counter!(
+        "tidewire_delta_saved_bytes_total",
+        "Bytes of payload that clients were spared by deltas."
+    );
 }
 
 fn describe_engine() {

@@ -40,7 +40,7 @@ impl Cluster {
     fn config(&self) -> String {
         let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
         format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\n\
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 3\n\
              [ops]\nlisten = \"127.0.0.1:0\"\n\
              [nats]\nservers = [\"{}\"]\n\
              [redis]\naddresses = [\"{}\"]\n\

@@ -1,5 +1,6 @@
 //! What a configuration means, where its values come from and what wins.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -7,7 +8,8 @@ use tidewire::config::{
     Config, ConfigError, Loaded, NatsLogin, Origin, RedisTopology, generated_node_id, initial_file,
 };
 use tidewire_auth::Verifier;
-use tidewire_model::Tenant;
+use tidewire_model::{DeltaFormat, Tenant};
+use tidewire_transport::Compression;
 
 /// Files that name each other, and an environment.
 pub(crate) struct Setup {
@@ -53,6 +55,9 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(config.listen.ops.to_string(), "127.0.0.1:8001");
     assert_eq!(config.server.max_connections, 100_000);
     assert_eq!(config.server.max_message_bytes, 131_072);
+    assert_eq!(config.server.workers, None);
+    assert_eq!(config.server.compression, Compression::On);
+    assert!(config.channel_rules.is_empty());
     assert_eq!(config.history.size, 1000);
     assert_eq!(config.session.resume_window, Duration::from_mins(2));
     assert_eq!(config.drain.deadline, Duration::from_mins(2));
@@ -106,6 +111,41 @@ fn tenants_can_be_given_by_a_variable() {
 
     let names: Vec<_> = config.auth.ring.tenants().map(Tenant::as_str).collect();
     assert_eq!(names, ["acme"]);
+}
+
+#[test]
+fn threads_and_compression_can_be_chosen() {
+    let config = Setup::new("[server]\nworkers = 4\ncompression = \"off\"\n").config();
+
+    assert_eq!(config.server.workers, NonZeroUsize::new(4));
+    assert_eq!(config.server.compression, Compression::Off);
+}
+
+#[test]
+fn rules_are_the_tenants_own_and_keep_their_order() {
+    let tenant = |name: &str, rules: &str| {
+        format!(
+            "[[tenants]]\nname = \"{name}\"\n[[tenants.keys]]\nid = \"{name}\"\n\
+             algorithm = \"HS256\"\nsecret = \"a secret of {name}, of 32 bytes or more\"\n{rules}"
+        )
+    };
+    let rules = "[[tenants.rules]]\npattern = \"ticker/fast\"\n\
+                 [[tenants.rules]]\npattern = \"ticker/**\"\nflush_window = \"100ms\"\ndelta = \"fossil\"\n";
+    let config = Setup::new(&(tenant("acme", "") + &tenant("globex", rules))).config();
+
+    let names: Vec<_> = config.channel_rules.keys().map(Tenant::as_str).collect();
+    assert_eq!(names, ["globex"]);
+    let rules: Vec<_> = config.channel_rules[&Tenant::parse("globex").expect("tenant")]
+        .iter()
+        .map(|rule| (rule.filter.to_string(), rule.flush_window, rule.delta))
+        .collect();
+    assert_eq!(
+        rules,
+        [
+            ("ticker/fast".to_owned(), Duration::ZERO, None),
+            ("ticker/**".to_owned(), Duration::from_millis(100), Some(DeltaFormat::Fossil))
+        ]
+    );
 }
 
 #[test]

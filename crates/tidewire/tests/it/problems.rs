@@ -69,6 +69,9 @@ fn values_of_the_wrong_kind_are_refused() {
             "[server]\nmax_message_bytes = 2_000_000",
             "server.max_message_bytes: expected a whole number from 16384 to 1048576",
         ),
+        ("[server]\nworkers = 0", "server.workers: expected a whole number from 1 to 64"),
+        ("[server]\nworkers = 65", "server.workers: expected a whole number from 1 to 64"),
+        ("[server]\ncompression = true", "server.compression: expected one of \"off\", \"on\""),
         ("[history]\nttl = \"5\"", "history.ttl: expected a duration from \"1s\" to \"7d\""),
         ("[history]\nttl = \"8d\"", "history.ttl: expected a duration from \"1s\" to \"7d\""),
         ("[log]\nformat = \"xml\"", "log.format: expected one of \"auto\", \"human\", \"json\""),
@@ -168,6 +171,37 @@ fn keys_that_prove_nothing_are_refused() {
         let problem = format!("{}: {}", found[0].key, found[0].message);
         assert!(problem.starts_with(expected), "{problem:?} for {toml}");
     }
+}
+
+#[test]
+fn rules_that_cannot_hold_are_refused() {
+    let tenant = |rules: &str| {
+        format!(
+            "[[tenants]]\nname = \"a\"\n[[tenants.api_keys]]\nid = \"k\"\n\
+             secret = \"a secret of the tenant, 32 bytes\"\n{rules}"
+        )
+    };
+    let rule = "[[tenants.rules]]\npattern = \"b\"\n";
+    for (rules, expected) in [
+        (
+            "[[tenants.rules]]\npattern = \"a-*\"".into(),
+            "tenants[0].rules[0].pattern: `*` must be a whole level",
+        ),
+        (
+            format!("{rule}flush_window = \"101ms\""),
+            "tenants[0].rules[0].flush_window: expected a duration from \"0s\" to \"100ms\"",
+        ),
+        (
+            format!("{rule}delta = \"vcdiff\""),
+            "tenants[0].rules[0].delta: ",
+        ),
+        ("[[tenants.rules]]".into(), "tenants[0].rules[0]: key `pattern` is missing"),
+        (rule.repeat(257), "tenants[0].rules: at most 256 allowed, found 257"),
+    ] {
+        let problem = only_problem(&tenant(&rules));
+        assert!(problem.starts_with(expected), "{problem:?}");
+    }
+    assert!(Setup::new(&tenant(&rule.repeat(256))).load().is_ok());
 }
 
 #[test]

@@ -1,18 +1,25 @@
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tidewire_broker::{Appended, Draft};
-use tidewire_model::{Payload, PublicationId, TenantChannel, UserId};
+use tidewire_model::{
+    ConnectionId, Payload, PublicationId, Published, RequestId, TenantChannel, UserId,
+};
 use tidewire_node::Node;
 
 use super::dice::Dice;
 use super::log::FaultyLog;
 use super::weather::Weather;
+use super::worker::{Word, Worker};
 
 /// Publishes to all channels until the weather is fair.
 pub(super) struct Publisher {
     pub(super) name: String,
+    /// What it is to its workers.
+    pub(super) connection: ConnectionId,
     pub(super) nodes: Vec<Node>,
+    pub(super) workers: Vec<Worker>,
     pub(super) channels: Vec<TenantChannel>,
     pub(super) log: Arc<FaultyLog>,
     pub(super) weather: Arc<Weather>,
@@ -64,22 +71,55 @@ impl Publisher {
     pub(super) async fn run_in_bursts(mut self) {
         let mut number = 0;
         while !self.weather.is_fair() {
-            let node = self.dice.pick(&self.nodes);
-            let mut publishings = Vec::new();
+            let mut drafts = Vec::new();
             for _ in 0..self.burst() {
                 number += 1;
-                let (channel, draft) = self.draft(number, false);
-                let name = draft.payload.bytes().clone();
-                let publishing = node.publish(channel.clone(), draft).await;
-                publishings.push((channel, name, publishing));
+                drafts.push(self.draft(number, false));
             }
-            for (channel, name, publishing) in publishings {
-                if let Ok(Appended { position, .. }) = publishing.finish().await {
-                    self.log.truth.lock().answered(&channel, &name, position);
-                }
+            if self.dice.chance(50) {
+                self.publish_by_calls(drafts).await;
+            } else {
+                self.publish_by_asking(drafts).await;
             }
             self.rest().await;
         }
+    }
+
+    async fn publish_by_calls(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
+        let node = self.dice.pick(&self.nodes);
+        let mut publishings = Vec::new();
+        for (channel, draft) in drafts {
+            let name = draft.payload.bytes().clone();
+            let publishing = node.publish(channel.clone(), draft).await;
+            publishings.push((channel, name, publishing));
+        }
+        for (channel, name, publishing) in publishings {
+            if let Ok(Appended { position, .. }) = publishing.finish().await {
+                self.log.truth.lock().answered(&channel, &name, position);
+            }
+        }
+    }
+
+    async fn publish_by_asking(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
+        let worker = self.dice.pick(&self.workers);
+        worker.connect(self.connection, drafts.len());
+        let mut asked = HashMap::new();
+        for (request, (channel, draft)) in (1..).map(RequestId).zip(drafts) {
+            asked.insert(request, (channel.clone(), draft.payload.bytes().clone()));
+            worker.publish(channel, draft, self.connection, request);
+        }
+        while !asked.is_empty() {
+            for word in worker.take(self.connection, usize::MAX).await {
+                let Word::Published { request, outcome } = word else {
+                    unreachable!("it has joined nothing")
+                };
+                let (channel, name) = asked.remove(&request).expect("one answer each");
+                if let Ok(Published { position, .. }) = outcome {
+                    self.log.truth.lock().answered(&channel, &name, position);
+                }
+            }
+        }
+        worker.disconnect(self.connection);
     }
 
     fn burst(&mut self) -> u64 {

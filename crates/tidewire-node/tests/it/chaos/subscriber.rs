@@ -3,12 +3,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewire_hub::{Inbox, Outbox, QueueLimits, outbox};
 use tidewire_model::{
-    Channel, Command, ConnectionId, Delivery, Event, Identity, Joined, Position, Request,
-    RequestId, Since, TenantChannel,
+    Channel, Command, ConnectionId, Event, Identity, Joined, Position, Request, RequestId, Since,
+    TenantChannel,
 };
-use tidewire_node::{Join, Node};
 use tidewire_session::{Effect, Limits, Outputs, Session, Snapshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -16,12 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::dice::Dice;
 use super::weather::Weather;
 use super::witness::Witness;
+use super::worker::{Word, Worker};
 
 /// A client that keeps its positions, loses its connection now and then, and comes back on any
 /// node. The session on the node's side of the connection is the real one.
 pub(super) struct Subscriber {
     pub(super) number: u64,
-    pub(super) nodes: Vec<Node>,
+    pub(super) workers: Vec<Worker>,
     pub(super) identity: Identity,
     pub(super) wanted: Vec<(Channel, Since)>,
     pub(super) habits: Habits,
@@ -36,21 +35,21 @@ pub(super) struct Subscriber {
 /// What a client and its connections are like.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Habits {
-    pub(super) queue: QueueLimits,
+    /// How many words its worker keeps for it.
+    pub(super) line: usize,
     /// How often it does not read for a while.
     pub(super) stall_percent: u64,
     /// The longest life of a connection, in milliseconds.
     pub(super) life: u64,
 }
 
-/// One connection: the session, and its way to the node.
+/// One connection: the session, and its way to its worker.
 struct Connection {
-    node: Node,
+    worker: Worker,
     id: ConnectionId,
     identity: Identity,
     session: Session,
     outputs: Outputs,
-    outbox: Outbox,
     last_request: u32,
     /// Channels whose subscription was refused, and when to ask again.
     refused: Option<Instant>,
@@ -69,12 +68,11 @@ impl Subscriber {
     }
 
     async fn serve(&mut self, stop: &CancellationToken) {
-        let (mut connection, mut inbox) = self.connect();
+        let mut connection = self.connect();
         let leave_at = Instant::now() + self.dice.millis(1, self.habits.life);
-        let mut batch = Vec::new();
         loop {
             self.ask_for_missing(&mut connection);
-            connection.perform().await;
+            connection.perform();
             self.listen(&mut connection);
             self.stall().await;
             tokio::select! {
@@ -82,26 +80,25 @@ impl Subscriber {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(leave_at), if !self.weather.is_fair() => break,
                 () = reached(connection.refused) => connection.refused = None,
-                () = inbox.take(&mut batch, self.dice.index(40) + 1) => {
-                    self.tally(&batch);
-                    connection.deliver(&mut batch);
+                words = connection.worker.take(connection.id, self.dice.index(40) + 1) => {
+                    self.tally(&words);
+                    connection.deliver(words);
                     self.listen(&mut connection);
                 }
             }
             self.change_mind(&mut connection);
         }
-        self.lose(connection, inbox).await;
+        self.lose(connection);
     }
 
-    fn connect(&mut self) -> (Connection, Inbox) {
-        let node = self.dice.pick(&self.nodes);
+    fn connect(&mut self) -> Connection {
+        let worker = self.dice.pick(&self.workers);
         self.connections += 1;
-        let (outbox, inbox) = outbox(self.habits.queue);
         let mut outputs = Outputs::default();
         // A client whose session is lost subscribes by itself, from its own positions.
         let saved = self.saved.take().filter(|_| self.dice.chance(75));
         let how = if saved.is_some() { "resumes" } else { "connects" };
-        self.witness.lock().connection(format!("{how} on {}", node.id()));
+        self.witness.lock().connection(format!("{how} on {}", worker.node().id()));
         let session = match saved {
             Some(snapshot) => {
                 let positions = self.positions();
@@ -112,9 +109,8 @@ impl Subscriber {
         let id = ConnectionId(self.number * 1_000_000 + self.connections);
         let identity = self.identity.clone();
         let (last_request, refused) = (0, None);
-        let connection =
-            Connection { node, id, identity, session, outputs, outbox, last_request, refused };
-        (connection, inbox)
+        worker.connect(id, self.habits.line);
+        Connection { worker, id, identity, session, outputs, last_request, refused }
     }
 
     fn positions(&self) -> Vec<(Channel, Position)> {
@@ -137,7 +133,8 @@ impl Subscriber {
             }
             let position = self.witness.lock().position(channel);
             let since = position.map_or(*since, Since::Position);
-            connection.command(Command::Subscribe { channel: channel.clone(), since });
+            let channel = channel.clone();
+            connection.command(Command::Subscribe { channel, since, delta: None });
         }
     }
 
@@ -157,14 +154,13 @@ impl Subscriber {
         }
     }
 
-    fn tally(&self, batch: &[Delivery]) {
+    fn tally(&self, words: &[Word]) {
         let tally = &mut self.witness.lock().tally;
-        for delivery in batch {
-            match delivery {
-                Delivery::Lagged { .. } => tally.lagged += 1,
-                Delivery::Joined { outcome: Ok(Joined { live: false, .. }), .. } => {
-                    tally.pages += 1;
-                }
+        for word in words {
+            match word {
+                Word::Lagged { .. } => tally.lagged += 1,
+                Word::Slow { .. } => tally.slow += 1,
+                Word::Joined { outcome: Ok(Joined { live: false, .. }), .. } => tally.pages += 1,
                 _ => {}
             }
         }
@@ -182,17 +178,16 @@ impl Subscriber {
     }
 
     /// The connection ends, perhaps with something sent that does not arrive any more.
-    async fn lose(&mut self, mut connection: Connection, mut inbox: Inbox) {
-        let mut batch = Vec::new();
-        inbox.take_ready(&mut batch, usize::MAX);
-        connection.deliver(&mut batch);
+    fn lose(&mut self, mut connection: Connection) {
+        let words = connection.worker.take_ready(connection.id);
+        connection.deliver(words);
+        connection.perform();
         if self.dice.chance(50) {
-            connection.perform().await;
             self.listen(&mut connection);
         }
-        self.witness.lock().connection(format!("leaves {}", connection.node.id()));
+        self.witness.lock().connection(format!("leaves {}", connection.worker.node().id()));
         self.saved = Some(connection.session.snapshot());
-        connection.leave().await;
+        connection.leave();
     }
 }
 
@@ -203,41 +198,41 @@ impl Connection {
         self.session.handle(request, 0, &mut self.outputs);
     }
 
-    fn deliver(&mut self, batch: &mut Vec<Delivery>) {
+    fn deliver(&mut self, words: Vec<Word>) {
         let (session, outputs) = (&mut self.session, &mut self.outputs);
-        for delivery in batch.drain(..) {
-            match delivery {
-                Delivery::Joined { join, outcome } => session.joined(join, outcome, outputs),
-                Delivery::Publication { join, envelope } => {
-                    session.deliver(join, envelope, outputs);
+        for word in words {
+            match word {
+                Word::Joined { join, outcome } => {
+                    // One that it does not wait for any more, it has left meanwhile.
+                    session.joined(join, outcome, outputs);
                 }
-                Delivery::Gap { join, gap } => session.gap(join, gap, outputs),
-                Delivery::Lagged { join } => session.lagged(join, outputs),
+                Word::Publication { join, envelope } => session.deliver(join, envelope, outputs),
+                Word::Gap { join, gap } => session.gap(join, gap, outputs),
+                Word::Lagged { join } | Word::Slow { join } => session.lagged(join, outputs),
+                Word::Published { .. } => unreachable!("it has published nothing"),
             }
         }
     }
 
-    async fn perform(&mut self) {
+    fn perform(&mut self) {
         for effect in mem::take(&mut self.outputs.effects) {
             match effect {
                 Effect::Join { channel, since, join } => {
-                    let channel = self.in_tenant(channel);
-                    let (connection, outbox) = (self.id, self.outbox.clone());
-                    let join = Join { channel, since, connection, id: join, outbox };
-                    self.node.join(join).await;
+                    self.worker.join(self.in_tenant(channel), since, self.id, join);
                 }
                 Effect::Leave { channel, join } => {
-                    self.node.leave(self.in_tenant(channel), self.id, join).await;
+                    self.worker.leave(self.in_tenant(channel), self.id, join);
                 }
                 _ => {}
             }
         }
     }
 
-    async fn leave(&self) {
+    fn leave(&self) {
         for (channel, join) in self.session.joins() {
-            self.node.leave(self.in_tenant(channel.clone()), self.id, join).await;
+            self.worker.leave(self.in_tenant(channel.clone()), self.id, join);
         }
+        self.worker.disconnect(self.id);
     }
 
     fn in_tenant(&self, channel: Channel) -> TenantChannel {

@@ -21,8 +21,11 @@ pub(super) struct Wire {
     pub(super) dice: Mutex<Dice>,
     pub(super) faults: WireFaults,
     /// From when on what is published in a partition arrives.
-    pub(super) known_from: Arc<Mutex<HashMap<Partition, Instant>>>,
+    pub(super) known_from: Wants,
 }
+
+/// The partitions a node wants, and from when on the network knows.
+pub(super) type Wants = Arc<Mutex<HashMap<Partition, Instant>>>;
 
 /// How bad a line is.
 #[derive(Clone, Copy, Debug)]
@@ -94,7 +97,7 @@ struct Carrier {
     dice: Dice,
     weather: Arc<Weather>,
     faults: WireFaults,
-    known_from: Arc<Mutex<HashMap<Partition, Instant>>>,
+    known_from: Wants,
     under_way: BTreeMap<(Instant, u64), BrokerEvent>,
     count: u64,
 }

@@ -32,7 +32,14 @@ pub(super) struct Tally {
     pub(super) rewound: u64,
     pub(super) windows: u64,
     pub(super) resets: u64,
+    /// A worker's queue was full, and this client lost its place with the others of its worker.
     pub(super) lagged: u64,
+    /// This client took too slowly, and its worker took its place from it.
+    pub(super) slow: u64,
+    /// Live answers to joins that nobody waited for any more.
+    pub(super) late: u64,
+    /// Publications a worker asked for and was told the position of.
+    pub(super) asked: u64,
     /// Answers to a join that did not reach the top.
     pub(super) pages: u64,
     pub(super) doubles: u64,
@@ -46,6 +53,9 @@ impl Tally {
         self.windows += other.windows;
         self.resets += other.resets;
         self.lagged += other.lagged;
+        self.slow += other.slow;
+        self.late += other.late;
+        self.asked += other.asked;
         self.pages += other.pages;
         self.doubles += other.doubles;
     }
@@ -109,7 +119,7 @@ impl Witness {
         let truth = log.truth.lock();
         match &event {
             Event::Subscribed(subscribed) => self.subscribed(subscribed, &truth),
-            Event::Publications { channel, publications } => {
+            Event::Publications { channel, publications, .. } => {
                 for envelope in publications {
                     self.publication(channel, envelope, &truth);
                 }
@@ -272,7 +282,7 @@ impl Witness {
             let seconds = (*at - self.started).as_secs_f64();
             let line = match saw {
                 Saw::Connection(what) => format!("-- {what}"),
-                Saw::Event(Event::Publications { channel, publications }) => {
+                Saw::Event(Event::Publications { channel, publications, .. }) => {
                     let each = publications.iter().map(|envelope| {
                         let name = String::from_utf8_lossy(envelope.payload.bytes());
                         format!("{}={name}", envelope.position)

@@ -6,11 +6,12 @@ use parking_lot::Mutex;
 use tidewire_broker::{Log as _, MemoryBroker, MemoryNetwork, Retention};
 use tidewire_hub::QueueLimits;
 use tidewire_model::{
-    Channel, Direction, HistoryQuery, Identity, NodeId, Permissions, Publication, Since, Tenant,
-    TenantChannel, UserId,
+    Channel, ConnectionId, Direction, HistoryQuery, Identity, NodeId, Permissions, Publication,
+    Since, Tenant, TenantChannel, UserId,
 };
-use tidewire_node::{Node, NodeConfig, Ports, RingLimits};
+use tidewire_node::{Node, NodeConfig, Ports, RingLimits, Tasks};
 use tidewire_store::{MemoryMembership, MemorySessionStore};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -20,8 +21,9 @@ use super::log::{FaultyLog, RemoteLog};
 use super::publisher::Publisher;
 use super::subscriber::{Habits, Subscriber};
 use super::weather::Weather;
-use super::wire::{Wire, WireFaults};
+use super::wire::{Wants, Wire, WireFaults};
 use super::witness::{Tally, Witness};
+use super::worker::{Pace, Worker};
 use crate::fleet::report;
 
 /// Nodes, clients and publishers on one log and one network, all of it drawn from a seed.
@@ -31,11 +33,17 @@ pub(super) struct World {
     pub(super) log: Arc<FaultyLog>,
     pub(super) nodes: Vec<Node>,
     pub(super) loses_publications: bool,
+    workers: Vec<Worker>,
     tenant: Tenant,
     channels: Vec<Channel>,
     weather: Arc<Weather>,
     publishers: TaskTracker,
     clients: Vec<(Arc<Mutex<Witness>>, Vec<Channel>)>,
+    subscribers: TaskTracker,
+    /// Has the subscribers leave.
+    leave: CancellationToken,
+    /// What each node wants of the network.
+    wants: Vec<Wants>,
     /// Whoever runs until the end.
     others: TaskTracker,
     stop: CancellationToken,
@@ -58,6 +66,10 @@ pub(super) struct Outcome {
 /// How long after the last fault somebody may still be behind: positions are compared every 12 s or
 /// more often, and what is found to be missing is read at once.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A publisher is at the end of its turn, and each attempt is answered within seconds.
+const ANSWERED_WITHIN: Duration = Duration::from_mins(1);
+/// A channel nobody wants is given up after half a minute.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 const STORY_LINES: usize = 60;
 
 impl World {
@@ -72,11 +84,15 @@ impl World {
             network: MemoryNetwork::default(),
             log: Arc::new(FaultyLog::new(retention)),
             nodes: Vec::new(),
+            workers: Vec::new(),
             loses_publications: dice.chance(60),
             tenant: Tenant::parse("acme").expect("tenant"),
             channels: names.map(channel).collect(),
             weather: Arc::default(),
             publishers: TaskTracker::new(),
+            subscribers: TaskTracker::new(),
+            leave: CancellationToken::new(),
+            wants: Vec::new(),
             clients: Vec::new(),
             others: TaskTracker::new(),
             _stop_at_end: stop.clone().drop_guard(),
@@ -84,6 +100,7 @@ impl World {
             dice,
         };
         world.start_nodes();
+        world.start_workers();
         world.start_publishers();
         world.start_subscribers();
         world
@@ -109,6 +126,7 @@ impl World {
                 faults,
                 known_from: Arc::default(),
             };
+            self.wants.push(Arc::clone(&broker.known_from));
             let log = RemoteLog {
                 log: Arc::clone(&self.log),
                 dice: Mutex::new(self.dice.fork()),
@@ -122,8 +140,27 @@ impl World {
             };
             let ring_limits = RingLimits { publications: ring, ..RingLimits::default() };
             let config = NodeConfig { shards: 2, ring_limits, ..NodeConfig::new(id.clone()) };
-            let (node, _) = Node::start(config, ports, report(id), &self.others, &self.stop);
+            let runtimes = [Handle::current()];
+            let tasks = Tasks { runtimes: &runtimes, tracker: &self.others, stop: &self.stop };
+            let (node, _) = Node::start(config, ports, report(id), tasks);
             self.nodes.push(node);
+        }
+    }
+
+    fn start_workers(&mut self) {
+        let deliveries = self.dice.pick(&[3, 40, 16_384]);
+        let limits = QueueLimits { deliveries, ..QueueLimits::default() };
+        for node in self.nodes.clone() {
+            for _ in 0..self.dice.between(1, 2) {
+                let (worker, inbox) = Worker::new(node.clone(), limits);
+                let pace = Pace {
+                    dice: self.dice.fork(),
+                    weather: Arc::clone(&self.weather),
+                    stall_percent: self.dice.pick(&[0, 5, 25]),
+                };
+                self.others.spawn(worker.clone().run(inbox, pace, self.stop.clone()));
+                self.workers.push(worker);
+            }
         }
     }
 
@@ -133,7 +170,9 @@ impl World {
         for index in 0..self.dice.between(2, 4) {
             let publisher = Publisher {
                 name: format!("p{index}"),
+                connection: ConnectionId(index),
                 nodes: self.nodes.clone(),
+                workers: self.workers.clone(),
                 channels: self.channels.iter().map(|channel| self.in_tenant(channel)).collect(),
                 log: Arc::clone(&self.log),
                 weather: Arc::clone(&self.weather),
@@ -151,7 +190,7 @@ impl World {
     }
 
     fn start_subscribers(&mut self) {
-        for number in 0..self.dice.between(3, 6) {
+        for number in 1..=self.dice.between(3, 6) {
             let mut dice = self.dice.fork();
             let mut channels = self.channels.clone();
             while channels.len() > 1 && dice.chance(30) {
@@ -165,7 +204,7 @@ impl World {
             self.clients.push((Arc::clone(&witness), channels.clone()));
             let subscriber = Subscriber {
                 number,
-                nodes: self.nodes.clone(),
+                workers: self.workers.clone(),
                 identity: self.identity(),
                 wanted: channels.into_iter().zip(sinces).collect(),
                 habits: habits(&mut dice),
@@ -175,7 +214,7 @@ impl World {
                 saved: None,
                 connections: 0,
             };
-            self.others.spawn(subscriber.run(self.stop.clone()));
+            self.subscribers.spawn(subscriber.run(self.leave.clone()));
         }
     }
 
@@ -184,7 +223,8 @@ impl World {
         let length = self.dice.millis(2_000, 8_000);
         self.suffer(length).await;
         self.weather.clear_up();
-        self.publishers.wait().await;
+        let answered = tokio::time::timeout(ANSWERED_WITHIN, self.publishers.wait()).await;
+        assert!(answered.is_ok(), "a publisher waits for an answer that does not come");
         let fair_since = Instant::now();
         let mut objections = self.objections().await;
         while !objections.is_empty() && fair_since.elapsed() < PATIENCE {
@@ -194,7 +234,27 @@ impl World {
             tokio::time::sleep(Duration::from_millis(250)).await;
             objections = self.objections().await;
         }
-        self.outcome(objections, fair_since.elapsed())
+        let settled_after = fair_since.elapsed();
+        if objections.is_empty() {
+            objections = self.leftovers().await;
+        }
+        self.outcome(objections, settled_after)
+    }
+
+    /// What is still kept for subscribers after all of them have left: a place that is not given back
+    /// is followed for ever.
+    async fn leftovers(&self) -> Vec<String> {
+        self.leave.cancel();
+        self.subscribers.close();
+        self.subscribers.wait().await;
+        tokio::time::sleep(FORGOTTEN_AFTER).await;
+        let kept = |wants: &Wants| {
+            let partitions = wants.lock().len();
+            (partitions > 0).then(|| format!("{partitions} partitions are wanted by nobody"))
+        };
+        let leftover = self.workers.iter().map(Worker::routes).filter(|routes| *routes > 0);
+        let routed = leftover.map(|routes| format!("{routes} routes lead to nobody"));
+        self.wants.iter().filter_map(kept).chain(routed).collect()
     }
 
     /// What no patience mends.
@@ -227,6 +287,7 @@ impl World {
         let (stored, lost, duplicates) = (truth.stored(), truth.lost, truth.duplicates);
         drop(truth);
         let mut tally = Tally::default();
+        self.workers.iter().for_each(|worker| tally.add(worker.tally()));
         let mut story = String::new();
         for (witness, channels) in &self.clients {
             let witness = witness.lock();
@@ -256,9 +317,8 @@ impl World {
 const SHORT_TTL: Duration = Duration::from_secs(1);
 
 fn habits(dice: &mut Dice) -> Habits {
-    let deliveries = dice.pick(&[3, 20, 1_024]);
     Habits {
-        queue: QueueLimits { deliveries, ..QueueLimits::default() },
+        line: dice.pick(&[3, 20, 1_024]),
         stall_percent: dice.pick(&[0, 5, 25]),
         life: dice.pick(&[300, 2_000, 60_000]),
     }

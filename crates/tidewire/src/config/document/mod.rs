@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::period::Period;
 use super::secret::Secret;
-pub use tenant::{ActionName, AlgorithmName, ApiKey, Tenant, TokenKey};
+pub use tenant::{ActionName, AlgorithmName, ApiKey, ChannelRule, DeltaName, Tenant, TokenKey};
 
 /// The configuration of a Tidewire node.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
@@ -59,8 +59,14 @@ pub struct Node {
 pub struct Server {
     /// IP address and port on which clients connect; `[::]:8000` for every interface.
     pub listen: String,
+    /// Threads that serve clients, each with a core's worth of them and of the channels. As many as
+    /// there are cores for this process unless set, at most 64: in a container its CPU limit, rounded
+    /// down, so set it where a node has no limit and is to leave room for others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub workers: Option<u32>,
     /// Most connections at once; further ones are refused with 503 until some leave. The process
-    /// needs about as many file descriptors.
+    /// needs 1024 file descriptors more than that, and takes what the hard limit allows.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: u32,
     /// Longest message a client may send, in bytes; a longer one ends its connection. A payload may
@@ -77,6 +83,9 @@ pub struct Server {
     /// Time within which a client must take what is written to it, or its connection is ended.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
     pub write_timeout: Period,
+    /// Whether messages are compressed for clients that offer it (permessage-deflate). A publication
+    /// is compressed once for all of them, and no connection keeps memory for it.
+    pub compression: Compression,
     /// Origins whose pages may connect, each as `scheme://host` or `scheme://host:port`. Empty
     /// means any: the credential travels in the first frame and not in a cookie, so a foreign page
     /// has nothing to ride on.
@@ -87,14 +96,23 @@ impl Default for Server {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8000".into(),
+            workers: None,
             max_connections: 100_000,
             max_message_bytes: 131_072,
             connect_timeout: Period::from_secs(5),
             ping_interval: Period::from_secs(25),
             write_timeout: Period::from_secs(15),
+            compression: Compression::On,
             allowed_origins: Vec::new(),
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    Off,
+    On,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_auth::Algorithm;
-use tidewire_model::Action;
+use tidewire_model::{Action, DeltaFormat};
 
-use crate::config::Secret;
+use crate::config::{Period, Secret};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -21,6 +21,11 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub api_keys: Vec<ApiKey>,
+    /// How its channels are treated: the first rule whose pattern has a channel's name holds for it.
+    /// At most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub rules: Vec<ChannelRule>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -63,6 +68,40 @@ pub struct ApiKey {
     /// What the key may do: patterns of channels, each with its actions. Everything unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChannelRule {
+    /// Name or pattern of the channels it is for.
+    pub pattern: String,
+    /// How long a publication may wait for others, to be written to each client together with them:
+    /// less CPU for busy channels, for so much later a delivery. With `0s`, unless set, nothing waits;
+    /// what comes at the same time is written together all the same.
+    #[serde(default)]
+    #[schemars(extend("x-min" = "0s", "x-max" = "100ms"))]
+    pub flush_window: Period,
+    /// Whether publications go out as what changed since the one before, to subscribers that ask for
+    /// it: for channels of successive states, larger than a few hundred bytes. `off` unless set.
+    #[serde(default)]
+    pub delta: DeltaName,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeltaName {
+    #[default]
+    Off,
+    Fossil,
+}
+
+impl From<DeltaName> for Option<DeltaFormat> {
+    fn from(name: DeltaName) -> Self {
+        match name {
+            DeltaName::Off => None,
+            DeltaName::Fossil => Some(DeltaFormat::Fossil),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]

@@ -7,10 +7,13 @@ mod tenants;
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
+use tidewire_edge::ChannelRule;
 use tidewire_model::{NodeId, Tenant};
+use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
 use super::document::{self, Document, LogFormat, TenantMetrics};
@@ -34,6 +37,8 @@ pub struct Config {
     pub drain: Drain,
     pub log: Log,
     pub auth: Auth,
+    /// How the channels of tenants are treated, by the first rule whose filter has their name.
+    pub channel_rules: HashMap<Tenant, Vec<ChannelRule>>,
 }
 
 /// Where the node can be reached.
@@ -45,11 +50,14 @@ pub struct Listen {
 
 #[derive(Clone, Debug)]
 pub struct Server {
+    /// Nothing if the operator leaves it to the machine.
+    pub workers: Option<NonZeroUsize>,
     pub max_connections: usize,
     pub max_message_bytes: usize,
     pub connect_timeout: Duration,
     pub ping_interval: Duration,
     pub write_timeout: Duration,
+    pub compression: Compression,
     /// In lower case, as browsers send them; empty allows every one.
     pub allowed_origins: Vec<String>,
 }
@@ -168,7 +176,9 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     let session = check_session(&document.session, draft);
     let drain = check_drain(&document.drain, draft);
     let log = check_log(&document.log, draft);
-    let auth = check_auth(document, draft);
+    let tenants = tenants::check(&document.tenants, draft);
+    let audience = check_audience(&document.auth, draft);
+    let tenants = tenants?;
     Some(Config {
         node_id,
         listen: listen?,
@@ -180,7 +190,13 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         session: session?,
         drain: drain?,
         log: log?,
-        auth: auth?,
+        auth: Auth {
+            audience: audience?,
+            max_token_lifetime: document.auth.max_token_lifetime.duration(),
+            ring: tenants.ring,
+            signing: tenants.signing,
+        },
+        channel_rules: tenants.channel_rules,
     })
 }
 
@@ -209,11 +225,16 @@ fn check_listen(document: &Document, draft: &mut Draft) -> Option<Listen> {
 fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> {
     let origins = draft.accept("server.allowed_origins", Origins::parse(&server.allowed_origins));
     Some(Server {
+        workers: server.workers.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?)),
         max_connections: usize::try_from(server.max_connections).ok()?,
         max_message_bytes: usize::try_from(server.max_message_bytes).ok()?,
         connect_timeout: server.connect_timeout.duration(),
         ping_interval: server.ping_interval.duration(),
         write_timeout: server.write_timeout.duration(),
+        compression: match server.compression {
+            document::Compression::Off => Compression::Off,
+            document::Compression::On => Compression::On,
+        },
         allowed_origins: origins?.0,
     })
 }
@@ -258,14 +279,10 @@ fn check_log(log: &document::Log, draft: &mut Draft) -> Option<Log> {
     Some(Log { level: log.level.clone(), format: log.format })
 }
 
-fn check_auth(document: &Document, draft: &mut Draft) -> Option<Auth> {
-    let audience = document.auth.audience.clone();
-    let named = if audience.is_empty() { Err("must not be empty") } else { Ok(()) };
-    let named = draft.accept("auth.audience", named);
-    let (ring, signing) = tenants::check(&document.tenants, draft)?;
-    named?;
-    let max_token_lifetime = document.auth.max_token_lifetime.duration();
-    Some(Auth { audience, max_token_lifetime, ring, signing })
+fn check_audience(auth: &document::Auth, draft: &mut Draft) -> Option<String> {
+    let audience = auth.audience.clone();
+    let named = if audience.is_empty() { Err("must not be empty") } else { Ok(audience) };
+    draft.accept("auth.audience", named)
 }
 
 /// Names that stand at the start of subjects and keys.

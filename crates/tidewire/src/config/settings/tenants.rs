@@ -1,4 +1,4 @@
-//! Tenants and their keys.
+//! Tenants, their keys and how their channels are treated.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -6,28 +6,54 @@ use tidewire_auth::{
     ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, KeyRing, SigningKey, TenantKeys,
     VerificationKey,
 };
+use tidewire_edge::ChannelRule;
 use tidewire_model::{Action, Filter, Permissions, Tenant};
 
 use crate::config::document::{self, ActionName, AlgorithmName};
 use crate::config::draft::Draft;
 
-type Signing = HashMap<Tenant, SigningKey>;
+/// What is known of all tenants.
+pub(super) struct Tenants {
+    pub(super) ring: KeyRing,
+    pub(super) signing: HashMap<Tenant, SigningKey>,
+    pub(super) channel_rules: HashMap<Tenant, Vec<ChannelRule>>,
+}
 
-pub(super) fn check(tenants: &[document::Tenant], draft: &mut Draft) -> Option<(KeyRing, Signing)> {
+pub(super) fn check(tenants: &[document::Tenant], draft: &mut Draft) -> Option<Tenants> {
     let mut valid = Vec::new();
+    let mut rules = Vec::new();
     for (index, tenant) in tenants.iter().enumerate() {
-        valid.extend(check_tenant(tenant, &format!("tenants[{index}]"), draft));
+        let path = format!("tenants[{index}]");
+        valid.extend(check_tenant(tenant, &path, draft));
+        rules.extend(check_rules(&tenant.rules, &path, draft));
     }
-    if valid.len() < tenants.len() {
+    if valid.len() < tenants.len() || rules.len() < tenants.len() {
         return None;
     }
+    let names = valid.iter().map(|keys| keys.tenant.clone());
+    let channel_rules = names.zip(rules).filter(|(_, rules)| !rules.is_empty()).collect();
     let signing = valid
         .iter()
         .zip(tenants)
         .filter_map(|(keys, tenant)| Some((keys.tenant.clone(), first_signing(tenant)?)))
         .collect();
     let ring = draft.accept("tenants", KeyRing::new(valid))?;
-    Some((ring, signing))
+    Some(Tenants { ring, signing, channel_rules })
+}
+
+fn check_rules(
+    rules: &[document::ChannelRule],
+    path: &str,
+    draft: &mut Draft,
+) -> Option<Vec<ChannelRule>> {
+    let mut valid = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("{path}.rules[{index}].pattern");
+        let filter = draft.accept(&path, Filter::parse(&rule.pattern));
+        let (flush_window, delta) = (rule.flush_window.duration(), rule.delta.into());
+        valid.extend(filter.map(|filter| ChannelRule { filter, flush_window, delta }));
+    }
+    (valid.len() == rules.len()).then_some(valid)
 }
 
 fn check_tenant(tenant: &document::Tenant, path: &str, draft: &mut Draft) -> Option<TenantKeys> {

@@ -1,0 +1,176 @@
+use std::time::Duration;
+
+use tidewire_node::SESSION_RENEWAL;
+
+use crate::EdgeConfig;
+use crate::edge::unix_seconds;
+use crate::wheel::Tick;
+
+/// When a connection has something to do without being told: one moment per kind of alarm.
+#[derive(Debug)]
+pub(crate) struct Alarms {
+    at: [Tick; Alarm::COUNT],
+    /// Which of them are set, a bit each.
+    set: u8,
+    /// The earliest moment at which the wheel looks at this connection.
+    scheduled: Option<Tick>,
+}
+
+/// What a connection does by the clock. Of those that are due, the first here rings first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Alarm {
+    /// Write the session to the store.
+    Save,
+    /// The credential is about to expire.
+    Expiring,
+    Expired,
+    /// The client has not read what was sent to it.
+    Stalled,
+    /// The window of a client that was asked to move has passed.
+    WindowPassed,
+    Ping,
+    /// Keep the session for another while.
+    Renew,
+    /// The client has had its time: for its first frame, or for its goodbye.
+    Overdue,
+}
+
+/// How long the peer has to answer a goodbye.
+pub(crate) const GOODBYE: Duration = Duration::from_secs(5);
+/// How long publications under way may hold up a goodbye.
+pub(crate) const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Subscriptions change in bursts; one write covers them.
+const SAVE_DELAY: Duration = Duration::from_millis(250);
+const SAVE_RETRY: Duration = Duration::from_secs(2);
+/// With half of it added at random, to spread the writes, still within what a session is kept for.
+const RENEW_EVERY: Duration = Duration::from_secs(SESSION_RENEWAL.as_secs() * 5 / 8);
+/// How long before its credential expires a client is told.
+const NOTICE_SECONDS: u64 = 60;
+
+impl Alarm {
+    const ALL: [Self; 8] = [
+        Self::Save,
+        Self::Expiring,
+        Self::Expired,
+        Self::Stalled,
+        Self::WindowPassed,
+        Self::Ping,
+        Self::Renew,
+        Self::Overdue,
+    ];
+    const COUNT: usize = Self::ALL.len();
+
+    fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
+impl Alarms {
+    pub(crate) fn new(now: Tick) -> Self {
+        Self { at: [now; Alarm::COUNT], set: 0, scheduled: None }
+    }
+
+    /// Begins what a client with a session is due.
+    pub(crate) fn start(&mut self, now: Tick, config: &EdgeConfig) {
+        self.clear(Alarm::Overdue);
+        // At random in the first interval, or clients that came together are pinged together.
+        self.set(Alarm::Ping, now.after(share_of(config.ping_interval)));
+        self.set(Alarm::Renew, now.after(RENEW_EVERY + share_of(RENEW_EVERY / 2)));
+    }
+
+    /// Ends everything but a goodbye's patience.
+    pub(crate) fn end(&mut self) {
+        self.set = 0;
+    }
+
+    pub(crate) fn set(&mut self, alarm: Alarm, at: Tick) {
+        self.at[alarm as usize] = at;
+        self.set |= alarm.bit();
+    }
+
+    pub(crate) fn clear(&mut self, alarm: Alarm) {
+        self.set &= !alarm.bit();
+    }
+
+    pub(crate) fn is_set(&self, alarm: Alarm) -> bool {
+        self.set & alarm.bit() != 0
+    }
+
+    /// Takes an alarm that is due; one that recurs is set again.
+    pub(crate) fn take(&mut self, now: Tick, config: &EdgeConfig) -> Option<Alarm> {
+        let alarm = Alarm::ALL
+            .into_iter()
+            .find(|alarm| self.is_set(*alarm) && self.at[*alarm as usize].is_due(now))?;
+        match alarm {
+            Alarm::Ping => self.set(alarm, now.after(config.ping_interval)),
+            Alarm::Renew => self.set(alarm, now.after(RENEW_EVERY)),
+            _ => self.clear(alarm),
+        }
+        Some(alarm)
+    }
+
+    /// When the wheel has to look, if it would not look early enough by itself.
+    pub(crate) fn schedule(&mut self) -> Option<Tick> {
+        let set = Alarm::ALL.into_iter().filter(|alarm| self.is_set(*alarm));
+        let next = set.map(|alarm| self.at[alarm as usize]).reduce(Tick::earlier)?;
+        if self.scheduled.is_some_and(|scheduled| scheduled.is_due(next)) {
+            return None;
+        }
+        self.scheduled = Some(next);
+        Some(next)
+    }
+
+    /// The wheel has looked.
+    pub(crate) fn looked(&mut self) {
+        self.scheduled = None;
+    }
+
+    pub(crate) fn save_soon(&mut self, now: Tick) {
+        self.save_in(now, SAVE_DELAY);
+    }
+
+    pub(crate) fn save_later(&mut self, now: Tick) {
+        self.save_in(now, SAVE_RETRY);
+    }
+
+    fn save_in(&mut self, now: Tick, delay: Duration) {
+        if !self.is_set(Alarm::Save) {
+            self.set(Alarm::Save, now.after(delay));
+        }
+    }
+
+    /// Whether a write of the session is due; if so, the caller makes it now.
+    pub(crate) fn take_save(&mut self) -> bool {
+        let is_due = self.is_set(Alarm::Save);
+        self.clear(Alarm::Save);
+        is_due
+    }
+
+    /// Sets when the credential expires, in seconds since the Unix epoch.
+    pub(crate) fn expire_at(&mut self, now: Tick, expires_at: Option<u64>) {
+        self.clear(Alarm::Expiring);
+        self.clear(Alarm::Expired);
+        let Some(left) = expires_at.map(|at| at.saturating_sub(unix_seconds())) else { return };
+        let notice = left.saturating_sub(NOTICE_SECONDS);
+        self.set(Alarm::Expiring, now.after(Duration::from_secs(notice)));
+        self.set(Alarm::Expired, now.after(Duration::from_secs(left)));
+    }
+
+    /// Starts the time a client has to read what was sent to it, unless it is running.
+    pub(crate) fn stall(&mut self, now: Tick, patience: Duration) {
+        if !self.is_set(Alarm::Stalled) {
+            self.set(Alarm::Stalled, now.after(patience));
+        }
+    }
+
+    /// Whether the client has been asked to move.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_set(Alarm::WindowPassed)
+    }
+}
+
+/// A random share of `whole`.
+fn share_of(whole: Duration) -> Duration {
+    let random = getrandom::u32().unwrap_or_default();
+    whole.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}

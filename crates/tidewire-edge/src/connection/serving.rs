@@ -1,0 +1,371 @@
+//! A connection that has a session.
+
+use std::collections::VecDeque;
+
+use tidewire_hub::Subscriber;
+use tidewire_model::{
+    Command, Delivery, Disconnect, ErrorCode, Event, Failure, JoinId, Joined, Since, TenantChannel, Tenure,
+};
+use tidewire_node::OwnedSession;
+use tidewire_protocol::{Decoded, Frame};
+use tidewire_session::{Meeting, Session};
+use tidewire_store::{Saved, StoreError};
+
+use super::alarms::Alarm;
+use super::{Ending, Line, MOST_UNSENT, Verdict, Word};
+use crate::edge::unix_seconds;
+use crate::metrics;
+use crate::outcome::{self, Outcome};
+use crate::worker::{Context, Run};
+
+/// Answers a connection waits for above which no further command is taken.
+const MOST_PENDING: u16 = 64;
+/// Of these, pages of history: each may be a thousand publications, held until the client has read
+/// them.
+const MOST_READS: u8 = 4;
+
+pub(super) struct Serving {
+    pub(super) session: Session,
+    pub(super) owned: OwnedSession,
+    /// Publications that have not been answered.
+    pub(super) publishing: u16,
+    /// Pages of history under way.
+    pub(super) reads: u8,
+    /// A write of the session is under way; the next waits, or might be overtaken.
+    pub(super) is_saving: bool,
+    /// The store has refused a write: the session has another owner, and is not ours to release.
+    pub(super) is_fenced: bool,
+    /// The client is known to have been told of its session. Until one that was resumed is heard
+    /// again that answer may be lost, and a write would keep it from repeating its claim.
+    pub(super) is_told: bool,
+    /// What an idle connection has nothing of.
+    waiting: Option<Box<Waiting>>,
+}
+
+/// What waits until the client has read, or been answered.
+#[derive(Default)]
+struct Waiting {
+    /// Commands that were read and have not been taken; nothing more is read before.
+    untaken: VecDeque<Decoded>,
+    /// Joins that would fetch what the client could not be sent.
+    joins: Vec<(TenantChannel, Since, JoinId)>,
+    /// Joins whose places are lost.
+    lagged: Vec<JoinId>,
+}
+
+impl Serving {
+    pub(super) fn new(
+        session: Session,
+        owned: OwnedSession,
+        is_resumed: bool,
+        rest: Vec<Decoded>,
+    ) -> Self {
+        let mut serving = Self {
+            session,
+            owned,
+            publishing: 0,
+            reads: 0,
+            is_saving: false,
+            is_fenced: false,
+            is_told: !is_resumed,
+            waiting: None,
+        };
+        if !rest.is_empty() {
+            serving.waiting().untaken = rest.into();
+        }
+        serving
+    }
+
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    pub(super) fn may_read(&self, line: &Line, cx: &Context) -> bool {
+        cx.backlog.is_empty() && self.has_room(line)
+    }
+
+    /// Whether it could take a frame, as far as it is concerned itself.
+    pub(super) fn has_room(&self, line: &Line) -> bool {
+        self.waiting.as_ref().is_none_or(|waiting| waiting.untaken.is_empty()) && self.may_ask(line)
+    }
+
+    fn may_ask(&self, line: &Line) -> bool {
+        line.link.unsent() < MOST_UNSENT
+            && self.publishing + u16::from(self.reads) < MOST_PENDING
+            && self.reads < MOST_READS
+    }
+
+    pub(super) fn receive(
+        &mut self,
+        line: &mut Line,
+        frames: &mut Vec<Frame>,
+        cx: &mut Context,
+    ) -> Verdict {
+        for frame in frames.drain(..) {
+            cx.counts.received += 1;
+            cx.counts.received_bytes += frame.bytes().len() as u64;
+            if let Some(tenant) = &line.tenant {
+                tenant.received.increment(1);
+            }
+            match line.protocol.decode(frame) {
+                Ok(decoded) => self.take_all(decoded, line, cx)?,
+                Err(error) => {
+                    let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
+                    cx.outputs.events.push(Event::Failed { request: None, failure });
+                    return Err(Ending::Disconnected(error.disconnect()));
+                }
+            }
+        }
+        line.queue_events(cx)
+    }
+
+    /// Takes commands as long as there is room for what they bring about; the others wait.
+    fn take_all(&mut self, decoded: Vec<Decoded>, line: &mut Line, cx: &mut Context) -> Verdict {
+        for one in decoded {
+            if self.may_read(line, cx) {
+                self.take(one, cx);
+                self.perform(line, cx)?;
+            } else {
+                self.waiting().untaken.push_back(one);
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, decoded: Decoded, cx: &mut Context) {
+        match decoded {
+            Decoded::Request(mut request) => {
+                if let Command::Subscribe { channel, delta, .. } = &mut request.command {
+                    let tenant = &self.owned.key.tenant;
+                    *delta = cx.shared.config.rules.grant(tenant, channel, *delta);
+                }
+                self.session.handle(request, unix_seconds(), &mut cx.outputs);
+            }
+            Decoded::Refused { id, failure } => {
+                cx.outputs.events.push(Event::Failed { request: id, failure });
+            }
+        }
+    }
+
+    /// Performs what has been decided, then goes on with whatever waited and need not any more.
+    pub(super) fn go_on(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
+        self.perform(line, cx)?;
+        if line.link.unsent() < MOST_UNSENT {
+            line.alarms.clear(Alarm::Stalled);
+            self.catch_up(line, cx)?;
+        } else {
+            line.alarms.stall(cx.now, cx.shared.config.write_timeout);
+        }
+        while self.waiting.is_some() && cx.backlog.is_empty() && self.may_ask(line) {
+            let Some(decoded) = self.waiting().untaken.pop_front() else { break };
+            self.take(decoded, cx);
+            self.perform(line, cx)?;
+        }
+        self.forget_waiting();
+        line.queue_events(cx)
+    }
+
+    /// Joins again where places were lost, and for the first time where that was put off.
+    fn catch_up(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let (joins, lagged) =
+            (std::mem::take(&mut waiting.joins), std::mem::take(&mut waiting.lagged));
+        for (channel, since, join) in joins {
+            cx.join(line.id, channel, since, join);
+        }
+        for join in lagged {
+            self.session.lagged(join, &mut cx.outputs);
+        }
+        self.perform(line, cx)
+    }
+
+    fn forget_waiting(&mut self) {
+        let is_empty = self.waiting.as_ref().is_some_and(|waiting| {
+            waiting.untaken.is_empty() && waiting.joins.is_empty() && waiting.lagged.is_empty()
+        });
+        if is_empty {
+            self.waiting = None;
+        }
+    }
+
+    /// Puts a join off until the client has read what is on its way to it.
+    pub(super) fn join_later(&mut self, channel: TenantChannel, since: Since, join: JoinId) {
+        self.waiting().joins.push((channel, since, join));
+    }
+
+    pub(super) fn wake(&mut self, alarm: Alarm, line: &mut Line, cx: &mut Context) -> Verdict {
+        match alarm {
+            Alarm::Ping => return ping(line, cx),
+            Alarm::Save | Alarm::Renew => self.save(line, cx),
+            Alarm::Expiring => {
+                if let Some(at) = self.session.identity().expires_at {
+                    cx.outputs.events.push(Event::Expiring { at });
+                }
+            }
+            Alarm::Expired if self.session.identity().is_expired(unix_seconds()) => {
+                return Err(Ending::Disconnected(Disconnect::TokenExpired));
+            }
+            // The alarm was set as far ahead as alarms go.
+            Alarm::Expired => {
+                line.alarms.expire_at(cx.now, self.session.identity().expires_at);
+            }
+            Alarm::Stalled if line.link.unsent() < MOST_UNSENT => {}
+            Alarm::Stalled => return Err(Ending::Disconnected(Disconnect::Slow)),
+            Alarm::WindowPassed => return Err(Ending::Disconnected(Disconnect::Draining)),
+            Alarm::Overdue => {}
+        }
+        self.go_on(line, cx)
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        outcome: Outcome,
+        line: &mut Line,
+        cx: &mut Context,
+    ) -> Verdict {
+        match outcome {
+            Outcome::Read { request, page } => {
+                self.reads -= 1;
+                cx.outputs.events.push(outcome::read(request, page));
+            }
+            Outcome::Saved(saved) => self.saved(saved, line, cx)?,
+            Outcome::Claimed(_) | Outcome::Released => {}
+        }
+        self.go_on(line, cx)
+    }
+
+    fn saved(
+        &mut self,
+        saved: Result<Saved, StoreError>,
+        line: &mut Line,
+        cx: &mut Context,
+    ) -> Verdict {
+        self.is_saving = false;
+        match saved {
+            Ok(Saved::Done) if line.alarms.is_leaving() => self.save_if_due(line, cx),
+            Ok(Saved::Done) => {}
+            Ok(Saved::Fenced) => {
+                self.is_fenced = true;
+                return Err(Ending::Disconnected(Disconnect::Moved));
+            }
+            Err(error) => {
+                tracing::debug!(%error, "cannot save a session; trying again");
+                line.alarms.save_later(cx.now);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn answer(
+        &mut self,
+        answer: Delivery,
+        line: &mut Line,
+        cx: &mut Context,
+    ) -> Verdict {
+        match answer {
+            Delivery::Published { request, took, outcome, .. } => {
+                self.publishing -= 1;
+                cx.counts.published(took, &outcome, &cx.shared.metrics);
+                cx.outputs.events.push(outcome::published(request, outcome));
+            }
+            Delivery::Joined { channel, join, tenure, outcome, .. } => {
+                self.joined((&channel, tenure, join), outcome, line, cx);
+            }
+            Delivery::Publication(_) | Delivery::Gap { .. } | Delivery::Lagged { .. } => {}
+        }
+        self.go_on(line, cx)
+    }
+
+    fn joined(
+        &mut self,
+        (channel, tenure, join): (&TenantChannel, Tenure, JoinId),
+        outcome: Result<Joined, Failure>,
+        line: &Line,
+        cx: &mut Context,
+    ) {
+        let is_live = outcome.as_ref().is_ok_and(|joined| joined.live);
+        let is_awaited = self.session.joined(join, outcome, &mut cx.outputs);
+        match (is_live, is_awaited) {
+            (true, true) => {
+                cx.hub.add(channel, tenure, Subscriber { connection: line.id, join });
+            }
+            (true, false) => cx.release(channel.clone(), tenure),
+            (false, _) => {}
+        }
+    }
+
+    pub(super) fn tell(&mut self, word: Word, line: &mut Line, cx: &mut Context) -> Verdict {
+        match word {
+            Word::Gap(join, gap) => self.session.gap(join, gap, &mut cx.outputs),
+            Word::Lagged(join) => {
+                metrics::lagged();
+                self.waiting().lagged.push(join);
+            }
+        }
+        self.go_on(line, cx)
+    }
+
+    pub(super) fn hand(
+        &mut self,
+        (join, at_once): (JoinId, bool),
+        run: &mut Run,
+        line: &mut Line,
+        cx: &mut Context,
+    ) -> Verdict {
+        if line.link.unsent() >= cx.shared.config.most_unsent {
+            self.fall_behind(run.channel(), join, line, cx);
+            return Ok(());
+        }
+        let (first, last) = run.span();
+        let deltas = match self.session.meet(join, first, last) {
+            Meeting::InStep { deltas } => deltas,
+            Meeting::Nothing => return Ok(()),
+            Meeting::OutOfStep => {
+                for envelope in run.envelopes() {
+                    self.session.deliver(join, envelope.clone(), &mut cx.outputs);
+                }
+                return self.go_on(line, cx);
+            }
+        };
+        let (wire, tally) =
+            run.wire(line.form, deltas, line.protocol.as_mut(), &mut cx.scratch);
+        cx.counts.tally(tally);
+        line.sent(run.len() as u64, wire.len() as u64, &mut cx.counts);
+        let is_queued = if at_once && !line.is_touched {
+            line.link.send_shared(&wire)
+        } else {
+            line.touch(cx);
+            line.link.queue_shared(&wire)
+        };
+        is_queued.map_err(|_| Ending::Left)?;
+        if line.link.unsent() >= MOST_UNSENT && at_once {
+            line.alarms.stall(cx.now, cx.shared.config.write_timeout);
+        }
+        Ok(())
+    }
+
+    /// Gives up its place in a channel until the client has read what is on its way to it.
+    fn fall_behind(
+        &mut self,
+        channel: &TenantChannel,
+        join: JoinId,
+        line: &mut Line,
+        cx: &mut Context,
+    ) {
+        metrics::lagged();
+        if let Some(tenure) = cx.hub.remove(channel, line.id, join) {
+            cx.release(channel.clone(), tenure);
+        }
+        line.alarms.stall(cx.now, cx.shared.config.write_timeout);
+        self.waiting().lagged.push(join);
+    }
+}
+
+fn ping(line: &mut Line, cx: &mut Context) -> Verdict {
+    if cx.now.since(line.heard_at) >= 2 * cx.shared.config.ping_interval {
+        return Err(Ending::Disconnected(Disconnect::PingTimeout));
+    }
+    line.link.ping();
+    line.touch(cx);
+    Ok(())
+}

@@ -1,0 +1,355 @@
+//! The connections of one thread: one task, one loop, no lock.
+//!
+//! A turn takes what has gathered since the last: what the shards delivered, what the sockets have,
+//! what futures came to, what the clock says. All of it is applied to connections as values, then
+//! publications are fanned out, then every connection that has something to write is flushed once.
+
+mod context;
+mod fan_out;
+mod slots;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{FutureExt, StreamExt};
+use tidewire_hub::{Inbox, outbox};
+use tidewire_model::{ConnectionId, Delivery};
+use tidewire_transport::{Link, Stream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::context::Context;
+use self::fan_out::FanOut;
+pub(crate) use self::fan_out::{Form, Run};
+pub(crate) use self::slots::Slots;
+use crate::connection::{Connection, Word};
+use crate::drain::Phase;
+use crate::edge::Shared;
+use crate::outcome::Outcome;
+use crate::registry::{Arrival, Control, Order, WorkerHandle};
+
+pub(crate) struct Worker {
+    connections: Slots<Connection>,
+    cx: Context,
+    fan_out: FanOut,
+    inbox: Inbox,
+    orders: mpsc::Receiver<Order>,
+    sockets: AsyncFd<mio::Poll>,
+    events: mio::Events,
+    /// Events may be waiting in `sockets`.
+    is_polling: bool,
+    woken_by: Option<Woken>,
+    deliveries: Vec<Delivery>,
+    due: Vec<ConnectionId>,
+}
+
+/// What a wait has taken out of a queue by waiting for it.
+enum Woken {
+    Order(Order),
+    Outcome(ConnectionId, Outcome),
+}
+
+/// Socket events taken at once.
+const EVENTS: usize = 1_024;
+/// Deliveries taken at once.
+const DELIVERIES: usize = 1_024;
+/// Futures' outcomes taken at once.
+const OUTCOMES: usize = 256;
+/// Orders taken at once: most are new clients, each of which costs as much as many publications.
+const ORDERS: usize = 64;
+/// Subscribers handed a run in one turn: some milliseconds, after which sockets are read again.
+const SENDS: usize = 512;
+
+impl Worker {
+    /// A worker of `shared`'s on the current runtime, and its handle.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptor for its poll.
+    pub(crate) fn new(shared: Arc<Shared>) -> io::Result<(Self, WorkerHandle)> {
+        let poll = mio::Poll::new()?;
+        let registry = poll.registry().try_clone()?;
+        let sockets = watch(poll)?;
+        let (number, handle, orders) = shared.registry.add();
+        let (outbox, inbox) = outbox(shared.config.queue);
+        let worker = Self {
+            connections: Slots::new(number),
+            fan_out: FanOut::new(shared.config.rules.clone()),
+            cx: Context::new(shared, outbox, registry),
+            inbox,
+            orders,
+            sockets,
+            events: mio::Events::with_capacity(EVENTS),
+            is_polling: false,
+            woken_by: None,
+            deliveries: Vec::new(),
+            due: Vec::new(),
+        };
+        Ok((worker, handle))
+    }
+
+    /// Serves until `stop` and until everybody has left.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        while !(stop.is_cancelled() && self.connections.is_empty()) {
+            self.wait(&stop).await;
+            self.turn();
+            // The shards of this thread have their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits until there is something to do.
+    async fn wait(&mut self, stop: &CancellationToken) {
+        if self.is_busy() {
+            return;
+        }
+        let wake_at = [self.cx.wheel.wake_at(), self.fan_out.wake_at()].into_iter().flatten().min();
+        let blocked = self.cx.backlog.front().map(|ask| ask.channel().clone());
+        tokio::select! {
+            ready = self.sockets.readable() => {
+                if let Ok(mut ready) = ready {
+                    ready.clear_ready();
+                }
+                self.is_polling = true;
+            }
+            () = self.inbox.filled() => {}
+            Some((connection, outcome)) = self.cx.running.next() => {
+                self.woken_by = Some(Woken::Outcome(connection, outcome));
+            }
+            Some(order) = self.orders.recv() => self.woken_by = Some(Woken::Order(order)),
+            () = sleep_until(wake_at) => {}
+            () = room(&self.cx.shared, blocked) => {}
+            () = stop.cancelled(), if self.connections.is_empty() => {}
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.is_polling
+            || self.fan_out.has_work()
+            || (self.cx.backlog.is_empty() && !self.cx.again.is_empty())
+    }
+
+    fn turn(&mut self) {
+        self.cx.begin_turn(Instant::now());
+        match self.woken_by.take() {
+            Some(Woken::Order(order)) => self.obey(order),
+            Some(Woken::Outcome(connection, outcome)) => self.finish(connection, outcome),
+            None => {}
+        }
+        self.take_outcomes();
+        self.take_orders();
+        self.take_deliveries();
+        self.take_again();
+        self.take_events();
+        self.take_alarms();
+        self.fan_out.step(SENDS, &mut self.connections, &mut self.cx);
+        self.flush();
+        self.cx.counts.publish(&self.cx.shared.metrics);
+    }
+
+    fn take_outcomes(&mut self) {
+        for _ in 0..OUTCOMES {
+            let Some(Some((connection, outcome))) = self.cx.running.next().now_or_never() else {
+                return;
+            };
+            self.finish(connection, outcome);
+        }
+    }
+
+    fn finish(&mut self, connection: ConnectionId, outcome: Outcome) {
+        if let Some(connection) = self.connections.find(connection) {
+            connection.finish(outcome, &mut self.cx);
+        }
+    }
+
+    fn take_orders(&mut self) {
+        for _ in 0..ORDERS {
+            let Ok(order) = self.orders.try_recv() else { return };
+            self.obey(order);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Arrive(arrival) => self.welcome(*arrival),
+            Order::Tell(connection, control) => self.tell(connection, control),
+            Order::TellAll(control) => {
+                for connection in self.connections.ids() {
+                    self.tell(connection, control);
+                }
+            }
+            Order::LetGo { tenant, session, generation } => {
+                if let Some(connection) = self.cx.holder(&tenant, session) {
+                    self.tell(connection, Control::LetGo(generation));
+                }
+            }
+            Order::Name(names) => {
+                let serving = self.connections.values().filter(|one| one.is_serving());
+                let ids = serving.map(Connection::id).collect();
+                // Whoever asked may have given up.
+                let _ = names.send(ids);
+            }
+        }
+        // A session that came back may have been here before.
+        while let Some((connection, control)) = self.cx.tellings.pop() {
+            self.tell(connection, control);
+        }
+    }
+
+    fn tell(&mut self, connection: ConnectionId, control: Control) {
+        if let Some(connection) = self.connections.find(connection) {
+            connection.heed(control, &mut self.cx);
+        }
+    }
+
+    /// Takes a client over from the HTTP server.
+    fn welcome(&mut self, arrival: Arrival) {
+        let stream = match Stream::try_from(arrival.stream) {
+            Ok(stream) => stream,
+            Err(error) => return tracing::debug!(%error, "connection was gone at once"),
+        };
+        let settings = self.cx.link_settings(arrival.deflate);
+        let mut link = Link::new(stream, arrival.unread, settings);
+        let cx = &mut self.cx;
+        let form = Form { protocol_index: arrival.protocol_index, deflate: arrival.deflate };
+        let mut registered = Ok(());
+        let id = self.connections.insert(|id| {
+            registered = link.register(&cx.registry, Context::token(id));
+            Connection::new(id, (arrival.handshake, form), (link, arrival.room), cx)
+        });
+        if let Err(error) = registered {
+            tracing::warn!(%error, "cannot watch a connection");
+            return self.connections.remove(id);
+        }
+        let is_refusing = *self.cx.shared.phase.borrow() >= Phase::Refusing;
+        if let Some(connection) = self.connections.find(id) {
+            if is_refusing {
+                connection.heed(Control::Refuse, &mut self.cx);
+            }
+            connection.read(&mut self.cx);
+        }
+    }
+
+    /// Takes what the shards have delivered, unless what they delivered before is yet to be handed
+    /// out.
+    fn take_deliveries(&mut self) {
+        if self.fan_out.is_full() {
+            return;
+        }
+        let mut deliveries = std::mem::take(&mut self.deliveries);
+        self.inbox.take_ready(&mut deliveries, DELIVERIES);
+        for delivery in deliveries.drain(..) {
+            self.dispatch(delivery);
+        }
+        self.deliveries = deliveries;
+    }
+
+    fn dispatch(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Publication(envelope) => self.fan_out.push(envelope, self.cx.started),
+            Delivery::Gap { channel, gap } => self.fan_out.push_gap(channel, gap),
+            Delivery::Lagged { channel, tenure } => {
+                for subscriber in self.cx.hub.evict(&channel, tenure) {
+                    if let Some(connection) = self.connections.find(subscriber.connection) {
+                        connection.tell(Word::Lagged(subscriber.join), &mut self.cx);
+                    }
+                }
+            }
+            Delivery::Joined { connection, .. } | Delivery::Published { connection, .. } => {
+                match self.connections.find(connection) {
+                    Some(connection) => connection.answer(delivery, &mut self.cx),
+                    None => self.cx.give_back(&delivery),
+                }
+            }
+        }
+    }
+
+    fn take_again(&mut self) {
+        self.cx.ask_again();
+        if !self.cx.backlog.is_empty() {
+            return;
+        }
+        let mut again = std::mem::take(&mut self.cx.again);
+        for id in again.drain(..) {
+            if let Some(connection) = self.connections.find(id) {
+                connection.read(&mut self.cx);
+            }
+        }
+        if self.cx.again.is_empty() {
+            self.cx.again = again;
+        }
+    }
+
+    fn take_events(&mut self) {
+        if !self.is_polling {
+            return;
+        }
+        if let Err(error) = self.sockets.get_mut().poll(&mut self.events, Some(Duration::ZERO)) {
+            tracing::debug!(%error, "poll was interrupted");
+            return;
+        }
+        let mut count = 0;
+        for event in &self.events {
+            count += 1;
+            if let Some(connection) = self.connections.find(Context::id(event.token())) {
+                connection.on_socket(event, &mut self.cx);
+            }
+        }
+        self.is_polling = count == EVENTS;
+    }
+
+    fn take_alarms(&mut self) {
+        let mut due = std::mem::take(&mut self.due);
+        self.cx.wheel.take(self.cx.now, &mut due);
+        for id in due.drain(..) {
+            if let Some(connection) = self.connections.find(id) {
+                connection.wake(&mut self.cx);
+            }
+        }
+        self.due = due;
+    }
+
+    /// Writes what waits for whoever was touched, which may bring about more, and forgets those who
+    /// are gone.
+    fn flush(&mut self) {
+        while !self.cx.touched.is_empty() {
+            let mut touched = std::mem::take(&mut self.cx.touched);
+            for id in touched.drain(..) {
+                if let Some(connection) = self.connections.find(id) {
+                    connection.flush(&mut self.cx);
+                }
+            }
+            if self.cx.touched.is_empty() {
+                self.cx.touched = touched;
+            }
+        }
+        for id in self.cx.over.drain(..) {
+            self.connections.remove(id);
+        }
+    }
+}
+
+/// Lets the runtime wait for what a poll has.
+#[expect(deprecated, reason = "sound here: what is watched owns the descriptor it is watched by")]
+fn watch(poll: mio::Poll) -> io::Result<AsyncFd<mio::Poll>> {
+    AsyncFd::with_interest(poll, Interest::READABLE)
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until the shard that is asked first has room.
+async fn room(shared: &Shared, channel: Option<tidewire_model::TenantChannel>) {
+    match channel {
+        Some(channel) => shared.node.room(&channel).await,
+        None => std::future::pending().await,
+    }
+}

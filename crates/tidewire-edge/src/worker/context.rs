@@ -1,0 +1,189 @@
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tidewire_hub::{Hub, Outbox};
+use tidewire_model::{
+    ConnectionId, Delivery, JoinId, SessionId, Since, Tenant, TenantChannel, Tenure,
+};
+use tidewire_node::{Ask, Join, OwnedSession};
+use tidewire_protocol::Frame;
+use tidewire_session::{Effect, Outputs};
+use tidewire_transport::{Deflate, Limits, LinkSettings, Scratch};
+use tokio::time::Instant;
+
+use crate::edge::Shared;
+use crate::metrics::Counts;
+use crate::outcome::Outcome;
+use crate::registry::Control;
+use crate::wheel::{Tick, Wheel};
+
+/// What the connections of a worker share, and leave for it to do.
+pub(crate) struct Context {
+    pub(crate) shared: Arc<Shared>,
+    /// Where shards answer, and deliver.
+    pub(crate) outbox: Outbox,
+    pub(crate) hub: Hub,
+    pub(crate) wheel: Wheel,
+    /// When this turn began.
+    pub(crate) started: Instant,
+    pub(crate) now: Tick,
+    pub(crate) running: FuturesUnordered<BoxFuture<'static, (ConnectionId, Outcome)>>,
+    /// What shards had no room for, in order. Nothing is read meanwhile.
+    pub(crate) backlog: VecDeque<Ask>,
+    pub(crate) registry: mio::Registry,
+    pub(crate) scratch: Scratch,
+    pub(crate) counts: Counts,
+    /// Connections to be read again, to be flushed, and to be forgotten, in this turn or the next.
+    pub(crate) again: Vec<ConnectionId>,
+    pub(crate) touched: Vec<ConnectionId>,
+    pub(crate) over: Vec<ConnectionId>,
+    /// What connections have to say to each other.
+    pub(crate) tellings: Vec<(ConnectionId, Control)>,
+    /// Who has a session here.
+    holders: HashMap<SessionId, ConnectionId>,
+    // Reused, so that a message costs no memory of its own. Empty between two connections.
+    pub(crate) outputs: Outputs,
+    pub(crate) effects: Vec<Effect>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) frames_out: Vec<Frame>,
+}
+
+impl Context {
+    pub(crate) fn new(shared: Arc<Shared>, outbox: Outbox, registry: mio::Registry) -> Self {
+        let started = Instant::now();
+        let wheel = Wheel::new(started);
+        Self {
+            shared,
+            outbox,
+            hub: Hub::default(),
+            started,
+            now: wheel.tick(started),
+            wheel,
+            running: FuturesUnordered::new(),
+            backlog: VecDeque::new(),
+            registry,
+            scratch: Scratch::default(),
+            counts: Counts::default(),
+            again: Vec::new(),
+            touched: Vec::new(),
+            over: Vec::new(),
+            tellings: Vec::new(),
+            holders: HashMap::new(),
+            outputs: Outputs::default(),
+            effects: Vec::new(),
+            frames: Vec::new(),
+            frames_out: Vec::new(),
+        }
+    }
+
+    pub(crate) fn begin_turn(&mut self, now: Instant) {
+        self.started = now;
+        self.now = self.wheel.tick(now);
+    }
+
+    /// Runs `future` on behalf of a connection, which is told what it came to if it is still there.
+    pub(crate) fn start(
+        &mut self,
+        connection: ConnectionId,
+        future: impl Future<Output = Outcome> + Send + 'static,
+    ) {
+        self.running.push(future.map(move |outcome| (connection, outcome)).boxed());
+    }
+
+    /// Asks a shard, after everything that was asked before.
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        if !self.backlog.is_empty() {
+            return self.backlog.push_back(ask);
+        }
+        if let Err(ask) = self.shared.node.ask(ask) {
+            self.backlog.push_back(ask);
+        }
+    }
+
+    /// Asks what shards had no room for, as far as they have now.
+    pub(crate) fn ask_again(&mut self) {
+        while let Some(ask) = self.backlog.pop_front() {
+            if let Err(ask) = self.shared.node.ask(ask) {
+                return self.backlog.push_front(ask);
+            }
+        }
+    }
+
+    pub(crate) fn join(
+        &mut self,
+        connection: ConnectionId,
+        channel: TenantChannel,
+        since: Since,
+        id: JoinId,
+    ) {
+        let outbox = self.outbox.clone();
+        self.ask(Ask::Join(Join { channel, since, connection, id, outbox }));
+    }
+
+    /// Ends a join: gives its place back if it has one, or withdraws what was asked. An answer that
+    /// is under way is given back when it comes.
+    pub(crate) fn leave(
+        &mut self,
+        channel: &TenantChannel,
+        connection: ConnectionId,
+        join: JoinId,
+    ) {
+        match self.hub.remove(channel, connection, join) {
+            Some(tenure) => self.release(channel.clone(), tenure),
+            None => self.ask(Ask::Withdraw { channel: channel.clone(), connection, join }),
+        }
+    }
+
+    pub(crate) fn release(&mut self, channel: TenantChannel, tenure: Tenure) {
+        let outbox = self.outbox.clone();
+        self.ask(Ask::Release { channel, tenure, outbox });
+    }
+
+    /// Gives back the place that an answer holds for somebody who has left.
+    pub(crate) fn give_back(&mut self, answer: &Delivery) {
+        if let Delivery::Joined { channel, tenure, outcome: Ok(joined), .. } = answer
+            && joined.live
+        {
+            self.release(channel.clone(), *tenure);
+        }
+    }
+
+    /// Notes that a connection has a session. Whoever of this worker had it before is let go.
+    pub(crate) fn enlist(&mut self, connection: ConnectionId, owned: &OwnedSession) {
+        self.shared.connections.fetch_add(1, Ordering::Relaxed);
+        if let Some(earlier) = self.holders.insert(owned.key.session, connection) {
+            self.tellings.push((earlier, Control::LetGo(owned.generation)));
+        }
+    }
+
+    pub(crate) fn delist(&mut self, connection: ConnectionId, owned: &OwnedSession) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        if self.holders.get(&owned.key.session) == Some(&connection) {
+            self.holders.remove(&owned.key.session);
+        }
+    }
+
+    /// Which connection has a session. Ids are random and of one tenant each; that it is `_tenant`'s
+    /// was proved when it was claimed.
+    pub(crate) fn holder(&self, _tenant: &Tenant, session: SessionId) -> Option<ConnectionId> {
+        self.holders.get(&session).copied()
+    }
+
+    pub(crate) fn link_settings(&self, deflate: Option<Deflate>) -> LinkSettings {
+        let limits =
+            Limits { message_bytes: self.shared.config.max_message_bytes, ..Limits::default() };
+        LinkSettings { limits, deflate }
+    }
+
+    pub(crate) fn token(id: ConnectionId) -> mio::Token {
+        mio::Token(usize::try_from(id.0).expect("a 64-bit machine"))
+    }
+
+    pub(crate) fn id(token: mio::Token) -> ConnectionId {
+        ConnectionId(token.0 as u64)
+    }
+}

@@ -1,0 +1,114 @@
+//! What workers of the edge ask of the shards, and who is told what came of a publication.
+
+use std::time::Duration;
+
+use tidewire_broker::{Appended, Draft};
+use tidewire_hub::Outbox;
+use tidewire_model::{
+    ConnectionId, Delivery, Failure, JoinId, Published, RequestId, Since, TenantChannel, Tenure,
+};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::publish::stopped;
+
+/// What a worker of the edge asks of the shard that owns a channel.
+#[derive(Debug)]
+pub enum Ask {
+    Join(Join),
+    /// Gives up a join that has not been answered. The answer may be under way and still come; if it
+    /// is live, its place is to be released like any other.
+    Withdraw {
+        channel: TenantChannel,
+        connection: ConnectionId,
+        join: JoinId,
+    },
+    /// Gives back the place of one live answer. Every one is given back exactly once, unless its
+    /// tenure was voided by [`Delivery::Lagged`]; a tenure that is over is ignored.
+    Release {
+        channel: TenantChannel,
+        tenure: Tenure,
+        outbox: Outbox,
+    },
+    /// Answered by [`Delivery::Published`].
+    Publish {
+        channel: TenantChannel,
+        draft: Draft,
+        connection: ConnectionId,
+        request: RequestId,
+        outbox: Outbox,
+    },
+}
+
+/// A connection's wish to be handed the publications of a channel. Answered by
+/// [`Delivery::Joined`], within five seconds.
+#[derive(Debug)]
+pub struct Join {
+    pub channel: TenantChannel,
+    pub since: Since,
+    pub connection: ConnectionId,
+    /// What the connection calls this attempt.
+    pub id: JoinId,
+    /// Where the answer goes, and the channel's publications if it is live: the connection's
+    /// worker's.
+    pub outbox: Outbox,
+}
+
+impl Ask {
+    /// What it is about.
+    pub fn channel(&self) -> &TenantChannel {
+        match self {
+            Self::Join(Join { channel, .. })
+            | Self::Withdraw { channel, .. }
+            | Self::Release { channel, .. }
+            | Self::Publish { channel, .. } => channel,
+        }
+    }
+
+    /// Answers what waits for an answer: the shard has stopped.
+    pub(crate) fn refuse(self) {
+        match self {
+            Self::Join(join) => join.refuse(stopped()),
+            Self::Publish { connection, request, outbox, .. } => {
+                let took = Duration::ZERO;
+                outbox.answer(Delivery::Published {
+                    connection,
+                    request,
+                    took,
+                    outcome: Err(stopped()),
+                });
+            }
+            Self::Withdraw { .. } | Self::Release { .. } => {}
+        }
+    }
+}
+
+impl Join {
+    pub(crate) fn refuse(self, failure: Failure) {
+        let Self { channel, connection, id: join, outbox, .. } = self;
+        let (tenure, outcome) = (Tenure::default(), Err(failure));
+        outbox.answer(Delivery::Joined { channel, connection, join, tenure, outcome });
+    }
+}
+
+/// Who waits for what came of a draft.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    Caller(oneshot::Sender<Result<Appended, Failure>>),
+    Worker { connection: ConnectionId, request: RequestId, outbox: Outbox, asked_at: Instant },
+}
+
+impl Reply {
+    pub(crate) fn send(self, outcome: Result<Appended, Failure>) {
+        match self {
+            // A caller that is gone needs no answer.
+            Self::Caller(sender) => drop(sender.send(outcome)),
+            Self::Worker { connection, request, outbox, asked_at } => {
+                let took = asked_at.elapsed();
+                let outcome = outcome
+                    .map(|Appended { position, duplicate, .. }| Published { position, duplicate });
+                outbox.answer(Delivery::Published { connection, request, took, outcome });
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+
+use bytes::{Buf, Bytes};
+use mio::{Interest, Registry, Token};
+use tidewire_protocol::Frame;
+use tokio::net::TcpStream;
+
+use crate::scratch::Scratch;
+use crate::transport::TransportError;
+use crate::websocket::endpoint::{Ending, Endpoint, Intake};
+use crate::websocket::{Close, CloseCode, Deflate, Limits, Role};
+
+/// The server's end of one WebSocket, driven by the worker that owns it.
+///
+/// Never waits, keeps no time and spawns nothing: the worker calls [`receive`](Self::receive) when
+/// its poll says that the stream is readable, and [`flush`](Self::flush) when it is writable or
+/// something was queued. Holds no memory beside itself while it is idle.
+#[derive(Debug)]
+pub struct Link {
+    stream: Stream,
+    /// Whether the peer will send nothing after what the kernel holds already.
+    is_read_closed: bool,
+    endpoint: Endpoint,
+}
+
+impl Link {
+    /// A link over `stream`, whose first bytes after the handshake are `unread`: call
+    /// [`receive`](Self::receive) without waiting for an event if there are any.
+    pub fn new(stream: Stream, unread: Bytes, settings: LinkSettings) -> Self {
+        let endpoint = Endpoint::new(Role::Server, settings.limits, unread);
+        Self { stream, is_read_closed: false, endpoint: endpoint.deflated(settings.deflate) }
+    }
+
+    /// Asks for events under `token`, edge-triggered: once, for reading and for writing.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        registry.register(self.stream.socket(), token, interest)
+    }
+
+    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        registry.deregister(self.stream.socket())
+    }
+
+    /// To be called for an event that says so (`Event::is_read_closed`), before
+    /// [`receive`](Self::receive): no other event will, so a read that does not fill the buffer is
+    /// then not the last.
+    pub fn note_read_closed(&mut self) {
+        self.is_read_closed = true;
+    }
+
+    /// Decodes what was left over, or else reads the stream once, and adds at most `most` messages to
+    /// `frames`. Pings are answered, a close too: [`flush`](Self::flush) when done.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`](crate::Violation) comes alone, after every frame before it, and again on every
+    /// later call: [`close`](Self::close) with its code and [`drain`](Self::drain).
+    /// [`TransportError::Io`] ends the connection; the link has [parted](Self::is_parted) then.
+    pub fn receive(
+        &mut self,
+        scratch: &mut Scratch,
+        most: usize,
+        frames: &mut Vec<Frame>,
+    ) -> Result<Received, TransportError> {
+        let (buffer, inflater) = scratch.reading();
+        let before = frames.len();
+        let mut intake = Intake { frames, room: most, inflater };
+        if self.endpoint.ending().is_some() {
+            return self.received(0, Then::Ended, true);
+        }
+        if self.endpoint.digest_unread(&mut intake)? {
+            // Whatever event there was has not been answered by a read.
+            return self.received(0, Then::More, frames.len() == before);
+        }
+        match self.read(buffer)? {
+            Some((0, _)) => Ok(Received { bytes: 0, then: Then::Ended }),
+            Some((bytes, then)) => {
+                self.endpoint.digest_read(&buffer[..bytes], &mut intake)?;
+                self.received(bytes, then, frames.len() == before)
+            }
+            None => Ok(Received { bytes: 0, then: Then::Drained }),
+        }
+    }
+
+    /// Reads once and drops what comes, for the end of a connection that is beyond understanding:
+    /// closing with bytes unread would reset it, and the reset could overtake our close frame.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Io`], after which the link has parted.
+    pub fn drain(&mut self, scratch: &mut Scratch) -> Result<Received, TransportError> {
+        Ok(match self.read(scratch.reading().0)? {
+            Some((0, _)) => Received { bytes: 0, then: Then::Ended },
+            Some((bytes, then)) => Received { bytes, then },
+            None => Received { bytes: 0, then: Then::Drained },
+        })
+    }
+
+    /// Puts `frames` of this connection only in the queue, compressed where that was agreed.
+    ///
+    /// The queue has no bound of its own: the owner watches [`unsent`](Self::unsent).
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Closed`] once either side has closed or the peer has vanished.
+    pub fn queue(&mut self, frames: &[Frame], scratch: &mut Scratch) -> Result<(), TransportError> {
+        self.endpoint.queue(frames, &mut scratch.deflater)
+    }
+
+    /// Puts whole frames in the queue as they are (see [`Prepared`](crate::Prepared)), shared.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Closed`] once either side has closed or the peer has vanished.
+    pub fn queue_shared(&mut self, wire: &Bytes) -> Result<(), TransportError> {
+        self.endpoint.check_open()?;
+        self.endpoint.outgoing.wire(wire.clone());
+        Ok(())
+    }
+
+    /// The same, and writes them at once if nothing waits before them; what the stream does not take
+    /// stays queued.
+    ///
+    /// # Errors
+    ///
+    /// As `queue_shared`, and [`TransportError::Io`], after which the link has parted.
+    pub fn send_shared(&mut self, wire: &Bytes) -> Result<(), TransportError> {
+        self.endpoint.check_open()?;
+        let mut rest = &wire[..];
+        while self.endpoint.outgoing.is_empty() && !rest.is_empty() {
+            match self.stream.write(rest) {
+                Ok(0) => return Err(self.fail(io::ErrorKind::WriteZero.into())),
+                Ok(written) => rest = &rest[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        let mut unsent = wire.clone();
+        unsent.advance(wire.len() - rest.len());
+        self.endpoint.outgoing.wire(unsent);
+        Ok(())
+    }
+
+    /// Writes what is queued, in as few writes as may be. After [`Flushed::Blocked`] the poll says
+    /// when to go on.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportError::Io`], after which the link has parted.
+    pub fn flush(&mut self, scratch: &mut Scratch) -> Result<Flushed, TransportError> {
+        match self.endpoint.outgoing.flush(&mut self.stream, &mut scratch.gather) {
+            Ok(true) => Ok(Flushed::All),
+            Ok(false) => Ok(Flushed::Blocked),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// Bytes queued and not yet written, headers included.
+    pub fn unsent(&self) -> usize {
+        self.endpoint.outgoing.unsent()
+    }
+
+    /// Whether a flush would write: something queued, or a pong.
+    pub fn wants_to_write(&self) -> bool {
+        !self.endpoint.outgoing.is_empty()
+    }
+
+    /// Whether bytes were read that are yet to be decoded, of which the socket knows nothing.
+    pub fn has_unread(&self) -> bool {
+        self.endpoint.has_unread()
+    }
+
+    /// Asks the peer for a sign of life; a second before the next flush is the same ping.
+    pub fn ping(&mut self) {
+        self.endpoint.outgoing.ping();
+    }
+
+    /// Queues our close frame, answer or not, if none has been: nothing follows it. A `reason` is cut
+    /// at 123 bytes.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.endpoint.close(code, reason).expect("a server draws no masking key");
+    }
+
+    /// Whether nothing is left to be said: both have closed and ours is written, or the peer has
+    /// vanished.
+    pub fn is_parted(&self) -> bool {
+        match self.endpoint.ending() {
+            Some(Ending::Closed(_)) => self.endpoint.outgoing.is_empty(),
+            Some(Ending::Lost) => true,
+            Some(Ending::Broken(_)) | None => false,
+        }
+    }
+
+    /// Tells the peer that nothing follows what has been written.
+    pub fn shutdown_write(&mut self) -> io::Result<()> {
+        self.stream.shutdown_write()
+    }
+
+    /// What the two ends agreed on, for [`Prepared::wire`](crate::Prepared::wire).
+    pub fn deflate(&self) -> Option<Deflate> {
+        self.endpoint.deflate()
+    }
+
+    /// What the peer's close frame said; `None` if it has not closed, or without giving a code.
+    pub fn peer_close(&self) -> Option<&Close> {
+        self.endpoint.peer_close()
+    }
+
+    /// Whether the peer said goodbye, rather than vanish.
+    pub fn is_closed_by_peer(&self) -> bool {
+        self.endpoint.is_closed_by_peer()
+    }
+
+    /// The stream below, to look at its options; bytes read or written there corrupt the link.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Reads once: how much, and what follows; `None` if there was nothing for now.
+    fn read(&mut self, buffer: &mut [u8]) -> Result<Option<(usize, Then)>, TransportError> {
+        match self.stream.read(buffer) {
+            Ok(0) => {
+                self.endpoint.lose();
+                Ok(Some((0, Then::Ended)))
+            }
+            // A read that does not fill the buffer has emptied the socket (epoll(7)).
+            Ok(bytes) if bytes < buffer.len() && !self.is_read_closed => {
+                Ok(Some((bytes, Then::Drained)))
+            }
+            Ok(bytes) => Ok(Some((bytes, Then::More))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(self.fail(error)),
+        }
+    }
+
+    /// What has been decoded comes to this, unless it ended in a violation that is to be told now.
+    fn received(
+        &self,
+        bytes: usize,
+        then: Then,
+        is_alone: bool,
+    ) -> Result<Received, TransportError> {
+        let then = match self.endpoint.ending() {
+            Some(Ending::Broken(violation)) if is_alone => return Err((*violation).into()),
+            Some(Ending::Broken(_)) => Then::More,
+            Some(Ending::Closed(_) | Ending::Lost) => Then::Ended,
+            None if self.endpoint.has_unread() => Then::More,
+            None => then,
+        };
+        Ok(Received { bytes, then })
+    }
+
+    fn fail(&mut self, error: io::Error) -> TransportError {
+        self.endpoint.lose();
+        TransportError::Io(error)
+    }
+}
+
+/// What a link keeps to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LinkSettings {
+    pub limits: Limits,
+    /// What [`upgrade()`](crate::upgrade()) agreed on.
+    pub deflate: Option<Deflate>,
+}
+
+/// What a call of [`Link::receive`] came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Received {
+    /// Bytes read from the stream; none if what came earlier was decoded.
+    pub bytes: usize,
+    pub then: Then,
+}
+
+/// What follows what has been received.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Then {
+    /// Nothing until the next event.
+    Drained,
+    /// There may be more: call again, perhaps after others have had their turn.
+    More,
+    /// The peer has closed, which has been answered, or it has vanished.
+    Ended,
+}
+
+/// What a call of [`Link::flush`] came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Flushed {
+    All,
+    /// The stream takes no more for now.
+    Blocked,
+}
+
+/// The stream of a link, which does not block.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Stream {
+    Tcp(mio::net::TcpStream),
+}
+
+impl Stream {
+    fn socket(&mut self) -> &mut mio::net::TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+        }
+    }
+
+    /// The address of the peer and other options are asked for here.
+    pub fn tcp(&self) -> &mio::net::TcpStream {
+        match self {
+            Self::Tcp(stream) => stream,
+        }
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.socket().shutdown(Shutdown::Write)
+    }
+}
+
+impl TryFrom<TcpStream> for Stream {
+    type Error = io::Error;
+
+    /// Takes a stream out of the hands of tokio's reactor.
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        Ok(Self::Tcp(mio::net::TcpStream::from_std(stream.into_std()?)))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
