@@ -9,6 +9,7 @@ mod check;
 mod deny;
 mod dependencies;
 mod graph;
+mod guard;
 mod process;
 mod programs;
 mod proto;
@@ -29,6 +30,8 @@ usage: cargo xtask <command>
   check            formatting, clippy, docs, dependency policy, generated code, tidy
   test             every test, on real services it finds or installs; what CI runs
   test --fast      the part of `test` that needs no services and no adapters
+  guard            the instructions that the hot paths take; fails when they grow
+  guard --bless    expect from now on what they take now
   tidy             what clippy cannot see: words, layers, file length, spawn sites
   proto            generate the protobuf code again
   proto --check    fail when the committed protobuf code is stale
@@ -53,6 +56,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["check"] => check::run(&root),
         ["test"] => test::everything(&root),
         ["test", "--fast"] => test::fast(&root),
+        ["guard"] => guard::check(&root),
+        ["guard", "--bless"] => guard::bless(&root),
         ["tidy"] => tidy::run(&root),
         ["proto"] => proto::generate(&root),
         ["proto", "--check"] => proto::check(&root),

@@ -32,7 +32,7 @@ impl Program {
     }
 }
 
-const PROGRAMS: [Program; 11] = [
+const PROGRAMS: [Program; 12] = [
     Program::new("c++", "g++"),
     Program::new("chromium", "chromium").or_named_by("CHROMIUM_BIN"),
     Program::new("haproxy", "haproxy"),
@@ -43,6 +43,7 @@ const PROGRAMS: [Program; 11] = [
     Program::new("python3", "python3"),
     Program::new("redis-server", "redis-server").or_named_by("TIDEWIRE_REDIS_SERVER"),
     Program::new("shellcheck", "shellcheck"),
+    Program::new("valgrind", "valgrind"),
     Program::new("yamllint", "yamllint"),
 ];
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::{cargo, count, succeed};
 use crate::steps::Steps;
-use crate::{check, programs, tree};
+use crate::{check, guard, programs, tree};
 
 /// Crates whose tests need no service and next to nothing compiled.
 const FAST: [&str; 6] = [
@@ -36,6 +36,7 @@ pub(crate) fn everything(root: &Path) -> Result<()> {
         steps.run("programs", |_| programs::provide())?;
         check::compiled(root, steps)?;
         rust_steps(root, steps)?;
+        steps.run("instructions of hot paths", |_| guard::check(root))?;
         deploy_steps(root, steps)?;
         steps.run("fuzz targets compile", |_| check_fuzz_targets(root))
     })
@@ -112,9 +113,7 @@ fn deploy_steps(root: &Path, steps: &mut Steps) -> Result<()> {
 
 /// Tells a suite where the root is, which `tidewire` to run, and where servers are.
 fn on_built_program<'a>(command: &'a mut Command, root: &Path) -> &'a mut Command {
-    let built = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| root.join("target"), |folder| root.join(folder))
-        .join("debug/tidewire");
+    let built = tree::target(root).join("debug/tidewire");
     command.current_dir(root).env("TIDEWIRE_BIN", built).env("PATH", programs::search_path())
 }
 

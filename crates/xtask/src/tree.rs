@@ -19,6 +19,12 @@ pub(crate) fn root() -> PathBuf {
     package.ancestors().nth(2).expect("this crate lives two folders below the root").to_path_buf()
 }
 
+/// Where cargo builds.
+pub(crate) fn target(root: &Path) -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| root.join("target"), |folder| root.join(folder))
+}
+
 /// Every file below `root`, relative to it, with `/` between folders, sorted.
 pub(crate) fn files(root: &Path) -> Result<Vec<String>> {
     let mut found = Vec::new();
