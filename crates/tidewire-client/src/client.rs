@@ -1,8 +1,8 @@
 use std::collections::{HashSet, VecDeque};
 
 use tidewire_model::{
-    Channel, Command, Connected, DeltaFormat, Disconnect, ErrorCode, Payload, Position, PublicationId, Publish,
-    RequestId, Resume, SessionNonce, Since, Token,
+    Channel, Command, Connected, DeltaFormat, Disconnect, ErrorCode, Payload, Position,
+    PublicationId, Publish, RequestId, Resume, SessionNonce, Since, Token,
 };
 use tidewire_protocol_native::client::{Content, Received, Refusal, ServerEvent};
 use tidewire_protocol_native::fossil::BadDelta;

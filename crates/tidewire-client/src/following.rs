@@ -1,9 +1,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use tidewire_model::{
-    Channel, Command, DeltaFormat, Gap, Position, RequestId, Since, Subscribed,
-};
+use tidewire_model::{Channel, Command, DeltaFormat, Gap, Position, RequestId, Since, Subscribed};
 use tidewire_protocol_native::client::{Content, Received, Refusal};
 use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::Instant;

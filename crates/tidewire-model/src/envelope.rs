@@ -103,7 +103,8 @@ mod tests {
         let (first, second) = (envelope(1, 7, "old"), envelope(1, 8, "new"));
         second.follow(&first);
 
-        let delta = second.delta(|base, whole| Some([&base.bytes()[..], whole.bytes()].concat().into()));
+        let delta =
+            second.delta(|base, whole| Some([&base.bytes()[..], whole.bytes()].concat().into()));
 
         assert_eq!(delta, Some(&Bytes::from("oldnew")));
         assert_eq!(second.delta(|_, _| unreachable!("it is known")), delta);

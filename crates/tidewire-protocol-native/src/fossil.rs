@@ -102,7 +102,9 @@ impl<'a> Source<'a> {
         let (slots, shift) = (vec![0; 1 << bits], u64::BITS - bits);
         let mut source = Self { base, target_len, slots, shift };
         for at in (0..base.len()).step_by(STRIDE) {
-            let (Some(window), Ok(place)) = (window(base, at), u32::try_from(at + 1)) else { break };
+            let (Some(window), Ok(place)) = (window(base, at), u32::try_from(at + 1)) else {
+                break;
+            };
             let slot = source.slot(window);
             source.slots[slot] = place;
         }
@@ -120,8 +122,8 @@ impl<'a> Source<'a> {
         let stands_at = move |from: &usize| self::window(self.base, *from) == Some(window);
         let in_place = next + skipped;
         let from_the_end = (at + self.base.len()).checked_sub(self.target_len);
-        let shifts = if skipped < NEAR { 1..=NEAR } else { 1..=0 };
-        let near = shifts
+        let reach = if skipped < NEAR { NEAR } else { 0 };
+        let near = (1..=reach)
             .flat_map(move |shift| [in_place.checked_sub(shift), Some(in_place + shift)])
             .flatten()
             .find(stands_at);
@@ -148,7 +150,8 @@ impl Copy {
     fn grown(self, base: &[u8], target: &[u8], literal: usize) -> Self {
         let ahead = iter::zip(&base[self.from..], &target[self.to..]);
         let len = ahead.take_while(|(a, b)| a == b).count();
-        let behind = iter::zip(base[..self.from].iter().rev(), target[literal..self.to].iter().rev());
+        let behind =
+            iter::zip(base[..self.from].iter().rev(), target[literal..self.to].iter().rev());
         let back = behind.take_while(|(a, b)| a == b).count();
         Self { from: self.from - back, to: self.to - back, len: len + back }
     }
@@ -213,7 +216,11 @@ pub struct BadDelta;
 /// Takes no more memory than that, whatever the delta claims.
 pub fn apply(base: &Payload, delta: &[u8]) -> Result<Payload, BadDelta> {
     let whole = decode(base.bytes(), delta)?.into();
-    if base.is_json() { Payload::json(whole).map_err(|_| BadDelta) } else { Ok(Payload::binary(whole)) }
+    if base.is_json() {
+        Payload::json(whole).map_err(|_| BadDelta)
+    } else {
+        Ok(Payload::binary(whole))
+    }
 }
 
 fn decode(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, BadDelta> {

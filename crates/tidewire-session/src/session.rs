@@ -2,8 +2,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidewire_model::{
-    Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason, HistoryQuery,
-    Identity, JoinId, Joined, Publish, Recovery, Request, RequestId, Since, Subscribed,
+    Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason,
+    HistoryQuery, Identity, JoinId, Joined, Publish, Recovery, Request, RequestId, Since,
+    Subscribed,
 };
 
 use crate::subscription::{Asked, Live, Pending, State, Subscription};

@@ -219,7 +219,7 @@ fn subscribed() -> Checker {
 
 fn confirmation(recovery: Recovery, position: Position) -> Subscribed {
     let channel = Channel::parse("loadtest/0/7").expect("valid");
-    Subscribed { request: None, channel, recovery, position }
+    Subscribed { request: None, channel, recovery, position, delta: None }
 }
 
 fn ledger(published: u64) -> Ledger {

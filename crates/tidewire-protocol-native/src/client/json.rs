@@ -6,8 +6,9 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tidewire_model::{
-    Channel, Command, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId, Payload,
-    Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed, UserId,
+    Channel, Command, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery,
+    NodeId, Payload, Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed,
+    UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 

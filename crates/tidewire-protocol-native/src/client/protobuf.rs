@@ -3,8 +3,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use prost::Message as _;
 use tidewire_model::{
-    Channel, Command, Connect, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery, NodeId,
-    Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed, UserId,
+    Channel, Command, Connect, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason,
+    HistoryQuery, NodeId, Position, Publish, Request, RequestId, Resume, SessionId, Since,
+    Subscribed, UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
@@ -63,11 +64,7 @@ fn connect_body(connect: &Connect) -> wire::Connect {
     wire::Connect { token: connect.token.as_ref().map(|token| token.as_str().to_owned()), resume }
 }
 
-fn subscribe_body(
-    channel: &Channel,
-    since: &Since,
-    delta: Option<DeltaFormat>,
-) -> wire::Subscribe {
+fn subscribe_body(channel: &Channel, since: &Since, delta: Option<DeltaFormat>) -> wire::Subscribe {
     use wire::subscribe::Start;
     let start = match since {
         Since::Now => None,
@@ -164,10 +161,9 @@ fn publications(body: wire::Publications, frame: &Bytes) -> Result<ServerEvent, 
 }
 
 fn history_page(body: wire::HistoryPage, frame: &Bytes) -> Result<ReceivedPage, ProtocolError> {
-    let publications = body
-        .publications
-        .into_iter()
-        .map(|item| checked(received(checked(Epoch::parse(&item.epoch))?, item, frame)?.restored(None)));
+    let publications = body.publications.into_iter().map(|item| {
+        checked(received(checked(Epoch::parse(&item.epoch))?, item, frame)?.restored(None))
+    });
     Ok(ReceivedPage {
         publications: publications.collect::<Result<_, _>>()?,
         top: position(body.top.as_ref())?,

@@ -21,7 +21,12 @@ fn json(text: &str) -> Payload {
 /// A state of 20 objects, in which `level` stands once.
 fn state(level: &str) -> String {
     let items: Vec<_> = (0..20)
-        .map(|id| format!(r#"{{"id":{id},"name":"sensor {id}","level":{}}}"#, if id == 7 { level } else { "1" }))
+        .map(|id| {
+            format!(
+                r#"{{"id":{id},"name":"sensor {id}","level":{}}}"#,
+                if id == 7 { level } else { "1" }
+            )
+        })
         .collect();
     format!("[{}]", items.join(","))
 }
@@ -42,7 +47,9 @@ fn what_has_nothing_in_common_is_one_literal() {
 
 #[test]
 fn numbers_are_written_in_base_64_of_fossils_own() {
-    for (number, text) in [(0, "0"), (35, "Z"), (36, "_"), (62, "z"), (63, "~"), (64, "10"), (4_096, "100")] {
+    for (number, text) in
+        [(0, "0"), (35, "Z"), (36, "_"), (62, "z"), (63, "~"), (64, "10"), (4_096, "100")]
+    {
         let mut out = Vec::new();
         push_number(&mut out, number);
 
@@ -81,7 +88,8 @@ fn a_delta_of_at_most_seventy_hundredths_is_sent() {
 #[test]
 fn no_character_is_cut_in_two() {
     // All of these begin with the same byte, and some end with the same.
-    let (old, new) = ("\"漢字仮名交じり文、漢字仮名交じり文\"", "\"漢字仮名亥じり文、漢字仮召交じり文\"");
+    let (old, new) =
+        ("\"漢字仮名交じり文、漢字仮名交じり文\"", "\"漢字仮名亥じり文、漢字仮召交じり文\"");
 
     let delta = encoded_text(old, new);
 
@@ -112,7 +120,10 @@ fn what_is_no_delta_of_the_base_is_refused() {
         assert_eq!(apply(&base, delta), Err(BadDelta), "{:?}", String::from_utf8_lossy(delta));
     }
     assert_eq!(apply(&json(&state("10").replace("sensor", "centre")), &right), Err(BadDelta));
-    assert_eq!(apply(&Payload::binary(Bytes::from_static(b"x")), b"5\n5:hello3NPMmh;"), Ok(Payload::binary("hello".into())));
+    assert_eq!(
+        apply(&Payload::binary(Bytes::from_static(b"x")), b"5\n5:hello3NPMmh;"),
+        Ok(Payload::binary("hello".into()))
+    );
     assert_eq!(apply(&base, b"5\n5:hello3NPMmh;"), Err(BadDelta), "hello is not JSON");
 }
 

@@ -3,8 +3,8 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use tidewire_model::{
-    Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
-    Request, RequestId, Resume, Since, Token,
+    Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position,
+    Publish, Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 

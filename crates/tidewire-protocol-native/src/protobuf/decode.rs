@@ -1,8 +1,8 @@
 use bytes::Bytes;
 use prost::Message;
 use tidewire_model::{
-    Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position, Publish,
-    Request, RequestId, Resume, Since, Token,
+    Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position,
+    Publish, Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 

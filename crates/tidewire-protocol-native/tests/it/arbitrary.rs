@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use tidewire_model::{
-    Channel, Command, Connect, DeltaFormat, Direction, Epoch, Event, HistoryQuery, Payload, Position,
-    PublicationId, Publish, Request, RequestId, Resume, SessionNonce, Since,
+    Channel, Command, Connect, DeltaFormat, Direction, Epoch, Event, HistoryQuery, Payload,
+    Position, PublicationId, Publish, Request, RequestId, Resume, SessionNonce, Since,
 };
 use tidewire_protocol::{Decoded, Frame};
 use tidewire_protocol_native::client::{Codec, Received, ServerEvent};

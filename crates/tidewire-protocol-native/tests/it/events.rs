@@ -68,8 +68,7 @@ fn connected() -> Row {
 }
 
 fn subscribed(recovery: Recovery, json: &str, protobuf: &[Vec<u8>]) -> Row {
-    let subscribed =
-        Subscribed {
+    let subscribed = Subscribed {
         request: Some(REQUEST),
         channel: channel("a"),
         recovery,

@@ -61,12 +61,7 @@ impl Session {
 
 /// Adds a publication to the last event if that is of the same channel, so that what gathered while
 /// the connection was busy leaves as one batch.
-fn push_publication(
-    channel: &Channel,
-    envelope: Arc<Envelope>,
-    deltas: Deltas,
-    out: &mut Outputs,
-) {
+fn push_publication(channel: &Channel, envelope: Arc<Envelope>, deltas: Deltas, out: &mut Outputs) {
     match out.events.last_mut() {
         Some(Event::Publications { channel: last, publications, .. }) if last == channel => {
             publications.push(envelope);

@@ -161,6 +161,42 @@ fn subscribing_again_starts_without_a_base_and_with_what_is_asked_then() {
     assert_eq!(client.session.snapshot().subscriptions[0].delta, None);
 }
 
+#[test]
+fn what_is_caught_up_with_may_come_as_deltas_of_what_was_sent_before() {
+    let lost = Recovery::Failed(GapReason::Window);
+    for (recovery, deltas) in [(Recovery::Recovered, BASED), (lost, BASELESS)] {
+        let mut client = Client::live_with_deltas(7);
+        client.deliver(8);
+        client.out = Outputs::default();
+
+        client.catch_up_from(8, Joined { recovery, ..at(8, &[9, 10], true) });
+
+        let heard = client.out.events.iter().find_map(|event| match event {
+            Event::Publications { deltas, .. } => Some(*deltas),
+            _ => None,
+        });
+        assert_eq!(heard, Some(deltas), "{recovery:?}");
+    }
+}
+
+#[test]
+fn what_a_join_brings_first_has_no_base() {
+    let mut client = Client::new();
+    let (channel, delta) = (channel("a"), Some(DeltaFormat::Fossil));
+    client.send(request(1, Command::Subscribe { channel, since: Since::Last(2), delta }));
+
+    let join = client.only_join("a", Since::Last(2));
+    client.joined(join, at(7, &[8, 9], true));
+
+    assert!(matches!(
+        &client.out.events[..],
+        [
+            Event::Subscribed(Subscribed { delta: Some(DeltaFormat::Fossil), .. }),
+            Event::Publications { deltas: BASELESS, .. }
+        ]
+    ));
+}
+
 /// What a node may say about the one join of a client.
 #[derive(Clone, Debug)]
 enum Said {
@@ -289,7 +325,11 @@ impl Listener {
     fn note_events(&mut self) {
         for event in self.client.out.events.drain(..) {
             match event {
-                Event::Publications { publications, .. } => {
+                Event::Publications { publications, deltas, .. } => {
+                    let first = publications.first().map_or(0, |first| first.position.offset);
+                    if deltas == BASED && self.heard.last() != Some(&Some(first - 1)) {
+                        self.wrong_bases.push(first);
+                    }
                     let offsets = publications.iter().map(|envelope| envelope.position.offset);
                     self.heard.extend(offsets.map(Some));
                 }
