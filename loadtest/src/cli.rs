@@ -2,20 +2,30 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum, value_parser};
+use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use serde::Serialize;
 use tidewire_client::Codec;
 use tidewire_model::Tenant;
 
 use crate::stamp::Stamp;
+use crate::swarm::SwarmOptions;
 
 /// Connect many clients to Tidewire, publish, and check and time every delivery
 ///
 /// Ends with 0 if nothing was lost, duplicated, reordered or altered and everybody was connected,
 /// with 1 if not, and with 2 if there was nothing to measure.
 #[derive(Debug, Parser)]
-#[command(name = "loadtest", version, max_term_width = 100)]
+#[command(
+    name = "loadtest",
+    version,
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) instrument: Option<Instrument>,
     /// What to do to the server
     #[arg(value_enum, default_value_t = Scenario::Fanout)]
     pub(crate) scenario: Scenario,
@@ -25,6 +35,12 @@ pub(crate) struct Cli {
     pub(crate) load: Load,
     #[command(flatten)]
     pub(crate) output: Output,
+}
+
+/// What measures a server instead of checking it.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Instrument {
+    Swarm(SwarmOptions),
 }
 
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]

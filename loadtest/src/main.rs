@@ -5,6 +5,8 @@
 //! becomes a [`ledger`], against which a [`checker`] per subscription answers for every offset: none
 //! lost, none twice, none out of order, none with other content than was published.
 //!
+//! [`swarm`] is apart from all that: it measures a server and checks next to nothing.
+//!
 //! Ends with 0 if all of that holds, with 1 if not, and with 2 if there was nothing to measure.
 
 mod access;
@@ -23,6 +25,7 @@ mod report;
 mod scenario;
 mod stamp;
 mod subscriber;
+mod swarm;
 mod tally;
 
 use std::io::Write as _;
@@ -30,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Instrument};
 use crate::plan::Plan;
 
 #[global_allocator]
@@ -51,6 +54,10 @@ fn main() -> ExitCode {
 
 /// Says whether everything held.
 fn run(cli: &Cli) -> anyhow::Result<bool> {
+    if let Some(Instrument::Swarm(options)) = &cli.instrument {
+        swarm::run(options)?;
+        return Ok(true);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let report = runtime.block_on(async {
         let plan = Plan::new(cli).await?;

@@ -50,7 +50,8 @@ fn cpu(pid: u32) -> Result<Duration> {
     parse_cpu(&text).context("its stat is not as documented")
 }
 
-fn resident(pid: u32) -> Result<u64> {
+/// Resident memory of a process, in bytes.
+pub(crate) fn resident(pid: u32) -> Result<u64> {
     // The roll-up is exact, where the kernel batches what `status` shows; it may be forbidden.
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"));
     if let Some(bytes) = rollup.ok().and_then(|text| parse_kilobytes(&text, "Rss:")) {

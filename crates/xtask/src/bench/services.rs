@@ -1,0 +1,101 @@
+//! NATS and Redis, and nodes that run on them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::peers::Workshop;
+use super::server::{Server, free_address};
+use crate::process::read;
+use crate::programs;
+
+/// Both services, on the core of the clients: what they use is theirs.
+pub(super) struct Services {
+    nats: Server,
+    redis: Server,
+    folder: PathBuf,
+    tidewire: PathBuf,
+}
+
+/// The tenant whose key is made up for the run.
+const TENANT: &str = "bench";
+
+impl Services {
+    pub(super) fn start(workshop: &Workshop) -> Result<Self> {
+        let folder = workshop.folder.join("nodes");
+        fs::create_dir_all(&folder)?;
+        let nats = {
+            let address = free_address()?;
+            let mut command = Command::new(programs::find("nats-server")?);
+            command.args(["-a", "127.0.0.1", "-p", &address.port().to_string()]);
+            Server::beside(&command, address).context("nats-server")?
+        };
+        let redis = {
+            let address = free_address()?;
+            let mut command = Command::new(programs::find("redis-server")?);
+            command.args(["--bind", "127.0.0.1", "--port", &address.port().to_string()]);
+            command.args(["--save", "", "--maxmemory-policy", "noeviction"]);
+            Server::beside(&command, address).context("redis-server")?
+        };
+        let services = Self { nats, redis, folder, tidewire: workshop.tidewire.clone() };
+        services.write_configuration()?;
+        Ok(services)
+    }
+
+    fn write_configuration(&self) -> Result<()> {
+        for name in ["tenant.secret", "resume.keys"] {
+            let mut keygen = Command::new(&self.tidewire);
+            let secret = read(keygen.args(["token", "keygen", "--algorithm", "HS256"]))?;
+            let file = self.folder.join(name);
+            fs::write(&file, secret)?;
+            fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(OWNER_ONLY))?;
+        }
+        let text = format!(
+            "[session]\nresume_keys_file = \"resume.keys\"\n\n[[tenants]]\nname = \"{TENANT}\"\n\
+             keys = [{{ id = \"main\", algorithm = \"HS256\", secret_file = \"tenant.secret\" }}]\n"
+        );
+        Ok(fs::write(self.folder.join("node.toml"), text)?)
+    }
+
+    /// A node that is ready, pinned to the core of servers.
+    pub(super) fn start_node(&self) -> Result<Server> {
+        let (listen, ops) = (free_address()?, free_address()?);
+        let mut command = Command::new(&self.tidewire);
+        command.arg("serve").arg("-c").arg(self.folder.join("node.toml"));
+        command.env("TIDEWIRE_SERVER__LISTEN", listen.to_string());
+        command.env("TIDEWIRE_OPS__LISTEN", ops.to_string());
+        command.env("TIDEWIRE_NATS__SERVERS", format!("nats://{}", self.nats.address));
+        command.env("TIDEWIRE_REDIS__ADDRESSES", format!("redis://{}", self.redis.address));
+        command.env("TIDEWIRE_LOG__LEVEL", "error");
+        let mut node = Server::told(&command, ops).context("the node does not start")?;
+        Server::await_ok(ops, "/readyz")?;
+        node.address = listen;
+        Ok(node)
+    }
+
+    /// The options of `loadtest swarm` for tokens.
+    pub(super) fn access(&self) -> Vec<String> {
+        let key = self.key_file().display().to_string();
+        ["--key-file", &key, "--tenant", TENANT].map(str::to_owned).to_vec()
+    }
+
+    /// The option of `loadtest` for tokens.
+    pub(super) fn tenant_key(&self) -> String {
+        format!("{TENANT}={}", self.key_file().display())
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.folder.join("tenant.secret")
+    }
+}
+
+/// Secrets that others may read are refused.
+const OWNER_ONLY: u32 = 0o600;
+
+/// `ws://` and the address.
+pub(super) fn url(address: SocketAddr) -> String {
+    format!("ws://{address}")
+}
