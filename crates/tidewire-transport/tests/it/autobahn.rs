@@ -6,6 +6,7 @@
 //! here by cutting the same bytes in every way that matters.
 
 mod cases;
+mod linked;
 mod utf8;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use tidewire_protocol::Frame;
 use tidewire_transport::websocket::deflate::Inflater;
 use tidewire_transport::websocket::{Decoder, Incoming};
-use tidewire_transport::{CloseCode, Limits, Role, Transport, WebSocket};
+use tidewire_transport::{CloseCode, Deflate, Limits, Role, Transport, WebSocket};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -63,7 +64,7 @@ async fn a_socket_answers_every_case_as_the_suite_wants() {
         for chunk in [1, 997, case.sent.len()] {
             let (near, far) = duplex(DUPLEX_BYTES);
             let socket = WebSocket::new(near, Bytes::new(), Role::Server, LIMITS);
-            let (_, seen) = tokio::join!(echo(socket), converse(far, &case, chunk));
+            let ((), seen) = tokio::join!(echo(socket), converse(far, &case, chunk, None));
             let expected = expected(&case);
             let is_as_expected =
                 if case.number == UNDEFINED { seen.1 == expected.1 } else { seen == expected };
@@ -123,7 +124,12 @@ async fn echo(mut socket: WebSocket<DuplexStream>) {
 }
 
 /// Plays the suite: sends in pieces, and reads until the server has ended the connection.
-async fn converse<S>(mut stream: S, case: &Case, chunk: usize) -> (Vec<Answer>, Option<End>)
+async fn converse<S>(
+    mut stream: S,
+    case: &Case,
+    chunk: usize,
+    deflate: Option<Deflate>,
+) -> (Vec<Answer>, Option<End>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -135,7 +141,9 @@ where
         yield_now().await;
     }
     let mut received = Vec::new();
-    while !case.farewell.is_empty() && answers(&received, case).0.len() < case.answers.len() {
+    while !case.farewell.is_empty()
+        && answers(&received, case, deflate).0.len() < case.answers.len()
+    {
         match timeout(PATIENCE, stream.read_buf(&mut received)).await {
             Ok(Ok(1..)) => {}
             _ => break,
@@ -144,19 +152,22 @@ where
     drop(stream.write_all(&case.farewell).await);
     // A server that does not hang up has been seen to do so by what is missing.
     drop(timeout(PATIENCE, stream.read_to_end(&mut received)).await);
-    answers(&received, case)
+    answers(&received, case, deflate)
 }
 
 /// Reads the server's bytes with a decoder that has been tried against a stranger's encoder.
-fn answers(received: &[u8], case: &Case) -> (Vec<Answer>, Option<End>) {
+fn answers(received: &[u8], case: &Case, deflate: Option<Deflate>) -> (Vec<Answer>, Option<End>) {
     let mut decoder = Decoder::new(Role::Client, LIMITS);
+    if deflate.is_some() {
+        decoder = decoder.deflated();
+    }
     let mut answers = Vec::new();
     let mut rest = received;
     while let Some(incoming) = decoder.decode(&mut rest, &mut Inflater::default()).unwrap() {
         match incoming {
             Incoming::Frame(frame) => answers.push(Answer::Echo(frame)),
             Incoming::Pong(payload) => answers.push(Answer::Pong(payload)),
-            Incoming::Ping(_) => panic!("a server that was not told to does not ping"),
+            Incoming::Ping(_) => unreachable!("a server that was not told to does not ping"),
             Incoming::Close(close) => {
                 let code = close.map(|close| close.code.value());
                 let end = match case.end {

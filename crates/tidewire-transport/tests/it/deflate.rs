@@ -366,7 +366,7 @@ proptest! {
 }
 
 /// What a server agrees on with a client that offers `offer`.
-fn agreed(offer: &str) -> Option<Deflate> {
+pub(crate) fn agreed(offer: &str) -> Option<Deflate> {
     upgrade(&mut request(&[offer]), &["v1.json"], Compression::On).unwrap().deflate
 }
 

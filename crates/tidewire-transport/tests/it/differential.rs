@@ -75,7 +75,7 @@ pub(crate) fn inflates_alike(payload: &[u8]) {
         (Ok(ours), Inflated::Whole(theirs)) => assert_eq!(ours, theirs),
         // A final block may be followed by another stream, which zlib leaves to its caller.
         (Ok(ours), Inflated::UpToFinalBlock(theirs)) => assert!(ours.starts_with(&theirs)),
-        (Ok(_), Inflated::Wrong) => panic!("we inflated what zlib refuses"),
+        (Ok(_), Inflated::Wrong) => unreachable!("we inflated what zlib refuses"),
         // We also refuse a payload that is too long when inflated or that ends inside a block.
         (Err(_), _) => {}
     }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2000))]
+        #![proptest_config(ProptestConfig::with_cases(400))]
 
         #[test]
         fn they_agree_on_any_frames_cut_anywhere(
@@ -224,6 +224,11 @@ mod tests {
         fn zlib_and_we_inflate_alike(payload in vec(any::<u8>(), 0..120)) {
             inflates_alike(&payload);
         }
+    }
+
+    proptest! {
+        // Without optimizations, setting zlib up takes longer than all the rest.
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn what_zlib_compresses_we_inflate(

@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use bytes::Bytes;
 use tidewire_protocol::Frame;
 
@@ -61,7 +63,7 @@ fn pings() -> Vec<Case> {
     let unsolicited = Wire::masked(PONG, "unsolicited pong payload");
     let ten: Vec<_> = (0..10).map(|at| format!("payload-{at}")).collect();
     let ten_pings: Vec<_> = ten.iter().map(|payload| ping(payload.as_bytes())).collect();
-    let ten_pongs: Vec<_> = ten.iter().map(|payload| pong(payload)).collect();
+    let answers: Vec<_> = ten.iter().map(pong).collect();
     let not_text = b"\x00\xff\xfe\xfd\xfc\xfb\x00\xff";
     vec![
         Case::good("2.1", &[ping(b"")], &[pong("")]),
@@ -71,10 +73,10 @@ fn pings() -> Vec<Case> {
         Case::bad("2.5", &[ping(&[0xFE; 126])], &[], PROTOCOL_ERROR),
         Case::good("2.6", &[ping(&[0xFE; 125])], &[pong([0xFE; 125])]),
         Case::good("2.7", &[Wire::masked(PONG, "")], &[]),
-        Case::good("2.8", &[unsolicited.clone()], &[]),
+        Case::good("2.8", from_ref(&unsolicited), &[]),
         Case::good("2.9", &[unsolicited, ping(b"ping payload")], &[pong("ping payload")]),
-        Case::good("2.10", &ten_pings, &ten_pongs),
-        Case::good("2.11", &ten_pings, &ten_pongs),
+        Case::good("2.10", &ten_pings, &answers),
+        Case::good("2.11", &ten_pings, &answers),
     ]
 }
 
@@ -132,8 +134,8 @@ fn fragments() -> Vec<Case> {
     let [one, other] = two.clone();
     let continued = [one, other, part(CONTINUATION, "fragment3"), Wire::masked(TEXT, "fragment4")];
     let repeated = |first: Wire| {
-        let once = [first, part(TEXT, "fragment2"), last("fragment3")];
-        [once.clone(), once].concat()
+        let round = [first, part(TEXT, "fragment2"), last("fragment3")];
+        [round.clone(), round].concat()
     };
     let five = [
         part(TEXT, "fragment1"),
@@ -157,7 +159,7 @@ fn fragments() -> Vec<Case> {
     let same = |numbers: [u8; 3], case: &dyn Fn(&str) -> Case| {
         numbers.map(|number| case(&format!("5.{number}")))
     };
-    cases.extend(same([3, 4, 5], &|number| Case::good(number, &two, &[joined.clone()])));
+    cases.extend(same([3, 4, 5], &|number| Case::good(number, &two, from_ref(&joined))));
     let heard = [pong("ping payload"), joined.clone()];
     cases.extend(same([6, 7, 8], &|number| Case::good(number, &around, &heard)));
     cases.extend(same([9, 10, 11], &|number| refused(number, &of_nothing)));
@@ -188,7 +190,7 @@ fn closing() -> Vec<Case> {
     let not_text = b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80edited";
 
     let mut cases = vec![
-        Case::good("7.1.1", &[hello.clone()], &[echo("Hello World!")]),
+        Case::good("7.1.1", from_ref(&hello), &[echo("Hello World!")]),
         normal("7.1.2", &[close(NORMAL), Wire::masked(CLOSE, "")]),
         normal("7.1.3", &[close(NORMAL), Wire::masked(PING, "")]),
         normal("7.1.4", &[close(NORMAL), hello]),
