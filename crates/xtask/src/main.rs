@@ -5,7 +5,9 @@
 
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod bench;
 mod check;
+mod conformance;
 mod deny;
 mod dependencies;
 mod graph;
@@ -30,8 +32,11 @@ usage: cargo xtask <command>
   check            formatting, clippy, docs, dependency policy, generated code, tidy
   test             every test, on real services it finds or installs; what CI runs
   test --fast      the part of `test` that needs no services and no adapters
+  conformance      the Autobahn suite on our WebSocket server; writes docs/conformance.md
   guard            the instructions that the hot paths take; fails when they grow
   guard --bless    expect from now on what they take now
+  bench            the edge's cost beside the floor and its peers; writes docs/benchmarks.md
+                   [--only G1,G4] [--repeats 5] [--seconds 2]
   tidy             what clippy cannot see: words, layers, file length, spawn sites
   proto            generate the protobuf code again
   proto --check    fail when the committed protobuf code is stale
@@ -56,8 +61,10 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["check"] => check::run(&root),
         ["test"] => test::everything(&root),
         ["test", "--fast"] => test::fast(&root),
+        ["conformance"] => conformance::run(&root),
         ["guard"] => guard::check(&root),
         ["guard", "--bless"] => guard::bless(&root),
+        ["bench", options @ ..] => bench::run(&root, options),
         ["tidy"] => tidy::run(&root),
         ["proto"] => proto::generate(&root),
         ["proto", "--check"] => proto::check(&root),
