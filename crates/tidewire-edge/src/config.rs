@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tidewire_hub::QueueLimits;
 use tidewire_model::{Channel, DeltaFormat, Filter, Tenant, TenantChannel};
 use tidewire_session::Limits;
@@ -31,6 +32,9 @@ pub struct EdgeConfig {
     /// Bytes on their way to one client above which it is handed no publications: it falls behind,
     /// and catches up from the log once it has read. One run of publications may come on top.
     pub most_unsent: usize,
+    /// Clients are talked to in TLS with this, which may choose another certificate for each
+    /// handshake; without, in plain text, as operators always are.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Whether clients that offer permessage-deflate get it.
     pub compression: Compression,
     pub rules: Arc<ChannelRules>,
@@ -50,6 +54,7 @@ impl Default for EdgeConfig {
             allowed_origins: Vec::new(),
             queue: QueueLimits::default(),
             most_unsent: 256 * 1_024,
+            tls: None,
             compression: Compression::On,
             rules: Arc::default(),
             tenant_metrics: false,

@@ -8,25 +8,23 @@ mod alarms;
 mod control;
 mod effects;
 mod leaving;
+mod line;
 mod opening;
 mod serving;
 
 use std::sync::Arc;
 
-use tidewire_model::{ConnectionId, Delivery, Disconnect, Event, JoinId};
-use tidewire_protocol::{Frame, Protocol};
+use tidewire_model::{ConnectionId, Delivery, Disconnect, JoinId};
 use tidewire_transport::{Flushed, Link, Received, Then, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
-use self::alarms::{Alarm, Alarms};
 use self::leaving::Leaving;
+use self::line::Line;
 use self::opening::Opening;
 use self::serving::Serving;
 use crate::handshake::Handshake;
-use crate::metrics::{Counts, Tally, TenantMetrics};
 use crate::outcome::Outcome;
 use crate::registry::Control;
-use crate::wheel::Tick;
 use crate::worker::{Context, Form, Run};
 
 /// Bytes a frame holds before another is begun.
@@ -42,26 +40,6 @@ const READS_A_TURN: usize = 2;
 pub(crate) struct Connection {
     line: Line,
     state: State,
-}
-
-/// What a connection has from its first moment to its last.
-pub(crate) struct Line {
-    id: ConnectionId,
-    link: Link,
-    protocol: Box<dyn Protocol>,
-    /// How it gets what many get alike.
-    form: Form,
-    /// The socket may have more than was read.
-    is_readable: bool,
-    /// It is on the worker's list of those to be read again.
-    is_again: bool,
-    /// It is on the worker's list of those to be flushed.
-    is_touched: bool,
-    alarms: Alarms,
-    heard_at: Tick,
-    since: Tick,
-    tenant: Option<Arc<TenantMetrics>>,
-    _room: OwnedSemaphorePermit,
 }
 
 enum State {
@@ -100,23 +78,8 @@ impl Connection {
         (socket, room): (Link, OwnedSemaphorePermit),
         cx: &Context,
     ) -> Self {
-        let mut alarms = Alarms::new(cx.now);
-        alarms.set(Alarm::Overdue, cx.now.after(cx.shared.config.connect_timeout));
-        let line = Line {
-            id,
-            protocol: (handshake.protocol.start)(),
-            form,
-            // What came behind the request is there without an event of the socket's.
-            is_readable: socket.has_unread(),
-            link: socket,
-            is_again: false,
-            is_touched: false,
-            alarms,
-            heard_at: cx.now,
-            since: cx.now,
-            tenant: None,
-            _room: room,
-        };
+        let protocol = (handshake.protocol.start)();
+        let line = Line::new(id, (protocol, form), (socket, room), cx);
         Self { line, state: State::Opening(Box::new(Opening::new(handshake))) }
     }
 
@@ -345,50 +308,4 @@ pub(crate) enum Word {
     Gap(JoinId, tidewire_model::Gap),
     /// Its place in the channel is void.
     Lagged(JoinId),
-}
-
-impl Line {
-    /// Puts it on the worker's list of those to be flushed at the end of the turn.
-    fn touch(&mut self, cx: &mut Context) {
-        if !self.is_touched {
-            self.is_touched = true;
-            cx.touched.push(self.id);
-        }
-    }
-
-    /// Encodes the events that have gathered and queues them.
-    fn queue_events(&mut self, cx: &mut Context) -> Verdict {
-        if cx.outputs.events.is_empty() {
-            return Ok(());
-        }
-        let mut frames = std::mem::take(&mut cx.frames_out);
-        self.protocol.encode(&cx.outputs.events, FRAME_BYTES, &mut frames);
-        self.count_sent(&cx.outputs.events, &frames, &mut cx.counts);
-        cx.outputs.events.clear();
-        let queued = self.link.queue(&frames, &mut cx.scratch);
-        frames.clear();
-        cx.frames_out = frames;
-        self.touch(cx);
-        queued.map_err(|_| Ending::Left)
-    }
-
-    fn count_sent(&self, events: &[Event], frames: &[Frame], counts: &mut Counts) {
-        let count = events.iter().map(|event| match event {
-            Event::Publications { publications, deltas, .. } => {
-                counts.tally(Tally::of(publications, *deltas));
-                publications.len() as u64
-            }
-            _ => 1,
-        });
-        let bytes = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
-        self.sent(count.sum(), bytes, counts);
-    }
-
-    fn sent(&self, events: u64, bytes: u64, counts: &mut Counts) {
-        counts.sent += events;
-        counts.sent_bytes += bytes;
-        if let Some(tenant) = &self.tenant {
-            tenant.sent.increment(events);
-        }
-    }
 }

@@ -129,7 +129,10 @@ impl Edge {
         (worker, stop): (Option<WorkerHandle>, CancellationToken),
     ) {
         let most = self.0.config.max_http_connections();
-        listener::serve(&self.0.tracker, (listener, most), (router, worker), stop).await;
+        // Operators are on a network of their own.
+        let tls = worker.as_ref().and(self.0.config.tls.clone());
+        let routes = (router, worker.map(|worker| (self.clone(), worker)));
+        listener::serve(&self.0.tracker, (listener, most), routes, tls, stop).await;
     }
 
     /// Lets go of sessions that have moved elsewhere, as other nodes say so, until `stop`.

@@ -20,6 +20,7 @@ mod ops;
 mod outcome;
 mod registry;
 mod router;
+mod tls;
 mod upgrade;
 mod wheel;
 mod worker;

@@ -3,6 +3,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use futures_util::FutureExt;
+use futures_util::future::ready;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -10,6 +12,7 @@ use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Duration, Instant, sleep_until, timeout};
@@ -17,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::{Caller, Peer};
-use crate::metrics;
 use crate::registry::WorkerHandle;
+use crate::tls::Accepted;
+use crate::{Edge, metrics, upgrade};
 
-/// A client that has not sent its request's headers by then is a slow loris.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client that has not sent its request's headers by then is a slow loris; its handshake of TLS
+/// may take as long before.
+pub(crate) const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a request's line and headers.
 const HEADER_BYTES: usize = 16 * 1_024;
 const HEADERS: usize = 64;
@@ -33,12 +38,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// How long accepting pauses when there is no descriptor for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until `stop`, `most` at once that are plain HTTP; those accepted are
-/// finished on `tracker`.
+/// Accepts connections until `stop`, `most` at once that are no WebSocket yet or never; those
+/// accepted are finished on `tracker`.
 pub(crate) async fn serve(
     tracker: &TaskTracker,
     (listener, most): (TcpListener, usize),
-    (router, worker): (Router, Option<WorkerHandle>),
+    (router, clients): (Router, Option<(Edge, WorkerHandle)>),
+    tls: Option<Arc<ServerConfig>>,
     stop: CancellationToken,
 ) {
     let room = Arc::new(Semaphore::new(most));
@@ -49,10 +55,13 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer, Some(permit))) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                let caller = Caller { peer: Peer(peer), worker: worker.clone() };
+                let (stop, tls, peer) = (stop.clone(), tls.clone(), Peer(peer));
+                let routes = (router.clone(), clients.clone());
                 tracker.spawn(async move {
-                    converse(stream, caller, router, stop).await;
+                    let greeted = stop.run_until_cancelled(greet(stream, peer, tls));
+                    if let Some(Some(stream)) = greeted.await {
+                        converse(stream, peer, routes, stop).await;
+                    }
                     drop(permit);
                 });
             }
@@ -72,6 +81,9 @@ async fn accept(
     room: &Arc<Semaphore>,
 ) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
     let (stream, peer) = listener.accept().await?;
+    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
+        return Ok((stream, peer, Some(permit)));
+    }
     let permit = timeout(PATIENCE, Arc::clone(room).acquire_owned()).await;
     Ok((stream, peer, permit.ok().and_then(Result::ok)))
 }
@@ -86,20 +98,43 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-/// Answers the requests of one connection, until one of them upgrades it or the client leaves.
-async fn converse(stream: TcpStream, caller: Caller, router: Router, stop: CancellationToken) {
+/// Makes a connection of what was accepted; nothing if that fails.
+async fn greet(stream: TcpStream, peer: Peer, tls: Option<Arc<ServerConfig>>) -> Option<Accepted> {
     // Waiting for more to send would cost every small publication a round trip.
     if let Err(error) = stream.set_nodelay(true) {
-        return tracing::debug!(%error, "connection was gone at once");
+        tracing::debug!(%error, "connection was gone at once");
+        return None;
     }
-    let peer = caller.peer;
+    match Accepted::shake_hands(stream, tls).await {
+        Ok(accepted) => Some(accepted),
+        Err(error) => {
+            tracing::debug!(%peer, %error, "tls handshake failed");
+            metrics::rejected("tls");
+            None
+        }
+    }
+}
+
+/// Answers the requests of one connection, until one of them upgrades it or the client leaves.
+async fn converse(
+    stream: Accepted,
+    peer: Peer,
+    (router, clients): (Router, Option<(Edge, WorkerHandle)>),
+    stop: CancellationToken,
+) {
+    let caller = Caller { peer, worker: clients.as_ref().map(|(_, worker)| worker.clone()) };
     let service = TowerToHyperService::new(router);
     let last_request = Arc::new(Mutex::new(Instant::now()));
     let seen = Arc::clone(&last_request);
     let service = service_fn(move |mut request: Request<Incoming>| {
         *seen.lock() = Instant::now();
+        if let Some((edge, _)) = &clients
+            && let Some(response) = upgrade::shortcut(edge, &caller, &mut request)
+        {
+            return ready(Ok(response)).left_future();
+        }
         request.extensions_mut().insert(caller.clone());
-        service.call(request)
+        service.call(request).right_future()
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

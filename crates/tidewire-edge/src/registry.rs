@@ -1,11 +1,11 @@
 use parking_lot::RwLock;
 use tidewire_model::{ConnectionId, Disconnect, Generation, SessionId, Tenant};
-use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Duration;
 
 use crate::connection::Connection;
 use crate::handshake::Handshake;
+use crate::tls::Accepted;
 use crate::worker::Slots;
 
 /// The workers of this node, to be told something from outside. Nothing else about a connection can
@@ -51,7 +51,7 @@ pub(crate) enum Control {
 
 /// A client after the HTTP handshake.
 pub(crate) struct Arrival {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Accepted,
     /// What it sent behind its request.
     pub(crate) unread: bytes::Bytes,
     pub(crate) handshake: Handshake,

@@ -21,9 +21,10 @@ pub(crate) fn router(edge: Edge) -> Router {
 }
 
 /// Nothing here may be kept by a cache between us and the client.
+pub(crate) const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
 async fn no_store(request: Request<axum::body::Body>, next: Next) -> Response<axum::body::Body> {
     let mut response = next.run(request).await;
-    let value = HeaderValue::from_static("no-store");
-    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(value);
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(NO_STORE);
     response
 }

@@ -6,21 +6,43 @@ use axum::http::{HeaderValue, Response, StatusCode, header};
 use tidewire_model::Tenant;
 use tidewire_protocol::Descriptor;
 use tidewire_transport::Upgrade;
-use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::drain::Phase;
 use crate::edge::{Caller, PathTenant, Peer};
 use crate::handshake::Handshake;
 use crate::registry::{Arrival, Order, WorkerHandle};
+use crate::router::NO_STORE;
+use crate::tls::Accepted;
 use crate::{Edge, metrics};
 
 pub(crate) async fn without_tenant(
     State(edge): State<Edge>,
     Extension(caller): Extension<Caller>,
-    request: Request,
+    mut request: Request,
 ) -> Response<Body> {
-    respond(&edge, None, caller, request)
+    respond(&edge, None, caller, &mut request)
+}
+
+/// Answers what is plainly an upgrade, which the router would do as well and at more cost: a fleet
+/// that comes back is nothing but these.
+pub(crate) fn shortcut<B>(
+    edge: &Edge,
+    caller: &Caller,
+    request: &mut Request<B>,
+) -> Option<Response<Body>> {
+    if !request.headers().contains_key(header::UPGRADE) {
+        return None;
+    }
+    let path = request.uri().path().strip_prefix("/v1/")?;
+    let tenant = match path.strip_suffix("/ws") {
+        Some(name) => Some(Tenant::parse(name).ok()?),
+        None if path == "ws" => None,
+        None => return None,
+    };
+    let mut response = respond(edge, tenant, caller.clone(), request);
+    response.headers_mut().insert(header::CACHE_CONTROL, NO_STORE);
+    Some(response)
 }
 
 /// A name that can be no tenant's is told apart from one that is not a tenant's only by the
@@ -29,24 +51,24 @@ pub(crate) async fn with_tenant(
     State(edge): State<Edge>,
     Path(tenant): Path<String>,
     Extension(caller): Extension<Caller>,
-    request: Request,
+    mut request: Request,
 ) -> Response<Body> {
     match Tenant::parse(&tenant) {
-        Ok(tenant) => respond(&edge, Some(tenant), caller, request),
+        Ok(tenant) => respond(&edge, Some(tenant), caller, &mut request),
         Err(error) => refuse(StatusCode::BAD_REQUEST, error.to_string()),
     }
 }
 
-fn respond(
+fn respond<B>(
     edge: &Edge,
     tenant: PathTenant,
     caller: Caller,
-    mut request: Request,
+    request: &mut Request<B>,
 ) -> Response<Body> {
     let Some(worker) = caller.worker else {
         return refuse(StatusCode::NOT_FOUND, "clients connect elsewhere".into());
     };
-    if let Some(origin) = foreign_origin(edge, &request) {
+    if let Some(origin) = foreign_origin(edge, request) {
         tracing::info!(?origin, "connection refused: its origin is not allowed");
         metrics::rejected("origin");
         return refuse(StatusCode::FORBIDDEN, "this origin may not connect".into());
@@ -60,7 +82,7 @@ fn respond(
         return come_back("the node has as many connections as it may", "2");
     };
     let offered: Vec<_> = edge.0.protocols.iter().map(|protocol| protocol.subprotocol).collect();
-    match tidewire_transport::upgrade(&mut request, &offered, edge.0.config.compression) {
+    match tidewire_transport::upgrade(request, &offered, edge.0.config.compression) {
         Ok(upgrade) => accept(edge, (tenant, caller.peer, worker), (upgrade, room)),
         Err(error) => {
             metrics::rejected("protocol");
@@ -78,7 +100,7 @@ fn accept(
     let Upgrade { response, subprotocol, deflate, upgrading } = upgrade;
     let (protocol_index, protocol) = descriptor(edge, subprotocol);
     edge.0.tracker.spawn(async move {
-        let (stream, unread) = match upgrading.parts::<TcpStream>().await {
+        let (stream, unread) = match upgrading.parts::<Accepted>().await {
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "upgrade failed"),
         };
@@ -98,7 +120,7 @@ fn descriptor(edge: &Edge, subprotocol: &str) -> (u8, Descriptor) {
 }
 
 /// The request's origin, if it has one that is not on the list.
-fn foreign_origin(edge: &Edge, request: &Request) -> Option<HeaderValue> {
+fn foreign_origin<B>(edge: &Edge, request: &Request<B>) -> Option<HeaderValue> {
     let allowed = &edge.0.config.allowed_origins;
     let origin = request.headers().get(header::ORIGIN)?;
     let is_allowed =

@@ -1,5 +1,6 @@
 //! Time in ticks, and a wheel of what is due when: one for all connections of a worker.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidewire_model::ConnectionId;
@@ -39,6 +40,13 @@ impl Tick {
         Self(self.0.wrapping_add(u32::try_from(ticks).unwrap_or(u32::MAX / 4)))
     }
 
+    /// This moment or the next that is a multiple of `step`: whatever is done for many is cheaper
+    /// done for many at once.
+    pub(crate) fn aligned(self, step: Duration) -> Self {
+        let step = u32::try_from(step.as_millis() / u128::from(TICK_MILLIS)).unwrap_or(1).max(1);
+        Self(self.0.wrapping_add((step - self.0 % step) % step))
+    }
+
     pub(crate) fn since(self, earlier: Self) -> Duration {
         if self.before(earlier) {
             return Duration::ZERO;
@@ -47,16 +55,19 @@ impl Tick {
     }
 }
 
-/// Connections by the moment they are due. One whose moment is further away than a turn of the wheel
-/// is passed once every turn, so that setting costs the same whatever the delay.
+/// Connections by the moment they are due: those of this turn of the wheel by the tick, the others
+/// by the turn.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     started: Instant,
     /// Ticks since the start before which everything has been taken.
     taken: u64,
-    slots: Vec<Vec<Entry>>,
-    /// A bit for each slot that has entries.
+    /// This turn's.
+    slots: Vec<Vec<ConnectionId>>,
+    /// A bit for each slot that has somebody.
     occupied: [u64; SLOTS / 64],
+    /// The turns to come, by their number.
+    turns: BTreeMap<u64, Vec<Entry>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,13 +76,14 @@ struct Entry {
     connection: ConnectionId,
 }
 
-/// One turn is ten seconds, so an entry of the usual ping interval is passed twice.
+/// One turn is ten seconds.
 const SLOTS: usize = 1_024;
 
 impl Wheel {
     pub(crate) fn new(started: Instant) -> Self {
         let slots = std::iter::repeat_with(Vec::new).take(SLOTS).collect();
-        Self { started, taken: 0, slots, occupied: [0; SLOTS / 64] }
+        let occupied = [0; SLOTS / 64];
+        Self { started, taken: 0, slots, occupied, turns: BTreeMap::new() }
     }
 
     pub(crate) fn tick(&self, now: Instant) -> Tick {
@@ -83,18 +95,29 @@ impl Wheel {
     /// out twice.
     pub(crate) fn set(&mut self, connection: ConnectionId, at: Tick) {
         let next = Tick::of(self.taken);
-        let at = if at.before(next) { next } else { at };
-        let slot = slot(at);
-        self.slots[slot].push(Entry { at, connection });
+        let ahead = if at.before(next) { 0 } else { at.0.wrapping_sub(next.0) };
+        let tick = self.taken + u64::from(ahead);
+        if turn(tick) == turn(self.taken) {
+            self.put(slot(tick), connection);
+        } else {
+            self.turns.entry(turn(tick)).or_default().push(Entry { at, connection });
+        }
+    }
+
+    fn put(&mut self, slot: usize, connection: ConnectionId) {
+        self.slots[slot].push(connection);
         self.occupied[slot / 64] |= 1 << (slot % 64);
     }
 
-    /// When to look again: when the first entry is due, or earlier.
+    /// When to look again: when somebody is due, or a turn begins that has somebody.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        let first = slot(Tick::of(self.taken));
-        let ahead = (0..SLOTS).find(|ahead| self.is_occupied((first + ahead) % SLOTS))?;
-        let millis = (self.taken + ahead as u64) * TICK_MILLIS;
-        Some(self.started + Duration::from_millis(millis))
+        let first = slot(self.taken);
+        let in_turn = (first..SLOTS).find(|slot| self.is_occupied(*slot));
+        let tick = match in_turn {
+            Some(slot) => self.taken + (slot - first) as u64,
+            None => *self.turns.first_key_value()?.0 * SLOTS as u64,
+        };
+        Some(self.started + Duration::from_millis(tick * TICK_MILLIS))
     }
 
     fn is_occupied(&self, slot: usize) -> bool {
@@ -107,28 +130,42 @@ impl Wheel {
         if now.before(next) {
             return;
         }
-        let passed = u64::from(now.0.wrapping_sub(next.0)) + 1;
-        let first = slot(next);
-        let slots = usize::try_from(passed).unwrap_or(SLOTS).min(SLOTS);
-        for slot in (first..first + slots).map(|slot| slot % SLOTS) {
-            if self.is_occupied(slot) {
-                self.take_slot(slot, now, due);
+        let end = self.taken + u64::from(now.0.wrapping_sub(next.0)) + 1;
+        while self.taken < end {
+            let turn_ends = (turn(self.taken) + 1) * SLOTS as u64;
+            let until = end.min(turn_ends);
+            for slot in slot(self.taken)..=slot(until - 1) {
+                self.take_slot(slot, due);
+            }
+            self.taken = until;
+            if until == turn_ends {
+                self.begin_turn();
             }
         }
-        self.taken += passed;
     }
 
-    fn take_slot(&mut self, slot: usize, now: Tick, due: &mut Vec<ConnectionId>) {
-        let entries = &mut self.slots[slot];
-        due.extend(entries.extract_if(.., |entry| entry.at.is_due(now)).map(|e| e.connection));
-        if entries.is_empty() {
+    fn take_slot(&mut self, slot: usize, due: &mut Vec<ConnectionId>) {
+        if self.is_occupied(slot) {
+            due.append(&mut self.slots[slot]);
             self.occupied[slot / 64] &= !(1 << (slot % 64));
+        }
+    }
+
+    fn begin_turn(&mut self) {
+        for Entry { at, connection } in self.turns.remove(&turn(self.taken)).unwrap_or_default() {
+            self.put(slot(u64::from(at.0)), connection);
         }
     }
 }
 
-fn slot(at: Tick) -> usize {
-    at.0 as usize % SLOTS
+/// Where in its turn a tick is. Ticks that wrap at 2^32 stay in step, as that is a whole number of
+/// turns.
+fn slot(tick: u64) -> usize {
+    usize::try_from(tick % SLOTS as u64).unwrap_or_default()
+}
+
+fn turn(tick: u64) -> u64 {
+    tick / SLOTS as u64
 }
 
 #[cfg(test)]

@@ -129,6 +129,7 @@ impl Worker {
 
     fn is_busy(&self) -> bool {
         self.is_polling
+            || !self.cx.held.is_empty()
             || self.fan_out.has_work()
             || (self.cx.backlog.is_empty() && !self.cx.again.is_empty())
     }

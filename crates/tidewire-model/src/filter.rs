@@ -36,12 +36,13 @@ impl Filter {
 
     /// Whether `channel` is one of the names this filter stands for.
     pub fn matches(&self, channel: &Channel) -> bool {
-        let mut levels = channel.levels();
-        for wanted in self.0.split('/') {
+        let is_slash = |byte: &u8| *byte == b'/';
+        let mut levels = channel.as_str().as_bytes().split(is_slash);
+        for wanted in self.0.as_bytes().split(is_slash) {
             let Some(level) = levels.next() else { return false };
             match wanted {
-                "**" => return true,
-                "*" => {}
+                b"**" => return true,
+                b"*" => {}
                 literal if literal == level => {}
                 _ => return false,
             }

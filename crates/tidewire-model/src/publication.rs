@@ -14,13 +14,23 @@ impl PublicationId {
     pub const MAX_BYTES: usize = 64;
 
     pub fn parse(text: &str) -> Result<Self, InvalidPublicationId> {
-        let valid = (1..=Self::MAX_BYTES).contains(&text.len()) && !text.contains(char::is_control);
-        if valid { Ok(Self(text.into())) } else { Err(InvalidPublicationId) }
+        let is_text = |text: &str| is_printable(text) || !text.contains(char::is_control);
+        if (1..=Self::MAX_BYTES).contains(&text.len()) && is_text(text) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidPublicationId)
+        }
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether `text` is ASCII without control characters, as nearly every id is. Looks at all of it, many
+/// bytes at once.
+fn is_printable(text: &str) -> bool {
+    text.bytes().fold(true, |all, byte| all & matches!(byte, b' '..=b'~'))
 }
 
 impl fmt::Display for PublicationId {
@@ -50,4 +60,21 @@ pub struct Publication {
     /// The user who published it; `None` for a server's API key.
     pub publisher: Option<UserId>,
     pub payload: Payload,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_up_to_64_bytes_of_any_text_without_control_characters() {
+        let longest = "x".repeat(64);
+        for text in ["1", " ~", "größe", longest.as_str()] {
+            assert_eq!(PublicationId::parse(text).as_ref().map(PublicationId::as_str), Ok(text));
+        }
+        let longer = "ä".repeat(33);
+        for text in ["", "a\n", "\u{7f}", "ä\u{85}", longer.as_str()] {
+            assert_eq!(PublicationId::parse(text), Err(InvalidPublicationId), "{text:?}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 pub(crate) mod object;
+mod plain;
 
 pub(crate) mod command_object;
 pub(crate) mod event_object;

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use tidewire_model::{
     Channel, Command, Connect, Epoch, ErrorCode, Failure, InvalidPayload, Payload, Position,
-    PublicationId, RequestId, Resume, SessionNonce, Token,
+    PublicationId, Publish, RequestId, Resume, SessionNonce, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -83,6 +83,18 @@ pub(crate) fn no_command() -> Failure {
     Failure::new(ErrorCode::UnknownCommand, message)
 }
 
+pub(crate) fn publish(
+    channel: &str,
+    id: Option<&str>,
+    payload: Payload,
+) -> Result<Command, Failure> {
+    Ok(Command::Publish(Publish {
+        channel: self::channel(channel)?,
+        id: id.map(publication_id).transpose()?,
+        payload,
+    }))
+}
+
 pub(crate) fn no_payload() -> Failure {
     bad_request("`publish` takes a payload")
 }
@@ -110,8 +122,8 @@ pub(crate) fn malformed(detail: impl Into<String>) -> ProtocolError {
     ProtocolError::Malformed { detail: detail.into() }
 }
 
-/// Frees `part` of the frame it lies in if it would keep a much larger one alive for as long as the
-/// publication is remembered.
-pub(crate) fn unpinned(part: Bytes, frame_len: usize) -> Bytes {
-    if part.len() < frame_len / 2 { Bytes::copy_from_slice(&part) } else { part }
+/// The `part` of `frame` as bytes of its own if it would keep a much larger frame alive for as long
+/// as the publication is remembered, else as a share of the frame.
+pub(crate) fn unpinned(part: &[u8], frame: &Bytes) -> Bytes {
+    if part.len() < frame.len() / 2 { Bytes::copy_from_slice(part) } else { frame.slice_ref(part) }
 }

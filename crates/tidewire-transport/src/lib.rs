@@ -16,13 +16,16 @@ pub mod http;
 mod link;
 mod prepared;
 mod scratch;
+mod stream;
+pub mod tls;
 mod transport;
 pub mod websocket;
 
 pub use client::{ClientSocket, ConnectError};
-pub use link::{Flushed, Link, LinkSettings, Received, Stream, Then};
+pub use link::{Flushed, Link, LinkSettings, Received, Then};
 pub use prepared::Prepared;
 pub use scratch::Scratch;
+pub use stream::Stream;
 pub use transport::{Transport, TransportError};
 pub use websocket::upgrade::{Upgrade, UpgradeError, Upgrading, upgrade};
 pub use websocket::{Close, CloseCode, Compression, Deflate, Limits, Role, Violation, WebSocket};

@@ -1,12 +1,11 @@
-use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::io::{self, Write};
 
 use bytes::{Buf, Bytes};
 use mio::{Interest, Registry, Token};
 use tidewire_protocol::Frame;
-use tokio::net::TcpStream;
 
 use crate::scratch::Scratch;
+use crate::stream::{Rest, Stream, Taken};
 use crate::transport::TransportError;
 use crate::websocket::endpoint::{Ending, Endpoint, Intake};
 use crate::websocket::{Close, CloseCode, Deflate, Limits, Role};
@@ -74,7 +73,7 @@ impl Link {
             return self.received(0, Then::More, frames.len() == before);
         }
         match self.read(buffer)? {
-            Some((0, _)) => Ok(Received { bytes: 0, then: Then::Ended }),
+            Some((_, Then::Ended)) => Ok(Received { bytes: 0, then: Then::Ended }),
             Some((bytes, then)) => {
                 self.endpoint.digest_read(&buffer[..bytes], &mut intake)?;
                 self.received(bytes, then, frames.len() == before)
@@ -91,7 +90,7 @@ impl Link {
     /// [`TransportError::Io`], after which the link has parted.
     pub fn drain(&mut self, scratch: &mut Scratch) -> Result<Received, TransportError> {
         Ok(match self.read(scratch.reading().0)? {
-            Some((0, _)) => Received { bytes: 0, then: Then::Ended },
+            Some((_, Then::Ended)) => Received { bytes: 0, then: Then::Ended },
             Some((bytes, then)) => Received { bytes, then },
             None => Received { bytes: 0, then: Then::Drained },
         })
@@ -150,26 +149,28 @@ impl Link {
     ///
     /// [`TransportError::Io`], after which the link has parted.
     pub fn flush(&mut self, scratch: &mut Scratch) -> Result<Flushed, TransportError> {
-        match self.endpoint.outgoing.flush(&mut self.stream, &mut scratch.gather) {
+        let written = self.endpoint.outgoing.flush(&mut self.stream, &mut scratch.gather);
+        match written.and_then(|is_all| self.stream.flush().map(|()| is_all)) {
             Ok(true) => Ok(Flushed::All),
             Ok(false) => Ok(Flushed::Blocked),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Flushed::Blocked),
             Err(error) => Err(self.fail(error)),
         }
     }
 
     /// Bytes queued and not yet written, headers included.
     pub fn unsent(&self) -> usize {
-        self.endpoint.outgoing.unsent()
+        self.endpoint.outgoing.unsent() + self.stream.unsent()
     }
 
     /// Whether a flush would write: something queued, or a pong.
     pub fn wants_to_write(&self) -> bool {
-        !self.endpoint.outgoing.is_empty()
+        !self.endpoint.outgoing.is_empty() || self.stream.wants_to_write()
     }
 
     /// Whether bytes were read that are yet to be decoded, of which the socket knows nothing.
     pub fn has_unread(&self) -> bool {
-        self.endpoint.has_unread()
+        self.endpoint.has_unread() || self.stream.has_unread()
     }
 
     /// Asks the peer for a sign of life; a second before the next flush is the same ping.
@@ -187,13 +188,14 @@ impl Link {
     /// vanished.
     pub fn is_parted(&self) -> bool {
         match self.endpoint.ending() {
-            Some(Ending::Closed(_)) => self.endpoint.outgoing.is_empty(),
+            Some(Ending::Closed(_)) => !self.wants_to_write(),
             Some(Ending::Lost) => true,
             Some(Ending::Broken(_)) | None => false,
         }
     }
 
-    /// Tells the peer that nothing follows what has been written.
+    /// Tells the peer that nothing follows what has been written. To be called again, after a
+    /// [`flush`](Self::flush), if that would block, as it can over TLS.
     pub fn shutdown_write(&mut self) -> io::Result<()> {
         self.stream.shutdown_write()
     }
@@ -220,16 +222,15 @@ impl Link {
 
     /// Reads once: how much, and what follows; `None` if there was nothing for now.
     fn read(&mut self, buffer: &mut [u8]) -> Result<Option<(usize, Then)>, TransportError> {
-        match self.stream.read(buffer) {
-            Ok(0) => {
+        match self.stream.take(buffer) {
+            Ok(Taken::End) => {
                 self.endpoint.lose();
                 Ok(Some((0, Then::Ended)))
             }
-            // A read that does not fill the buffer has emptied the socket (epoll(7)).
-            Ok(bytes) if bytes < buffer.len() && !self.is_read_closed => {
+            Ok(Taken::Bytes(bytes, Rest::Nothing)) if !self.is_read_closed => {
                 Ok(Some((bytes, Then::Drained)))
             }
-            Ok(bytes) => Ok(Some((bytes, Then::More))),
+            Ok(Taken::Bytes(bytes, _)) => Ok(Some((bytes, Then::More))),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(self.fail(error)),
         }
@@ -291,65 +292,4 @@ pub enum Flushed {
     All,
     /// The stream takes no more for now.
     Blocked,
-}
-
-/// The stream of a link, which does not block.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Stream {
-    Tcp(mio::net::TcpStream),
-}
-
-impl Stream {
-    fn socket(&mut self) -> &mut mio::net::TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-        }
-    }
-
-    /// The address of the peer and other options are asked for here.
-    pub fn tcp(&self) -> &mio::net::TcpStream {
-        match self {
-            Self::Tcp(stream) => stream,
-        }
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        self.socket().shutdown(Shutdown::Write)
-    }
-}
-
-impl TryFrom<TcpStream> for Stream {
-    type Error = io::Error;
-
-    /// Takes a stream out of the hands of tokio's reactor.
-    fn try_from(stream: TcpStream) -> io::Result<Self> {
-        Ok(Self::Tcp(mio::net::TcpStream::from_std(stream.into_std()?)))
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write_vectored(slices),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }

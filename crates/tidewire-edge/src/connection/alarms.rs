@@ -44,6 +44,9 @@ const SAVE_DELAY: Duration = Duration::from_millis(250);
 const SAVE_RETRY: Duration = Duration::from_secs(2);
 /// With half of it added at random, to spread the writes, still within what a session is kept for.
 const RENEW_EVERY: Duration = Duration::from_secs(SESSION_RENEWAL.as_secs() * 5 / 8);
+/// Pings of many connections leave together, so that their answers, too, cost one wake-up and not as
+/// many as there are connections.
+const PING_STEP: Duration = Duration::from_millis(250);
 /// How long before its credential expires a client is told.
 const NOTICE_SECONDS: u64 = 60;
 
@@ -74,7 +77,7 @@ impl Alarms {
     pub(crate) fn start(&mut self, now: Tick, config: &EdgeConfig) {
         self.clear(Alarm::Overdue);
         // At random in the first interval, or clients that came together are pinged together.
-        self.set(Alarm::Ping, now.after(share_of(config.ping_interval)));
+        self.set(Alarm::Ping, now.after(share_of(config.ping_interval)).aligned(PING_STEP));
         self.set(Alarm::Renew, now.after(RENEW_EVERY + share_of(RENEW_EVERY / 2)));
     }
 
@@ -102,7 +105,7 @@ impl Alarms {
             .into_iter()
             .find(|alarm| self.is_set(*alarm) && self.at[*alarm as usize].is_due(now))?;
         match alarm {
-            Alarm::Ping => self.set(alarm, now.after(config.ping_interval)),
+            Alarm::Ping => self.set(alarm, now.after(config.ping_interval).aligned(PING_STEP)),
             Alarm::Renew => self.set(alarm, now.after(RENEW_EVERY)),
             _ => self.clear(alarm),
         }

@@ -136,6 +136,9 @@ impl Connection {
         cx.outputs.events.push(Event::Connected(connected));
         cx.outputs.events.append(&mut outputs.events);
         cx.outputs.effects.append(&mut outputs.effects);
+        if is_resumed || !rest.is_empty() {
+            line.hold(cx);
+        }
         let mut serving = Serving::new(session, owned, is_resumed, rest);
         let verdict = serving.go_on(line, cx).and_then(|()| serving.tell_latecomer(line, cx));
         self.state = State::Serving(serving);

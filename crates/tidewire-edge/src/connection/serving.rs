@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use tidewire_hub::Subscriber;
 use tidewire_model::{
-    Command, Delivery, Disconnect, ErrorCode, Event, Failure, JoinId, Joined, Since, TenantChannel, Tenure,
+    Command, Delivery, Disconnect, ErrorCode, Event, Failure, JoinId, Joined, Since, TenantChannel,
+    Tenure,
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::{Decoded, Frame};
@@ -327,8 +328,7 @@ impl Serving {
                 return self.go_on(line, cx);
             }
         };
-        let (wire, tally) =
-            run.wire(line.form, deltas, line.protocol.as_mut(), &mut cx.scratch);
+        let (wire, tally) = run.wire(line.form, deltas, line.protocol.as_mut(), &mut cx.scratch);
         cx.counts.tally(tally);
         line.sent(run.len() as u64, wire.len() as u64, &mut cx.counts);
         let is_queued = if at_once && !line.is_touched {

@@ -41,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) again: Vec<ConnectionId>,
     pub(crate) touched: Vec<ConnectionId>,
     pub(crate) over: Vec<ConnectionId>,
+    /// Connections to be flushed in the next turn, and not before.
+    pub(crate) held: Vec<ConnectionId>,
     /// What connections have to say to each other.
     pub(crate) tellings: Vec<(ConnectionId, Control)>,
     /// Who has a session here.
@@ -71,6 +73,7 @@ impl Context {
             again: Vec::new(),
             touched: Vec::new(),
             over: Vec::new(),
+            held: Vec::new(),
             tellings: Vec::new(),
             holders: HashMap::new(),
             outputs: Outputs::default(),
@@ -83,6 +86,7 @@ impl Context {
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.started = now;
         self.now = self.wheel.tick(now);
+        self.touched.append(&mut self.held);
     }
 
     /// Runs `future` on behalf of a connection, which is told what it came to if it is still there.

@@ -92,7 +92,7 @@ pub(super) fn decode(frame: &Frame) -> Result<Vec<ServerEvent>, ProtocolError> {
     let wire::ServerFrame { events } = wire::ServerFrame::decode(frame.clone())
         .map_err(|_| parse::malformed("it is not a ServerFrame message"))?;
     let known = events.into_iter().filter_map(|event| Some((event.id, event.event?)));
-    known.map(|(id, body)| server_event(id, body, &frame)).collect()
+    known.map(|(id, body)| server_event(id, body, frame)).collect()
 }
 
 fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, ProtocolError> {
@@ -177,7 +177,7 @@ fn received(
     frame: &Bytes,
 ) -> Result<Received<Content>, ProtocolError> {
     let payload = match (item.payload, item.delta) {
-        (Some(whole), _) => Content::Whole(checked(payload(whole, frame.len()))?),
+        (Some(whole), _) => Content::Whole(checked(payload(&whole.data, whole.kind, frame))?),
         (None, Some(delta)) => Content::Delta(delta),
         (None, None) => return Err(parse::malformed("a publication has no payload")),
     };

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tidewire_model::{
     Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position,
-    Publish, Request, RequestId, Resume, Since, Token,
+    Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -13,7 +13,7 @@ use super::command_object::{
     ResumeBody, SubscribeBody,
 };
 use super::object::{Object, Offset, Str};
-use super::{Text, check_syntax};
+use super::{Text, check_syntax, plain};
 use crate::parse;
 
 /// Takes a frame apart into the commands it holds.
@@ -26,7 +26,7 @@ pub(crate) fn decode(frame: &Text<'_>) -> Result<Vec<Decoded>, ProtocolError> {
 }
 
 fn decode_lone(frame: &Text<'_>) -> Result<Decoded, ProtocolError> {
-    match serde_json::from_str::<CommandObject<'_>>(frame.text) {
+    match read(frame.text) {
         Ok(command) => Ok(request(command, frame.bytes)),
         Err(error) => {
             check_syntax(frame.text)?;
@@ -40,11 +40,15 @@ fn decode_array(frame: &Text<'_>) -> Result<Vec<Decoded>, ProtocolError> {
     let elements: Vec<&RawValue> =
         serde_json::from_str(frame.text).map_err(|error| parse::malformed(error.to_string()))?;
     parse::check_count(elements.len())?;
-    let decoded = elements.iter().map(|element| match serde_json::from_str(element.get()) {
+    let decoded = elements.iter().map(|element| match read(element.get()) {
         Ok(command) => request(command, frame.bytes),
         Err(error) => misshapen(element.get(), &error),
     });
     Ok(decoded.collect())
+}
+
+fn read(text: &str) -> serde_json::Result<CommandObject<'_>> {
+    plain::publish(text).map_or_else(|| serde_json::from_str(text), Ok)
 }
 
 /// Refuses a command that is JSON, but not of the shape a command has.
@@ -127,17 +131,13 @@ fn publish(body: &PublishBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
             return Err(parse::bad_request("`publish` takes `data` or `binary`, not both"));
         }
     };
-    Ok(Command::Publish(Publish {
-        channel: parse::channel(&body.channel)?,
-        id: body.id.as_deref().map(parse::publication_id).transpose()?,
-        payload,
-    }))
+    parse::publish(&body.channel, body.id.as_deref(), payload)
 }
 
 /// `data` lies in `frame`, and has been parsed out of it as one value.
 pub(crate) fn payload(data: &RawValue, frame: &Bytes) -> Result<Payload, Failure> {
-    let text = frame.slice_ref(data.get().as_bytes());
-    Payload::json_value(parse::unpinned(text, frame.len())).map_err(parse::bad_payload)
+    let text = parse::unpinned(data.get().as_bytes(), frame);
+    Payload::json_value(text).map_err(parse::bad_payload)
 }
 
 pub(crate) fn binary_payload(text: &str) -> Result<Payload, Failure> {

@@ -2,10 +2,11 @@ use bytes::Bytes;
 use prost::Message;
 use tidewire_model::{
     Channel, Command, DeltaFormat, Direction, ErrorCode, Failure, HistoryQuery, Payload, Position,
-    Publish, Request, RequestId, Resume, Since, Token,
+    Request, RequestId, Resume, Since, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
+use super::plain::{self, PlainPublish};
 use super::wire;
 use crate::parse;
 
@@ -19,13 +20,16 @@ struct FrameOutline {
 
 /// Takes a frame apart into the commands it holds.
 pub(crate) fn decode(frame: &Bytes) -> Result<Vec<Decoded>, ProtocolError> {
+    if let Some(plain) = plain::publish(frame) {
+        return Ok(vec![decoded(plain.id, plain_publish(&plain, frame))]);
+    }
     let FrameOutline { commands } = FrameOutline::decode(frame.clone())
         .map_err(|_| parse::malformed("it is not a ClientFrame message"))?;
     parse::check_count(commands.len())?;
-    Ok(commands.into_iter().map(|bytes| request(bytes, frame.len())).collect())
+    Ok(commands.into_iter().map(|bytes| request(bytes, frame)).collect())
 }
 
-fn request(bytes: Bytes, frame_len: usize) -> Decoded {
+fn request(bytes: Bytes, frame: &Bytes) -> Decoded {
     let mut message = wire::Command::default();
     // What was read before the error stays, so that the id can still be told.
     let merged = message.merge(bytes);
@@ -33,15 +37,19 @@ fn request(bytes: Bytes, frame_len: usize) -> Decoded {
     let command = match (merged, message.command) {
         (Err(_), _) => Err(parse::bad_request("the command is not a Command message")),
         (Ok(()), None) => Err(parse::no_command()),
-        (Ok(()), Some(body)) => command(body, frame_len),
+        (Ok(()), Some(body)) => command(body, frame),
     };
+    decoded(id, command)
+}
+
+fn decoded(id: u32, command: Result<Command, Failure>) -> Decoded {
     match command {
         Ok(command) => Decoded::Request(Request { id: RequestId(id), command }),
         Err(failure) => parse::refused(id, failure),
     }
 }
 
-fn command(body: wire::command::Command, frame_len: usize) -> Result<Command, Failure> {
+fn command(body: wire::command::Command, frame: &Bytes) -> Result<Command, Failure> {
     use wire::command::Command as Body;
     match body {
         Body::Connect(body) => {
@@ -51,7 +59,7 @@ fn command(body: wire::command::Command, frame_len: usize) -> Result<Command, Fa
         Body::Unsubscribe(body) => {
             Ok(Command::Unsubscribe { channel: parse::channel(&body.channel)? })
         }
-        Body::Publish(body) => publish(body, frame_len),
+        Body::Publish(body) => publish(&body, frame),
         Body::History(body) => history(&body),
         Body::Ping(wire::Ping {}) => Ok(Command::Ping),
         Body::Refresh(body) => parse::refresh(body.token.into()),
@@ -85,18 +93,19 @@ pub(crate) fn delta_format(number: i32) -> Option<DeltaFormat> {
     }
 }
 
-fn publish(body: wire::Publish, frame_len: usize) -> Result<Command, Failure> {
-    let payload = payload(body.payload.ok_or_else(parse::no_payload)?, frame_len)?;
-    Ok(Command::Publish(Publish {
-        channel: parse::channel(&body.channel)?,
-        id: body.id.as_deref().map(parse::publication_id).transpose()?,
-        payload,
-    }))
+fn publish(body: &wire::Publish, frame: &Bytes) -> Result<Command, Failure> {
+    let wire::Payload { data, kind } = body.payload.as_ref().ok_or_else(parse::no_payload)?;
+    parse::publish(&body.channel, body.id.as_deref(), payload(data, *kind, frame)?)
 }
 
-pub(crate) fn payload(payload: wire::Payload, frame_len: usize) -> Result<Payload, Failure> {
-    let data = parse::unpinned(payload.data, frame_len);
-    match wire::PayloadKind::try_from(payload.kind) {
+fn plain_publish(body: &PlainPublish<'_>, frame: &Bytes) -> Result<Command, Failure> {
+    parse::publish(body.channel, body.publication_id, payload(body.data, body.kind, frame)?)
+}
+
+/// `data` lies in `frame`.
+pub(crate) fn payload(data: &[u8], kind: i32, frame: &Bytes) -> Result<Payload, Failure> {
+    let data = parse::unpinned(data, frame);
+    match wire::PayloadKind::try_from(kind) {
         Ok(wire::PayloadKind::Json) => parse::json_payload(data),
         Ok(wire::PayloadKind::Binary) => Ok(Payload::binary(data)),
         Err(_) => Err(Failure::new(ErrorCode::BadPayload, "there is no such kind of payload")),

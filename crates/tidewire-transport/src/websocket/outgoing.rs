@@ -58,6 +58,10 @@ impl Outgoing {
             return Ok(());
         }
         if self.unsent() < PONGS_BYTES {
+            if let Some(pending) = &mut self.pending {
+                // It would come after a later one.
+                pending.pong = None;
+            }
             return self.control(OpCode::Pong, &payload);
         }
         self.pending().pong = Some(payload);

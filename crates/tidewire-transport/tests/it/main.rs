@@ -14,6 +14,7 @@ mod oracle;
 mod properties;
 mod server;
 mod socket;
+mod tls;
 mod upgrade;
 mod wire;
 mod writing;

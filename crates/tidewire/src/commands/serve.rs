@@ -87,6 +87,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         },
         max_message_bytes: server.max_message_bytes,
         compression: server.compression,
+        tls: config.tls.clone(),
         rules: Arc::new(ChannelRules::new(config.channel_rules.clone())),
         ..EdgeConfig::default()
     }

@@ -234,3 +234,15 @@ fn a_generated_name_is_the_hosts_and_never_the_same() {
     assert!(generated_node_id("").as_str().starts_with("node-"));
     assert!(generated_node_id(&"x".repeat(300)).as_str().len() <= 64);
 }
+
+#[test]
+fn clients_are_talked_to_in_tls_if_there_is_a_certificate_and_its_key() {
+    let certificate = include_str!("../../../tidewire-transport/tests/tls/certificate.pem");
+    let key = include_str!("../../../tidewire-transport/tests/tls/key.pem");
+    let setup = Setup::new("[tls]\ncertificate_file = \"certificate.pem\"\n")
+        .with_file("certificate.pem", certificate)
+        .with_variable("TIDEWIRE_TLS__KEY", key);
+
+    assert!(setup.config().tls.is_some());
+    assert!(Setup::new("").config().tls.is_none());
+}

@@ -191,10 +191,7 @@ fn rules_that_cannot_hold_are_refused() {
             format!("{rule}flush_window = \"101ms\""),
             "tenants[0].rules[0].flush_window: expected a duration from \"0s\" to \"100ms\"",
         ),
-        (
-            format!("{rule}delta = \"vcdiff\""),
-            "tenants[0].rules[0].delta: ",
-        ),
+        (format!("{rule}delta = \"vcdiff\""), "tenants[0].rules[0].delta: "),
         ("[[tenants.rules]]".into(), "tenants[0].rules[0]: key `pattern` is missing"),
         (rule.repeat(257), "tenants[0].rules: at most 256 allowed, found 257"),
     ] {
@@ -344,4 +341,32 @@ proptest! {
         }
         drop(Loaded::load(None, [(name, value)].into_iter()));
     }
+}
+
+#[test]
+fn a_certificate_and_a_key_are_checked_together() {
+    const CERTIFICATE: &str = include_str!("../../../tidewire-transport/tests/tls/certificate.pem");
+    const OTHER_KEY: &str = include_str!("../../../tidewire-transport/tests/tls/other-key.pem");
+    for (toml, expected) in [
+        ("[tls]\ncertificate_file = \"c\"", "tls.certificate_file: needs `tls.key` too"),
+        ("[tls]\nkey = \"k\"", "tls.key: needs `tls.certificate` too"),
+        ("[tls]\ncertificate_file = \"c\"\nkey = \"k\"", "tls.key: key is no private key in PEM"),
+        (
+            "[tls]\ncertificate = \"c\"\nkey_file = \"k\"",
+            "tls.certificate: certificate has no certificate in PEM",
+        ),
+        (
+            "[tls]\ncertificate_file = \"c\"\nkey_file = \"k\"",
+            "tls.key_file: key does not belong to the certificate",
+        ),
+    ] {
+        let setup = Setup::new(toml).with_file("c", CERTIFICATE).with_file("k", OTHER_KEY);
+        let problems = problems(&setup);
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert_eq!(format!("{}: {}", problems[0].key, problems[0].message), expected);
+        assert!(!format!("{problems:?}").contains("PRIVATE"), "{problems:?}");
+    }
+    let missing = problems(&Setup::new("[tls]\ncertificate_file = \"none\"\nkey_file = \"no\""));
+    let keys: Vec<_> = missing.iter().map(|problem| problem.key.as_str()).collect();
+    assert_eq!(keys, ["tls.certificate_file", "tls.key_file"]);
 }

@@ -23,6 +23,9 @@ pub struct Document {
     pub node: Node,
     /// Where clients connect and what one connection may use.
     pub server: Server,
+    /// How clients' connections are encrypted. They are not without a certificate, which is right
+    /// behind a balancer that does it; operators' never are.
+    pub tls: Tls,
     /// Where operators look: `/metrics`, `/healthz`, `/readyz` and `/placement/{tenant}`.
     pub ops: Ops,
     /// The NATS servers that carry publications between nodes.
@@ -113,6 +116,24 @@ impl Default for Server {
 pub enum Compression {
     Off,
     On,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Certificate chain in PEM, the node's own certificate first; needs `key`. Clients then connect
+    /// to `wss://`, in TLS 1.2 or 1.3, and a client without TLS is turned away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+    /// File that holds `certificate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<PathBuf>,
+    /// Private key of `certificate` in PEM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<Secret>,
+    /// File that holds `key`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

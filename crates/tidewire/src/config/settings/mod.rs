@@ -3,13 +3,16 @@
 mod address;
 mod login;
 mod tenants;
+mod tls;
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ServerConfig;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::ChannelRule;
 use tidewire_model::{NodeId, Tenant};
@@ -30,6 +33,8 @@ pub struct Config {
     pub listen: Listen,
     pub tenant_metrics: bool,
     pub server: Server,
+    /// How clients are talked to in TLS, if they are.
+    pub tls: Option<Arc<ServerConfig>>,
     pub nats: Nats,
     pub redis: Redis,
     pub history: History,
@@ -171,6 +176,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     let node_id = check_node(&document.node, draft);
     let listen = check_listen(document, draft);
     let server = check_server(&document.server, draft);
+    let tls = tls::check(&document.tls, draft);
     let nats = login::check_nats(&document.nats, draft);
     let redis = login::check_redis(&document.redis, draft);
     let session = check_session(&document.session, draft);
@@ -184,6 +190,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         listen: listen?,
         tenant_metrics: document.ops.tenant_metrics == TenantMetrics::On,
         server: server?,
+        tls,
         nats: nats?,
         redis: redis?,
         history: History { size: document.history.size, ttl: document.history.ttl.duration() },

@@ -1,0 +1,111 @@
+use std::sync::Arc;
+
+use tidewire_model::{ConnectionId, Event};
+use tidewire_protocol::{Frame, Protocol};
+use tidewire_transport::Link;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::alarms::{Alarm, Alarms};
+use super::{Ending, FRAME_BYTES, Verdict};
+use crate::metrics::{Counts, Tally, TenantMetrics};
+use crate::wheel::Tick;
+use crate::worker::{Context, Form};
+
+/// What a connection has from its first moment to its last.
+pub(crate) struct Line {
+    pub(super) id: ConnectionId,
+    pub(super) link: Link,
+    pub(super) protocol: Box<dyn Protocol>,
+    /// How it gets what many get alike.
+    pub(super) form: Form,
+    /// The socket may have more than was read.
+    pub(super) is_readable: bool,
+    /// It is on the worker's list of those to be read again.
+    pub(super) is_again: bool,
+    /// It is on the worker's list of those to be flushed.
+    pub(super) is_touched: bool,
+    pub(super) alarms: Alarms,
+    pub(super) heard_at: Tick,
+    pub(super) since: Tick,
+    pub(super) tenant: Option<Arc<TenantMetrics>>,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Line {
+    /// A line that has yet to say who it is.
+    pub(super) fn new(
+        id: ConnectionId,
+        (protocol, form): (Box<dyn Protocol>, Form),
+        (socket, room): (Link, OwnedSemaphorePermit),
+        cx: &Context,
+    ) -> Self {
+        let mut alarms = Alarms::new(cx.now);
+        alarms.set(Alarm::Overdue, cx.now.after(cx.shared.config.connect_timeout));
+        Self {
+            id,
+            protocol,
+            form,
+            // What came behind the request is there without an event of the socket's.
+            is_readable: socket.has_unread(),
+            link: socket,
+            is_again: false,
+            is_touched: false,
+            alarms,
+            heard_at: cx.now,
+            since: cx.now,
+            tenant: None,
+            _room: room,
+        }
+    }
+
+    /// Puts it on the worker's list of those to be flushed at the end of the turn.
+    pub(super) fn touch(&mut self, cx: &mut Context) {
+        if !self.is_touched {
+            self.is_touched = true;
+            cx.touched.push(self.id);
+        }
+    }
+
+    /// Has it flushed at the end of the next turn, when the shards may have answered what it has just
+    /// asked: one write instead of two.
+    pub(super) fn hold(&mut self, cx: &mut Context) {
+        self.is_touched = true;
+        cx.held.push(self.id);
+    }
+
+    /// Encodes the events that have gathered and queues them.
+    pub(super) fn queue_events(&mut self, cx: &mut Context) -> Verdict {
+        if cx.outputs.events.is_empty() {
+            return Ok(());
+        }
+        let mut frames = std::mem::take(&mut cx.frames_out);
+        self.protocol.encode(&cx.outputs.events, FRAME_BYTES, &mut frames);
+        self.count_sent(&cx.outputs.events, &frames, &mut cx.counts);
+        cx.outputs.events.clear();
+        let queued = self.link.queue(&frames, &mut cx.scratch);
+        frames.clear();
+        cx.frames_out = frames;
+        self.touch(cx);
+        queued.map_err(|_| Ending::Left)
+    }
+
+    fn count_sent(&self, events: &[Event], frames: &[Frame], counts: &mut Counts) {
+        let count = events.iter().map(|event| match event {
+            Event::Publications { publications, deltas, .. } => {
+                counts.tally(Tally::of(publications, *deltas));
+                publications.len() as u64
+            }
+            _ => 1,
+        });
+        let bytes = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
+        self.sent(count.sum(), bytes, counts);
+    }
+
+    pub(super) fn sent(&self, events: u64, bytes: u64, counts: &mut Counts) {
+        counts.sent += events;
+        counts.sent_bytes += bytes;
+        if let Some(tenant) = &self.tenant {
+            tenant.sent.increment(events);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Publications on their way to many clients at once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewire_client::Codec;
+use tidewire_edge::{ChannelRule, ChannelRules, EdgeConfig};
+use tidewire_hub::QueueLimits;
+use tidewire_model::{Filter, Tenant};
+
+use crate::fleet::{Fleet, TENANT, token};
+use crate::peer::{Bystander, Peer, text};
+
+/// More than one turn of a worker hands a publication to.
+const CROWD: usize = 600;
+
+#[tokio::test]
+async fn a_crowd_larger_than_a_turn_hands_out_to_gets_everything_in_order() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let mut crowd = Vec::new();
+    for _ in 0..CROWD {
+        let mut peer = Peer::connect(node, "ada").await;
+        peer.subscribe("room/1").await;
+        crowd.push(peer);
+    }
+    let mut publisher = Peer::connect(node, "bob").await;
+
+    let last = 20;
+    for number in 0..last {
+        publisher.publish("room/1", text(&number.to_string()));
+    }
+    publisher.flush().await;
+
+    for peer in &mut crowd {
+        assert!(offsets_to(peer, last).await.into_iter().eq(1..=last));
+    }
+}
+
+#[tokio::test]
+async fn whoever_joins_or_leaves_in_the_middle_of_a_fan_out_disturbs_nobody() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let mut stayers = Vec::new();
+    for _ in 0..CROWD {
+        let mut peer = Peer::connect(node, "ada").await;
+        peer.subscribe("room/1").await;
+        stayers.push(peer);
+    }
+    let leavers = stayers.split_off(CROWD / 2);
+    let mut publisher = Peer::connect(node, "bob").await;
+
+    let last = 10;
+    for number in 0..last {
+        publisher.publish("room/1", text(&number.to_string()));
+    }
+    publisher.flush().await;
+    drop(leavers);
+    let mut comer = Peer::connect(node, "eve").await;
+    let start = comer.subscribe("room/1").await.position.offset;
+    publisher.publish("room/1", text("last"));
+    publisher.flush().await;
+
+    for peer in &mut stayers {
+        assert!(offsets_to(peer, last + 1).await.into_iter().eq(1..=last + 1));
+    }
+    assert!(offsets_to(&mut comer, last + 1).await.into_iter().eq(start + 1..=last + 1));
+}
+
+#[tokio::test]
+async fn a_worker_whose_queue_overflows_loses_nothing() {
+    let queue = QueueLimits { deliveries: 2, bytes: 1_024 };
+    let fleet = Fleet::start(1, EdgeConfig { queue, ..EdgeConfig::default() }).await;
+    let node = &fleet.nodes[0];
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut readers = [Peer::connect(node, "ada").await, Peer::connect(node, "eve").await];
+    for reader in &mut readers {
+        reader.subscribe("room/1").await;
+    }
+    let mut publisher = Peer::connect(node, "bob").await;
+
+    let last = 200;
+    for number in 0..last {
+        publisher.publish("room/1", text(&number.to_string()));
+    }
+    publisher.flush().await;
+
+    for reader in &mut readers {
+        assert!(offsets_to(reader, last).await.into_iter().eq(1..=last));
+    }
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn one_run_reaches_either_encoding() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let mut readers = Vec::new();
+    for codec in [Codec::Json, Codec::Protobuf] {
+        let mut peer = Peer::dial_as(node, Some(TENANT), codec).await;
+        peer.introduce(token("ada")).await;
+        peer.subscribe("room/1").await;
+        readers.push(peer);
+    }
+    let mut publisher = Peer::connect(node, "bob").await;
+
+    publisher.publish("room/1", text("hello"));
+    publisher.flush().await;
+
+    for reader in &mut readers {
+        assert_eq!(reader.publications().await[0].payload, text("hello"));
+    }
+}
+
+#[tokio::test]
+async fn publications_wait_for_each_other_as_long_as_the_rule_says() {
+    let rule = |filter: &str| ChannelRule {
+        filter: Filter::parse(filter).expect("filter"),
+        flush_window: Duration::from_secs(10),
+        delta: None,
+    };
+    let tenant = Tenant::parse(TENANT).expect("tenant");
+    let rules = ChannelRules::new(HashMap::from([(tenant, vec![rule("ticker/*")])]));
+    let config = EdgeConfig { rules: Arc::new(rules), ..EdgeConfig::default() };
+    let fleet = Fleet::start(1, config).await;
+    let node = &fleet.nodes[0];
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut reader = Peer::connect(node, "ada").await;
+    reader.subscribe("ticker/1").await;
+    let mut publisher = Peer::connect(node, "bob").await;
+
+    for number in 0..3 {
+        publisher.published("ticker/1", text(&number.to_string())).await;
+        bystander.is_undisturbed().await;
+    }
+    tokio::time::pause();
+
+    assert_eq!(reader.publications().await.len(), 3, "all of them in one frame");
+}
+
+/// What comes, up to the publication at `last`.
+async fn offsets_to(peer: &mut Peer, last: u64) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while offsets.last() != Some(&last) {
+        offsets.extend(peer.publications().await.iter().map(|one| one.position.offset));
+    }
+    offsets
+}
