@@ -86,21 +86,23 @@ impl Network {
             self.to_lose -= 1;
             return;
         }
-        let event = BrokerEvent::Publication(publication.clone());
-        self.send_to_interested(sender, &publication.channel, &event);
+        let event = || BrokerEvent::Publication(publication.clone());
+        self.send_to_interested(sender, &publication.channel, event);
     }
 
     fn send_to_interested(
         &mut self,
         sender: &NodeId,
         channel: &TenantChannel,
-        event: &BrokerEvent,
+        event: impl Fn() -> BrokerEvent,
     ) {
         let partition = Partition::of(channel);
-        let interested = self.seats.iter().filter(|(_, seat)| seat.interest.contains(&partition));
+        let is_receiver =
+            |(node, seat): &(&NodeId, &Seat)| *node != sender && seat.interest.contains(&partition);
+        let interested = self.seats.iter().filter(is_receiver);
         let receivers: Vec<_> = interested.map(|(node, _)| node.clone()).collect();
         for receiver in receivers {
-            self.send(sender, &receiver, event.clone());
+            self.send(sender, &receiver, event());
         }
     }
 
@@ -164,8 +166,8 @@ impl Broker for MemoryBroker {
     fn announce(&self, channel: &TenantChannel, position: Position) {
         let mut network = self.network.0.lock();
         if network.seats.contains_key(&self.node) {
-            let event = BrokerEvent::Announcement { channel: channel.clone(), position };
-            network.send_to_interested(&self.node, channel, &event);
+            let event = || BrokerEvent::Announcement { channel: channel.clone(), position };
+            network.send_to_interested(&self.node, channel, event);
         }
     }
 

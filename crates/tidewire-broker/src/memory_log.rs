@@ -99,7 +99,8 @@ impl MemoryLog {
         kept.expire(now, self.retention.ttl);
         kept.touch(now);
         kept.live_in(*incarnation, || (self.sources.random)());
-        Open { now, kept, recent, incarnation: *incarnation }
+        let now_ms = (self.sources.unix_ms)();
+        Open { now, now_ms, kept, recent, incarnation: *incarnation }
     }
 
     /// What is kept of `channel` for who only asks; `None` if it has never begun.
@@ -118,19 +119,18 @@ impl MemoryLog {
     }
 
     fn append_one(&self, open: &mut Open<'_>, channel: &TenantChannel, draft: &Draft) -> Appended {
-        let Open { now, kept, recent, .. } = open;
-        let now_ms = (self.sources.unix_ms)();
+        let Open { now, now_ms, kept, recent, .. } = open;
         let key = draft.dedupe_key(&channel.channel);
         if let Some(position) = key.and_then(|key| recent.find(channel, key, *now)) {
-            let time_ms = kept.find(position.offset).map_or(now_ms, |first| first.time_ms);
+            let time_ms = kept.find(position.offset).map_or(*now_ms, |first| first.time_ms);
             return Appended { position, time_ms, duplicate: true };
         }
         let position = kept.next_position();
-        kept.push(publication(channel, position, now_ms, draft), self.retention.size);
+        kept.push(publication(channel, position, *now_ms, draft), self.retention.size);
         if let Some(key) = key {
             recent.insert(channel, key, position, *now);
         }
-        Appended { position, time_ms: now_ms, duplicate: false }
+        Appended { position, time_ms: *now_ms, duplicate: false }
     }
 }
 
@@ -212,6 +212,8 @@ impl Log for MemoryLog {
 /// One channel, and what appending to it takes.
 struct Open<'a> {
     now: Instant,
+    /// The same for all of a batch, in milliseconds since the Unix epoch.
+    now_ms: u64,
     kept: &'a mut Kept,
     recent: &'a mut RecentIds,
     incarnation: Incarnation,

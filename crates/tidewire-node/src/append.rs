@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_broker::{Appended, LogError};
+use tidewire_broker::{Appended, Draft, LogError};
 use tidewire_model::{Envelope, Position, Publication, TenantChannel};
 use tokio::time::Instant;
 
-use crate::lane::{Lane, Pending};
+use crate::ask::Reply;
+use crate::lane::{Batch, Lane, Pending};
 use crate::publish::{failure, not_begun};
 use crate::shard::{Done, Shard};
 
@@ -22,23 +23,18 @@ pub(crate) struct Newest {
 const QUIET_AFTER: Duration = Duration::from_millis(250);
 
 impl Shard {
-    pub(crate) fn publish(&mut self, channel: TenantChannel, pending: Pending) {
-        self.lanes.entry(channel.clone()).or_default().push(pending);
-        self.start_append(channel);
+    pub(crate) fn publish(&mut self, channel: TenantChannel, pending: Pending, now: Instant) {
+        let lane = self.lanes.entry(channel.clone()).or_default();
+        lane.push(pending, now);
+        if let Some(batch) = lane.next_batch() {
+            self.append(channel, batch);
+        }
     }
 
-    fn start_append(&mut self, channel: TenantChannel) {
-        let Some(lane) = self.lanes.get_mut(&channel) else { return };
-        let Some(batch) = lane.next_batch() else {
-            if lane.is_idle() {
-                self.lanes.remove(&channel);
-            }
-            return;
-        };
+    fn append(&mut self, channel: TenantChannel, batch: Batch) {
         let log = Arc::clone(&self.around.log);
         self.running.push(Box::pin(async move {
-            let drafts: Vec<_> = batch.iter().map(|pending| pending.draft.clone()).collect();
-            let outcome = log.append(&channel, &drafts).await;
+            let outcome = log.append(&channel, &batch.drafts).await;
             Done::Appended(channel, batch, outcome)
         }));
     }
@@ -48,70 +44,80 @@ impl Shard {
     pub(crate) fn finish_append(
         &mut self,
         channel: TenantChannel,
-        batch: Vec<Pending>,
+        batch: Batch,
         outcome: Result<Vec<Appended>, LogError>,
         now: Instant,
     ) {
+        let Batch { drafts, replies } = batch;
         match outcome {
             Ok(appended) => {
-                for (pending, appended) in batch.into_iter().zip(appended) {
-                    self.pass_on(&channel, pending, appended, now);
+                self.pass_on(&channel, drafts.into_iter().zip(&appended), now);
+                for (reply, appended) in replies.into_iter().zip(appended) {
+                    reply.send(Ok(appended), now);
                 }
             }
             Err(error) => {
                 tracing::debug!(%channel, %error, "cannot append");
-                self.refuse(&channel, batch, &error);
+                self.refuse(&channel, replies, (&error, now));
             }
         }
-        if let Some(lane) = self.lanes.get_mut(&channel) {
-            lane.appended();
+        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        lane.appended();
+        match lane.next_batch() {
+            Some(batch) => self.append(channel, batch),
+            None => drop(self.lanes.remove(&channel)),
         }
-        self.start_append(channel);
     }
 
     /// Refuses a batch that failed, and all that waits behind it: were that appended next, it would
     /// overtake what its publisher is about to repeat.
-    fn refuse(&mut self, channel: &TenantChannel, batch: Vec<Pending>, error: &LogError) {
+    fn refuse(
+        &mut self,
+        channel: &TenantChannel,
+        replies: Vec<Reply>,
+        (error, now): (&LogError, Instant),
+    ) {
         let failure = failure(error);
-        for pending in batch {
-            pending.reply.send(Err(failure.clone()));
+        for reply in replies {
+            reply.send(Err(failure.clone()), now);
         }
         let waiting = self.lanes.get_mut(channel).map(Lane::clear).unwrap_or_default();
         for pending in waiting {
-            pending.reply.send(Err(not_begun()));
+            pending.reply.send(Err(not_begun()), now);
         }
     }
 
-    fn pass_on(
+    /// Hands a whole batch to the channel's feed before anything that follows from it is done: its
+    /// publications reach each worker as one run.
+    fn pass_on<'a>(
         &mut self,
         channel: &TenantChannel,
-        pending: Pending,
-        appended: Appended,
+        batch: impl Iterator<Item = (Draft, &'a Appended)>,
         now: Instant,
     ) {
-        let Pending { draft, reply } = pending;
-        if appended.duplicate {
-            // The first attempt may have died between the log and the broker. Only its position is
-            // passed on: this attempt's payload may differ from what the log has under it.
-            if let Some(state) = self.channels.get_mut(channel) {
-                state.feed.observe(appended.position, now);
-                self.settle(channel, now);
+        let mut feed = self.channels.get_mut(channel).map(|state| &mut state.feed);
+        let mut newest = None;
+        for (draft, appended) in batch {
+            if appended.duplicate {
+                // The first attempt may have died between the log and the broker. Only its position
+                // is passed on: this attempt's payload may differ from what the log has under it.
+                if let Some(feed) = &mut feed {
+                    feed.observe(appended.position, now);
+                }
+                self.around.broker.announce(channel, appended.position);
+                continue;
             }
-            self.around.broker.announce(channel, appended.position);
-        } else {
-            let publication = Publication {
-                channel: channel.clone(),
-                position: appended.position,
-                id: draft.id,
-                time_ms: appended.time_ms,
-                publisher: draft.publisher,
-                payload: draft.payload,
-            };
+            let publication = publication(channel, draft, appended);
             self.around.broker.publish(&publication);
-            self.receive(&Arc::new(Envelope::new(publication)), now);
-            self.announce_later(channel, Newest { position: appended.position, at: now });
+            if let Some(feed) = &mut feed {
+                feed.receive(Arc::new(Envelope::new(publication)), now, &mut self.steps);
+            }
+            newest = Some(Newest { position: appended.position, at: now });
         }
-        reply.send(Ok(appended));
+        self.settle(channel, now);
+        if let Some(newest) = newest {
+            self.announce_later(channel, newest);
+        }
     }
 
     /// Has the position announced when nothing has followed for a while. A channel that is published
@@ -135,5 +141,16 @@ impl Shard {
         }
         self.around.broker.announce(channel, newest.position);
         self.quiet.remove(channel);
+    }
+}
+
+fn publication(channel: &TenantChannel, draft: Draft, appended: &Appended) -> Publication {
+    Publication {
+        channel: channel.clone(),
+        position: appended.position,
+        id: draft.id,
+        time_ms: appended.time_ms,
+        publisher: draft.publisher,
+        payload: draft.payload,
     }
 }

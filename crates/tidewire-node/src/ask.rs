@@ -99,12 +99,13 @@ pub(crate) enum Reply {
 }
 
 impl Reply {
-    pub(crate) fn send(self, outcome: Result<Appended, Failure>) {
+    /// `now` is when it was known.
+    pub(crate) fn send(self, outcome: Result<Appended, Failure>, now: Instant) {
         match self {
             // A caller that is gone needs no answer.
             Self::Caller(sender) => drop(sender.send(outcome)),
             Self::Worker { connection, request, outbox, asked_at } => {
-                let took = asked_at.elapsed();
+                let took = now.saturating_duration_since(asked_at);
                 let outcome = outcome
                     .map(|Appended { position, duplicate, .. }| Published { position, duplicate });
                 outbox.answer(Delivery::Published { connection, request, took, outcome });

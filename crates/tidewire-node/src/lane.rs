@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 
 use tidewire_broker::Draft;
 use tidewire_model::{ErrorCode, Failure};
+use tokio::time::Instant;
 
 use crate::ask::Reply;
 
@@ -23,6 +24,14 @@ pub(crate) struct Pending {
     pub(crate) reply: Reply,
 }
 
+/// What goes to the log at once.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) drafts: Vec<Draft>,
+    /// For each draft, in the same order.
+    pub(crate) replies: Vec<Reply>,
+}
+
 impl Lane {
     const MOST_WAITING: usize = 4_096;
     const MOST_WAITING_BYTES: usize = 8 << 20;
@@ -30,31 +39,34 @@ impl Lane {
     const BATCH_BYTES: usize = 256 * 1_024;
 
     /// Queues a draft, or refuses it when the log is too far behind.
-    pub(crate) fn push(&mut self, pending: Pending) {
+    pub(crate) fn push(&mut self, pending: Pending, now: Instant) {
         if self.waiting.len() >= Self::MOST_WAITING || self.bytes >= Self::MOST_WAITING_BYTES {
             let message = "the channel is published to more quickly than its log takes";
             let failure = Failure::new(ErrorCode::Overloaded, message);
-            return pending.reply.send(Err(failure));
+            return pending.reply.send(Err(failure), now);
         }
         self.bytes += pending.draft.weight();
         self.waiting.push_back(pending);
     }
 
-    /// Takes the next batch if none is under way. Answered by [`Lane::appended`].
-    pub(crate) fn next_batch(&mut self) -> Option<Vec<Pending>> {
+    /// Takes the next batch, if none is under way and anything waits. Answered by
+    /// [`Lane::appended`].
+    pub(crate) fn next_batch(&mut self) -> Option<Batch> {
         if self.is_appending || self.waiting.is_empty() {
             return None;
         }
         self.is_appending = true;
-        let mut batch = Vec::new();
+        let most = self.waiting.len().min(Self::BATCH);
+        let (mut drafts, mut replies) = (Vec::with_capacity(most), Vec::with_capacity(most));
         let mut bytes = 0;
-        while batch.len() < Self::BATCH && bytes < Self::BATCH_BYTES {
-            let Some(pending) = self.waiting.pop_front() else { break };
-            bytes += pending.draft.weight();
-            batch.push(pending);
+        while drafts.len() < most && bytes < Self::BATCH_BYTES {
+            let Some(Pending { draft, reply }) = self.waiting.pop_front() else { break };
+            bytes += draft.weight();
+            drafts.push(draft);
+            replies.push(reply);
         }
         self.bytes -= bytes;
-        Some(batch)
+        Some(Batch { drafts, replies })
     }
 
     /// Takes everything that waits.
@@ -65,10 +77,6 @@ impl Lane {
 
     pub(crate) fn appended(&mut self) {
         self.is_appending = false;
-    }
-
-    pub(crate) fn is_idle(&self) -> bool {
-        !self.is_appending && self.waiting.is_empty()
     }
 }
 
@@ -83,10 +91,10 @@ mod tests {
     #[test]
     fn one_batch_is_under_way_at_a_time_and_holds_what_gathered() {
         let mut lane = Lane::default();
-        lane.push(pending(1));
+        lane.push(pending(1), Instant::now());
         assert_eq!(sizes(lane.next_batch()), [1]);
         for bytes in 2..=70 {
-            lane.push(pending(bytes));
+            lane.push(pending(bytes), Instant::now());
         }
 
         assert!(lane.next_batch().is_none());
@@ -95,28 +103,29 @@ mod tests {
         lane.appended();
         assert_eq!(sizes(lane.next_batch()), (66..=70).collect::<Vec<_>>());
         lane.appended();
-        assert!(lane.is_idle());
+        assert!(lane.next_batch().is_none());
     }
 
     #[test]
     fn a_batch_is_bounded_in_bytes() {
         let mut lane = Lane::default();
         for _ in 0..4 {
-            lane.push(pending(200 * 1_024));
+            lane.push(pending(200 * 1_024), Instant::now());
         }
 
-        assert_eq!(lane.next_batch().map(|batch| batch.len()), Some(2));
+        assert_eq!(sizes(lane.next_batch()), [200 * 1_024; 2]);
     }
 
     #[test]
     fn a_draft_beyond_the_bound_is_refused_as_retryable() {
         let mut lane = Lane::default();
         for _ in 0..Lane::MOST_WAITING {
-            lane.push(pending(1));
+            lane.push(pending(1), Instant::now());
         }
         let (reply, mut answer) = oneshot::channel();
 
-        lane.push(Pending { draft: draft(1), reply: Reply::Caller(reply) });
+        let beyond = Pending { draft: draft(1), reply: Reply::Caller(reply) };
+        lane.push(beyond, Instant::now());
 
         let failure = answer.try_recv().expect("answered").expect_err("refused");
         assert_eq!(failure.code, ErrorCode::Overloaded);
@@ -131,7 +140,9 @@ mod tests {
         Draft { id: None, publisher: None, payload }
     }
 
-    fn sizes(batch: Option<Vec<Pending>>) -> Vec<usize> {
-        batch.expect("a batch").iter().map(|pending| pending.draft.payload.len()).collect()
+    fn sizes(batch: Option<Batch>) -> Vec<usize> {
+        let Batch { drafts, replies } = batch.expect("a batch");
+        assert_eq!(drafts.len(), replies.len());
+        drafts.iter().map(|draft| draft.payload.len()).collect()
     }
 }

@@ -13,6 +13,7 @@
 mod append;
 mod ask;
 mod audience;
+mod by_channel;
 mod channel;
 mod check;
 mod config;

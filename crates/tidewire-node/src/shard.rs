@@ -4,7 +4,6 @@
 //! log, the broker) runs as futures that it owns and polls, and comes back as [`Done`]. A channel
 //! belongs to exactly one shard, so its publications are handled in one order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::append::Newest;
 use crate::ask::{Ask, Reply};
 use crate::audience::Tenures;
+use crate::by_channel::ByChannel;
 use crate::channel::ChannelState;
 use crate::feed::Step;
 use crate::interest::Interest;
-use crate::lane::{Lane, Pending};
+use crate::lane::{Batch, Lane, Pending};
 use crate::metrics::Metrics;
 use crate::publish::stopped;
 use crate::ring::RingLimits;
@@ -44,7 +44,7 @@ pub(crate) enum Done {
     Subscribed(Partition, Result<(), BrokerError>),
     Read(TenantChannel, Result<Read, LogError>),
     ReadForJoin(TenantChannel, (ConnectionId, JoinId), Result<Read, LogError>),
-    Appended(TenantChannel, Vec<Pending>, Result<Vec<Appended>, LogError>),
+    Appended(TenantChannel, Batch, Result<Vec<Appended>, LogError>),
     Heads {
         channels: Vec<TenantChannel>,
         asked_at: Instant,
@@ -79,12 +79,12 @@ impl Suspicion {
 
 pub(crate) struct Shard {
     pub(crate) around: Arc<Surroundings>,
-    pub(crate) channels: HashMap<TenantChannel, ChannelState>,
+    pub(crate) channels: ByChannel<ChannelState>,
     pub(crate) interest: Interest,
     pub(crate) tenures: Tenures,
-    pub(crate) lanes: HashMap<TenantChannel, Lane>,
+    pub(crate) lanes: ByChannel<Lane>,
     /// Channels that were published to from here, until that is announced.
-    pub(crate) quiet: HashMap<TenantChannel, Newest>,
+    pub(crate) quiet: ByChannel<Newest>,
     pub(crate) announcements: Timers,
     pub(crate) alarms: Timers,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -93,7 +93,7 @@ pub(crate) struct Shard {
     pub(crate) checks: u64,
     pub(crate) gap_warnings: Throttle,
     /// Reused between publications.
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
 }
 
 /// A read returns at most this many publications: what a slow or returning subscriber is handed at a
@@ -107,11 +107,11 @@ impl Shard {
     pub(crate) fn new(around: Arc<Surroundings>) -> Self {
         Self {
             around,
-            channels: HashMap::new(),
+            channels: ByChannel::default(),
             interest: Interest::default(),
             tenures: Tenures::default(),
-            lanes: HashMap::new(),
-            quiet: HashMap::new(),
+            lanes: ByChannel::default(),
+            quiet: ByChannel::default(),
             announcements: Timers::default(),
             alarms: Timers::default(),
             running: FuturesUnordered::new(),
@@ -160,7 +160,7 @@ impl Shard {
     fn apply(&mut self, action: Action, now: Instant) {
         match action {
             Action::Ask { ask, at } => self.answer(ask, at, now),
-            Action::Publish { channel, pending } => self.publish(channel, pending),
+            Action::Publish { channel, pending } => self.publish(channel, pending, now),
             Action::Receive(publication) => {
                 self.receive(&Arc::new(Envelope::new(publication)), now);
             }
@@ -184,7 +184,7 @@ impl Shard {
             }
             Ask::Publish { channel, draft, connection, request, outbox } => {
                 let reply = Reply::Worker { connection, request, outbox, asked_at };
-                self.publish(channel, Pending { draft, reply });
+                self.publish(channel, Pending { draft, reply }, now);
             }
         }
     }
@@ -196,7 +196,9 @@ impl Shard {
         while let Some(action) = actions.recv().await {
             match action {
                 Action::Ask { ask, .. } => ask.refuse(),
-                Action::Publish { pending, .. } => pending.reply.send(Err(stopped())),
+                Action::Publish { pending, .. } => {
+                    pending.reply.send(Err(stopped()), Instant::now());
+                }
                 Action::Receive(_) | Action::Observe { .. } => {}
             }
         }

@@ -1,13 +1,15 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use tidewire_model::TenantChannel;
 use tokio::time::Instant;
+
+use crate::by_channel::ByChannel;
 
 /// At most one alarm per channel.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
     by_time: BTreeSet<(Instant, TenantChannel)>,
-    by_channel: HashMap<TenantChannel, Instant>,
+    by_channel: ByChannel<Instant>,
 }
 
 impl Timers {
