@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mio::net::TcpStream;
+use rustix::io::Errno;
+use socket2::{Domain, Socket, Type};
 
 use super::dialect::{Cue, Dialect, MARK, Member};
 use super::frames::{self, Seen, Walker};
@@ -18,6 +20,9 @@ pub(super) struct Connection {
     /// What the socket would not take yet.
     unsent: Vec<u8>,
 }
+
+/// What connecting without waiting is answered with.
+const IN_PROGRESS: i32 = Errno::INPROGRESS.raw_os_error();
 
 /// States are named by what they await.
 enum State {
@@ -52,8 +57,17 @@ pub(super) struct Introduction<'a> {
 }
 
 impl Connection {
-    pub(super) fn start(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+    /// Begins to connect `source` to `address`.
+    pub(super) fn start(source: SocketAddr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        socket.bind(&source.into())?;
+        match socket.connect(&address.into()) {
+            Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => return Err(error),
+            _ => {}
+        }
+        let stream = TcpStream::from_std(socket.into());
         let unsent = Vec::new();
         Ok(Self { stream, state: State::Writable, walker: Walker::default(), last: 0, unsent })
     }
@@ -71,7 +85,6 @@ impl Connection {
             if self.stream.peer_addr().is_err() {
                 return Ok(Progress::Opening);
             }
-            self.stream.set_nodelay(true)?;
             self.send(how.request)?;
             self.state = State::Response(Vec::new());
         }
@@ -102,7 +115,10 @@ impl Connection {
             String::from_utf8_lossy(heard)
         );
         let is_granted = String::from_utf8_lossy(&heard[..end]).contains("permessage-deflate");
-        ensure!(is_granted == dialect.is_deflated(), "permessage-deflate granted: {is_granted}");
+        ensure!(
+            is_granted || !dialect.is_deflated(),
+            "the server does not grant permessage-deflate"
+        );
         let heard = heard.split_off(end + 4);
         self.state = State::Cue { step: 0, heard };
         Ok(())

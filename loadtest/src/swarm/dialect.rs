@@ -143,15 +143,26 @@ impl Dialect {
 }
 
 /// A JSON string of so many bytes, quotes included, with the mark in it.
+///
+/// Words with numbers between them that do not repeat, so that compression finds what it would find
+/// in somebody's message and not one line over and over.
 pub(crate) fn payload(bytes: usize) -> String {
-    // Words rather than one letter, so that compression has something like text before it.
-    const WORDS: &str =
-        "the tide comes in at 07:42 and goes out again by 13:58, wind north-west 5; ";
+    const WORDS: [&str; 8] = ["tide", "wind", "north-west", "harbour", "at", "berth", "due", "eta"];
+    // A linear congruential generator with the multiplier and increment of Numerical Recipes.
+    const GENERATOR: (u32, u32) = (1_664_525, 1_013_904_223);
 
-    let mark = String::from_utf8_lossy(&MARK);
-    let filling: String =
-        WORDS.chars().cycle().take(bytes.saturating_sub(MARK.len() + 2)).collect();
-    format!("\"{mark}{filling}\"")
+    // Bytes of a piece: a word of two letters, five digits, and what separates them.
+    const SHORTEST: usize = 10;
+
+    let len = bytes.saturating_sub(MARK.len() + 2);
+    let mut state = 1_u32;
+    let pieces = WORDS.iter().cycle().map(|word| {
+        state = state.wrapping_mul(GENERATOR.0).wrapping_add(GENERATOR.1);
+        format!("{word} {:05}; ", state >> 16)
+    });
+    let mut filling: String = pieces.take(len / SHORTEST + 1).collect();
+    filling.truncate(len);
+    format!("\"{}{filling}\"", String::from_utf8_lossy(&MARK))
 }
 
 fn name(channel: u32) -> String {

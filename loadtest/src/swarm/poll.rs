@@ -112,7 +112,7 @@ impl Swarm {
         } else {
             self.options.address
         };
-        let mut connection = Connection::start(address)
+        let mut connection = Connection::start(source(address, index), address)
             .with_context(|| format!("connection {index} cannot be opened"))?;
         self.poll.registry().register(
             &mut connection.stream,
@@ -241,6 +241,20 @@ impl Swarm {
         }
         Ok(())
     }
+}
+
+/// Where a connection comes from: an address of the loopback for every thousand.
+///
+/// The system looks for a free port among half of 28,000 at a time, one by one, and once that half is
+/// taken every connection from the same address would search all of it first. The server's port is in
+/// the address, so that swarms on several servers do not meet.
+fn source(server: SocketAddr, index: usize) -> SocketAddr {
+    const CONNECTIONS: usize = 1_000;
+
+    let [high, low] = server.port().to_be_bytes();
+    let group = u8::try_from(index / CONNECTIONS + 1).unwrap_or(u8::MAX);
+    // Past 127.0, which is where servers listen.
+    SocketAddr::from(([127, high.max(1), low, group], 0))
 }
 
 fn upgrade_request(options: &SwarmOptions) -> Vec<u8> {

@@ -15,7 +15,7 @@ use super::swarm::{self, CLIENT_CORE, Task};
 const ADDED: f64 = 1.5;
 const MEDIAN_MS: f64 = 1.0;
 const P99_MS: f64 = 10.0;
-const NANOSECONDS_PER_MS: f64 = 1e6;
+const MICROSECONDS_PER_MS: f64 = 1e3;
 /// One subscriber, so that what is measured is the way and not the fan-out.
 const PHASE: &str = "flood:16";
 
@@ -70,16 +70,17 @@ fn latency(
     nodes: (&Server, &Server),
 ) -> Result<(Figure, Figure)> {
     let most = report(stage, services, nodes, "0")?;
-    let per_second = most["publish"]["per_second"].as_f64().context("the report has a rate")?;
+    let per_second =
+        most["publish"]["measured_per_second"].as_f64().context("the report has a rate")?;
     let half = format!("{:.0}", per_second / 2.0);
     println!("at most {per_second:.0} publications a second, half is {half}");
     let report = report(stage, services, nodes, &half)?;
     let figure = |name: &str| {
-        let nanoseconds = report["deliver"]["latency_from_sent"][name].as_f64();
-        let milliseconds = nanoseconds.context("the report has latencies")? / NANOSECONDS_PER_MS;
+        let microseconds = report["deliver"]["latency_from_sent"][name].as_f64();
+        let milliseconds = microseconds.context("the report has latencies")? / MICROSECONDS_PER_MS;
         Figure::of(&[milliseconds], "ms").context("there is one")
     };
-    Ok((figure("p50_ns")?, figure("p99_ns")?))
+    Ok((figure("p50_us")?, figure("p99_us")?))
 }
 
 fn report(

@@ -69,8 +69,8 @@ fn with_sessions(stage: &Stage) -> Result<Figure> {
 
 /// Processes on either side of the large run.
 const PAIRS: usize = 10;
-/// As long as pings need to come round (every 25 s by default) most of the time.
-const IDLE_SECONDS: f64 = 20.0;
+/// One round of pings at the default interval.
+const IDLE_SECONDS: f64 = 25.0;
 const OPENED_SECONDS: f64 = 60.0;
 const IDLE_PERCENT: f64 = 5.0;
 /// Kernel and user memory for both ends of each connection, with a margin.
