@@ -131,8 +131,8 @@ impl Edge {
         let most = self.0.config.max_http_connections();
         // Operators are on a network of their own.
         let tls = worker.as_ref().and(self.0.config.tls.clone());
-        let routes = (router, worker.map(|worker| (self.clone(), worker)));
-        listener::serve(&self.0.tracker, (listener, most), routes, tls, stop).await;
+        let served = (router, worker.map(|worker| (self.clone(), worker)));
+        listener::serve(&self.0.tracker, (listener, most), served, tls, stop).await;
     }
 
     /// Lets go of sessions that have moved elsewhere, as other nodes say so, until `stop`.

@@ -56,11 +56,11 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, peer, Some(permit))) => {
                 let (stop, tls, peer) = (stop.clone(), tls.clone(), Peer(peer));
-                let routes = (router.clone(), clients.clone());
+                let served = (router.clone(), clients.clone());
                 tracker.spawn(async move {
                     let greeted = stop.run_until_cancelled(greet(stream, peer, tls));
                     if let Some(Some(stream)) = greeted.await {
-                        converse(stream, peer, routes, stop).await;
+                        converse(stream, peer, served, stop).await;
                     }
                     drop(permit);
                 });

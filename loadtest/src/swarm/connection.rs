@@ -1,18 +1,15 @@
 //! One connection: a socket and where it stands.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::io::{ErrorKind, Read as _, Write as _};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mio::net::TcpStream;
-use rustix::io::Errno;
-use socket2::{Domain, Socket, Type};
 
 use super::dialect::{Cue, Dialect, MARK, Member};
 use super::frames::{self, Seen, Walker};
+use super::link::Link;
 
 pub(super) struct Connection {
-    pub(super) stream: TcpStream,
+    pub(super) link: Link,
     state: State,
     walker: Walker,
     /// The last byte that came, in case a mark straddles two reads.
@@ -20,9 +17,6 @@ pub(super) struct Connection {
     /// What the socket would not take yet.
     unsent: Vec<u8>,
 }
-
-/// What connecting without waiting is answered with.
-const IN_PROGRESS: i32 = Errno::INPROGRESS.raw_os_error();
 
 /// States are named by what they await.
 enum State {
@@ -57,19 +51,9 @@ pub(super) struct Introduction<'a> {
 }
 
 impl Connection {
-    /// Begins to connect `source` to `address`.
-    pub(super) fn start(source: SocketAddr, address: SocketAddr) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&source.into())?;
-        match socket.connect(&address.into()) {
-            Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => return Err(error),
-            _ => {}
-        }
-        let stream = TcpStream::from_std(socket.into());
+    pub(super) fn new(link: Link) -> Self {
         let unsent = Vec::new();
-        Ok(Self { stream, state: State::Writable, walker: Walker::default(), last: 0, unsent })
+        Self { link, state: State::Writable, walker: Walker::default(), last: 0, unsent }
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -79,16 +63,18 @@ impl Connection {
     /// Takes the opening as far as it goes now.
     pub(super) fn advance(&mut self, how: Introduction<'_>, buffer: &mut [u8]) -> Result<Progress> {
         if matches!(self.state, State::Writable) {
-            if let Some(error) = self.stream.take_error()? {
+            if let Some(error) = self.link.stream.take_error()? {
                 return Err(error).context("cannot connect");
             }
-            if self.stream.peer_addr().is_err() {
+            if self.link.stream.peer_addr().is_err() {
                 return Ok(Progress::Opening);
             }
             self.send(how.request)?;
             self.state = State::Response(Vec::new());
         }
-        let len = match self.stream.read(buffer) {
+        // With TLS nothing is taken before the handshake is over.
+        self.flush()?;
+        let len = match self.link.read(buffer) {
             Ok(0) => bail!("the server hung up: {}", self.heard()),
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Progress::Opening),
@@ -157,7 +143,7 @@ impl Connection {
     pub(super) fn receive(&mut self, buffer: &mut [u8]) -> Result<Arrival> {
         let mut arrival = Arrival::default();
         loop {
-            let len = match self.stream.read(buffer) {
+            let len = match self.link.read(buffer) {
                 Ok(len) => len,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(arrival),
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -177,7 +163,7 @@ impl Connection {
             if pings > 0 {
                 self.send(&frames::pong())?;
             }
-            if len < buffer.len() {
+            if len < buffer.len() && self.link.is_plain() {
                 return Ok(arrival);
             }
         }
@@ -191,7 +177,7 @@ impl Connection {
 
     pub(super) fn flush(&mut self) -> Result<()> {
         while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
+            match self.link.write(&self.unsent) {
                 Ok(len) => drop(self.unsent.drain(..len)),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).context("cannot write"),

@@ -2,13 +2,14 @@
 //!
 //! One thread, one `mio::Poll`, a few dozen bytes a connection. Nothing is decoded: publications are
 //! counted by a mark that every payload holds once, so that each kind of server is drained by the
-//! same loop. [`Swarm`] holds the connections, [`Dialect`] knows what to say to which server, and
+//! same loop. [`Swarm`] holds the connections, [`dialect::Dialect`] knows what to say to which server, and
 //! [`phases`] are what is measured: each prints one line of JSON with the processor time that the
 //! server's processes took for it.
 
 mod connection;
 mod dialect;
 mod frames;
+mod link;
 mod options;
 mod pacing;
 mod phases;

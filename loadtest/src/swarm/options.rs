@@ -29,6 +29,9 @@ pub(crate) struct SwarmOptions {
     /// Tenant of the key
     #[arg(long, value_name = "NAME")]
     pub(crate) tenant: Option<String>,
+    /// Connect with TLS, trusting the certificates of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Connections, at most 19900: a process may have 20000 files open
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = value_parser!(u32).range(1..=19_900))]
     pub(crate) connections: u32,

@@ -2,15 +2,18 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use mio::{Events, Interest, Poll, Token};
+use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use super::connection::{Connection, Introduction, Progress};
 use super::dialect::{self, Dialect, Member, PUBLISHERS, Wish};
 use super::frames;
+use super::link::{self, Link};
 use super::options::SwarmOptions;
 
 /// Large enough that a burst is one read.
@@ -49,6 +52,8 @@ struct Options {
     address: SocketAddr,
     publisher_address: SocketAddr,
     channels: u32,
+    /// TLS, and whom to trust.
+    trust: Option<Arc<ClientConfig>>,
     keeps_resume_tokens: bool,
     /// Then replies would be counted as deliveries, so none is asked for.
     counts_messages: bool,
@@ -66,6 +71,7 @@ impl Swarm {
                 address: options.address,
                 publisher_address: options.publisher_address.unwrap_or(options.address),
                 channels: options.channels,
+                trust: options.ca_file.as_deref().map(link::trust).transpose()?,
                 keeps_resume_tokens: options.phases.contains(&super::phases::Phase::Drop)
                     && options.dialect == Dialect::Json,
                 counts_messages: options.dialect.is_deflated(),
@@ -112,10 +118,12 @@ impl Swarm {
         } else {
             self.options.address
         };
-        let mut connection = Connection::start(source(address, index), address)
-            .with_context(|| format!("connection {index} cannot be opened"))?;
+        let mut connection = Connection::new(
+            Link::start(source(address, index), address, self.options.trust.as_ref())
+                .with_context(|| format!("connection {index} cannot be opened"))?,
+        );
         self.poll.registry().register(
-            &mut connection.stream,
+            &mut connection.link.stream,
             Token(index),
             Interest::READABLE | Interest::WRITABLE,
         )?;

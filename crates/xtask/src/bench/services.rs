@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use super::peers::Workshop;
 use super::server::{Server, free_address};
-use crate::process::read;
+use crate::process::{read, succeed};
 use crate::programs;
 
 /// Both services, on the core of the clients: what they use is theirs.
@@ -62,6 +62,18 @@ impl Services {
 
     /// A node that is ready, pinned to the core of servers.
     pub(super) fn start_node(&self) -> Result<Server> {
+        self.start_configured(&[])
+    }
+
+    /// The same with TLS.
+    pub(super) fn start_encrypted_node(&self, certificate: &Path, key: &Path) -> Result<Server> {
+        self.start_configured(&[
+            ("TIDEWIRE_TLS__CERTIFICATE_FILE", certificate),
+            ("TIDEWIRE_TLS__KEY_FILE", key),
+        ])
+    }
+
+    fn start_configured(&self, files: &[(&str, &Path)]) -> Result<Server> {
         let (listen, ops) = (free_address()?, free_address()?);
         let mut command = Command::new(&self.tidewire);
         command.arg("serve").arg("-c").arg(self.folder.join("node.toml"));
@@ -69,11 +81,24 @@ impl Services {
         command.env("TIDEWIRE_OPS__LISTEN", ops.to_string());
         command.env("TIDEWIRE_NATS__SERVERS", format!("nats://{}", self.nats.address));
         command.env("TIDEWIRE_REDIS__ADDRESSES", format!("redis://{}", self.redis.address));
-        command.env("TIDEWIRE_LOG__LEVEL", "error");
+        command.env("TIDEWIRE_LOG__LEVEL", "error").envs(files.iter().copied());
         let mut node = Server::told(&command, ops).context("the node does not start")?;
         Server::await_ok(ops, "/readyz")?;
         node.address = listen;
         Ok(node)
+    }
+
+    /// A certificate for the loopback that vouches for itself, and its key on P-256.
+    pub(super) fn make_certificate(&self) -> Result<(PathBuf, PathBuf)> {
+        let (certificate, key) = (self.folder.join("node.crt"), self.folder.join("node.pem"));
+        let mut openssl = Command::new(programs::find("openssl")?);
+        openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]);
+        openssl.args(["-nodes", "-days", "2", "-subj", "/CN=bench"]);
+        openssl.args(["-addext", "subjectAltName=IP:127.0.0.1"]);
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE", "-out"]);
+        openssl.arg(&certificate).arg("-keyout").arg(&key).stderr(Stdio::null());
+        succeed(&mut openssl)?;
+        Ok((certificate, key))
     }
 
     /// The options of `loadtest swarm` for tokens.
