@@ -180,7 +180,7 @@ impl Connection {
 
     /// Does what the clock says is due.
     pub(crate) fn wake(&mut self, cx: &mut Context) {
-        self.line.alarms.looked();
+        self.line.alarms.looked(cx.now);
         let shared = Arc::clone(&cx.shared);
         while let Some(alarm) = self.line.alarms.take(cx.now, &shared.config) {
             let verdict = match &mut self.state {

@@ -110,12 +110,15 @@ impl Edge {
         self.enter(Phase::Closing);
         let left = self.connections();
         metrics::drain_killed(left);
-        if left > 0 {
-            tracing::warn!(connections = left, "disconnecting whoever is left");
-            self.0.registry.tell_all(Control::Close(Disconnect::Draining)).await;
-        }
+        let goodbyes = async {
+            if left > 0 {
+                tracing::warn!(connections = left, "disconnecting whoever is left");
+                self.0.registry.tell_all(Control::Close(Disconnect::Draining)).await;
+            }
+            self.0.emptied().await;
+        };
         // Whoever does not make it resumes all the same.
-        drop(tokio::time::timeout(GOODBYES, self.0.emptied()).await);
+        drop(tokio::time::timeout(GOODBYES, goodbyes).await);
     }
 }
 

@@ -23,10 +23,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::context::Context;
-use self::fan_out::FanOut;
+use self::fan_out::{FanOut, perform};
 pub(crate) use self::fan_out::{Form, Run};
 pub(crate) use self::slots::Slots;
-use crate::connection::{Connection, Word};
+use crate::connection::Connection;
 use crate::drain::Phase;
 use crate::edge::Shared;
 use crate::outcome::Outcome;
@@ -105,6 +105,8 @@ impl Worker {
     /// Waits until there is something to do.
     async fn wait(&mut self, stop: &CancellationToken) {
         if self.is_busy() {
+            // Sockets are looked at in every turn, or whoever keeps us busy would keep everybody out.
+            self.is_polling = true;
             return;
         }
         let wake_at = [self.cx.wheel.wake_at(), self.fan_out.wake_at()].into_iter().flatten().min();
@@ -143,6 +145,7 @@ impl Worker {
         }
         self.take_outcomes();
         self.take_orders();
+        self.take_tellings();
         self.take_deliveries();
         self.take_again();
         self.take_events();
@@ -195,7 +198,10 @@ impl Worker {
                 let _ = names.send(ids);
             }
         }
-        // A session that came back may have been here before.
+    }
+
+    /// A session that came back may have been here before.
+    fn take_tellings(&mut self) {
         while let Some((connection, control)) = self.cx.tellings.pop() {
             self.tell(connection, control);
         }
@@ -253,19 +259,13 @@ impl Worker {
         match delivery {
             Delivery::Publication(envelope) => self.fan_out.push(envelope, self.cx.started),
             Delivery::Gap { channel, gap } => self.fan_out.push_gap(channel, gap),
-            Delivery::Lagged { channel, tenure } => {
-                for subscriber in self.cx.hub.evict(&channel, tenure) {
-                    if let Some(connection) = self.connections.find(subscriber.connection) {
-                        connection.tell(Word::Lagged(subscriber.join), &mut self.cx);
-                    }
+            Delivery::Joined { ref channel, .. } | Delivery::Lagged { ref channel, .. } => {
+                let channel = channel.clone();
+                if let Some(delivery) = self.fan_out.push_place(&channel, delivery) {
+                    perform(delivery, &mut self.connections, &mut self.cx);
                 }
             }
-            Delivery::Joined { connection, .. } | Delivery::Published { connection, .. } => {
-                match self.connections.find(connection) {
-                    Some(connection) => connection.answer(delivery, &mut self.cx),
-                    None => self.cx.give_back(&delivery),
-                }
-            }
+            Delivery::Published { .. } => perform(delivery, &mut self.connections, &mut self.cx),
         }
     }
 

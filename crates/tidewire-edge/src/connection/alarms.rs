@@ -14,6 +14,8 @@ pub(crate) struct Alarms {
     set: u8,
     /// The earliest moment at which the wheel looks at this connection.
     scheduled: Option<Tick>,
+    /// The earliest of its looks after that.
+    scheduled_next: Option<Tick>,
 }
 
 /// What a connection does by the clock. Of those that are due, the first here rings first.
@@ -70,7 +72,7 @@ impl Alarm {
 
 impl Alarms {
     pub(crate) fn new(now: Tick) -> Self {
-        Self { at: [now; Alarm::COUNT], set: 0, scheduled: None }
+        Self { at: [now; Alarm::COUNT], set: 0, scheduled: None, scheduled_next: None }
     }
 
     /// Begins what a client with a session is due.
@@ -119,13 +121,20 @@ impl Alarms {
         if self.scheduled.is_some_and(|scheduled| scheduled.is_due(next)) {
             return None;
         }
-        self.scheduled = Some(next);
+        let replaced = self.scheduled.replace(next);
+        self.scheduled_next = match (replaced, self.scheduled_next) {
+            (Some(replaced), Some(after)) => Some(replaced.earlier(after)),
+            (replaced, after) => replaced.or(after),
+        };
         Some(next)
     }
 
-    /// The wheel has looked.
-    pub(crate) fn looked(&mut self) {
-        self.scheduled = None;
+    /// The wheel has looked. If that was for an alarm that was set later and rang earlier than
+    /// another, the other look is still to come, and no third is needed.
+    pub(crate) fn looked(&mut self, now: Tick) {
+        if self.scheduled.is_some_and(|scheduled| scheduled.is_due(now)) {
+            self.scheduled = self.scheduled_next.take().filter(|next| !next.is_due(now));
+        }
     }
 
     pub(crate) fn save_soon(&mut self, now: Tick) {
@@ -176,4 +185,40 @@ impl Alarms {
 fn share_of(whole: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or_default();
     whole.mul_f64(f64::from(random) / f64::from(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::wheel::Wheel;
+
+    #[test]
+    fn an_alarm_that_rings_before_another_leaves_the_wheel_as_it_was() {
+        let start = Wheel::new(Instant::now()).tick(Instant::now());
+        let config = EdgeConfig::default();
+        let after = |millis| start.after(Duration::from_millis(millis));
+        let mut alarms = Alarms::new(start);
+        alarms.set(Alarm::Ping, after(20_000));
+        let mut entries: Vec<_> = alarms.schedule().into_iter().collect();
+
+        for round in 0..100 {
+            let now = after(round * 500);
+            alarms.save_soon(now);
+            entries.extend(alarms.schedule());
+            let later = now.after(SAVE_DELAY);
+            entries.retain(|entry| {
+                let is_due = entry.is_due(later);
+                if is_due {
+                    alarms.looked(later);
+                }
+                !is_due
+            });
+            while alarms.take(later, &config).is_some() {}
+            entries.extend(alarms.schedule());
+        }
+
+        assert!(entries.len() <= 3, "{} looks for one connection", entries.len());
+    }
 }

@@ -2,6 +2,9 @@
 //! it still can, and says goodbye.
 
 use tidewire_model::{Delivery, Disconnect, Event};
+use tidewire_node::OwnedSession;
+use tidewire_session::Snapshot;
+use tidewire_store::Saved;
 use tidewire_transport::{Flushed, Received, Then};
 
 use super::alarms::{Alarm, GOODBYE, LAST_ANSWERS};
@@ -18,6 +21,9 @@ pub(super) struct Leaving {
     stage: Stage,
     /// Publications that have not been answered.
     publishing: u16,
+    /// What to release the session with once the write under way has landed, which would otherwise
+    /// overtake it.
+    release: Option<Box<(OwnedSession, Snapshot)>>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -41,12 +47,13 @@ impl Connection {
             State::Opening(opening) => turn_away(*opening, ending, &mut self.line, cx),
             State::Serving(serving) => leave(serving, ending, &mut self.line, cx),
             State::Leaving(mut leaving) => {
-                leaving.broke(&mut self.line, ending);
+                leaving.broke(ending);
                 *leaving
             }
             State::Over => return,
         };
-        self.line.is_readable = true;
+        // A peer that has closed, or vanished, says nothing more.
+        self.line.is_readable = matches!(ending, Ending::Disconnected(_));
         self.state = State::Leaving(Box::new(leaving));
     }
 }
@@ -62,13 +69,14 @@ fn turn_away(mut opening: Opening, ending: Ending, line: &mut Line, cx: &mut Con
         metrics::rejected(rejected.reason());
         cx.outputs.events = rejected.events;
     }
-    let mut leaving = Leaving { disconnect, stage: Stage::Releasing, publishing: 0 };
+    let stage = Stage::Releasing;
+    let mut leaving = Leaving { disconnect, stage, publishing: 0, release: None };
     leaving.say_goodbye(line, cx);
     leaving
 }
 
 /// Leaves every channel, and starts the session's resume window.
-fn leave(mut serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) -> Leaving {
+fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) -> Leaving {
     let disconnect = match ending {
         Ending::Disconnected(disconnect) => Some(disconnect),
         Ending::Left => None,
@@ -90,27 +98,30 @@ fn leave(mut serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context
         "connection ended"
     );
     let publishing = serving.publishing;
-    let mut leaving = Leaving { disconnect, stage: Stage::Releasing, publishing };
+    let stage = Stage::Releasing;
+    let mut leaving = Leaving { disconnect, stage, publishing, release: None };
     // A client that was not told comes back with the same claim; what is stored is what it was.
     if serving.is_fenced || !serving.is_told {
         leaving.released(line, cx);
+        return leaving;
+    }
+    let release = (serving.owned, serving.session.snapshot());
+    if serving.is_saving {
+        leaving.release = Some(Box::new(release));
     } else {
-        serving.release(line, cx);
+        start_release(release, line, cx);
     }
     leaving
 }
 
-impl Serving {
-    fn release(&mut self, line: &Line, cx: &mut Context) {
-        let node = cx.shared.node.clone();
-        let (owned, snapshot) = (self.owned.clone(), self.session.snapshot());
-        cx.start(line.id, async move {
-            if let Err(error) = node.release_session(&owned, &snapshot).await {
-                tracing::debug!(%error, "cannot release a session; it runs out by itself");
-            }
-            Outcome::Released
-        });
-    }
+fn start_release((owned, snapshot): (OwnedSession, Snapshot), line: &Line, cx: &mut Context) {
+    let node = cx.shared.node.clone();
+    cx.start(line.id, async move {
+        if let Err(error) = node.release_session(&owned, &snapshot).await {
+            tracing::debug!(%error, "cannot release a session; it runs out by itself");
+        }
+        Outcome::Released
+    });
 }
 
 impl Leaving {
@@ -119,8 +130,15 @@ impl Leaving {
     }
 
     pub(super) fn finish(&mut self, outcome: &Outcome, line: &mut Line, cx: &mut Context) {
-        if matches!(outcome, Outcome::Released) && self.stage == Stage::Releasing {
-            self.released(line, cx);
+        match outcome {
+            Outcome::Released if self.stage == Stage::Releasing => self.released(line, cx),
+            Outcome::Saved(saved) => match self.release.take() {
+                // It has another owner by now.
+                Some(_) if matches!(saved, Ok(Saved::Fenced)) => self.released(line, cx),
+                Some(release) => start_release(*release, line, cx),
+                None => {}
+            },
+            _ => {}
         }
     }
 
@@ -170,15 +188,10 @@ impl Leaving {
         line.touch(cx);
     }
 
-    /// The peer has left, or what it sends means nothing any more.
-    fn broke(&mut self, line: &mut Line, ending: Ending) {
+    /// What the peer sends means nothing any more. If it has left, writing goes on as far as it can.
+    fn broke(&mut self, ending: Ending) {
         if self.stage == Stage::Parting && matches!(ending, Ending::Disconnected(_)) {
             self.stage = Stage::Draining;
-        } else if matches!(ending, Ending::Left) && !line.link.is_parted() {
-            self.stage = match self.stage {
-                Stage::Parting | Stage::Draining => Stage::Gone,
-                earlier => earlier,
-            };
         }
     }
 
@@ -207,7 +220,8 @@ impl Leaving {
             let _ = line.link.shutdown_write();
             match line.link.drain(&mut cx.scratch) {
                 Ok(Received { then: Then::Ended, .. }) | Err(_) => self.stage = Stage::Gone,
-                Ok(Received { then: Then::More, .. }) => cx.touched.push(line.id),
+                // In the next turn: the peer may send for ever, and its time has to run out.
+                Ok(Received { then: Then::More, .. }) => line.hold(cx),
                 Ok(Received { then: Then::Drained, .. }) => {}
             }
         }

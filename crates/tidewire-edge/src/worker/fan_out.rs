@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_hub::Subscribers;
-use tidewire_model::{Deltas, Envelope, Event, Gap, Position, TenantChannel};
+use tidewire_model::{Delivery, Deltas, Envelope, Event, Gap, Position, TenantChannel};
 use tidewire_protocol::Protocol;
 use tidewire_transport::{Deflate, Prepared, Scratch};
 use tokio::time::Instant;
@@ -36,6 +36,8 @@ pub(crate) struct FanOut {
 enum Item {
     Run(Run),
     Gap(TenantChannel, Gap),
+    /// Begins or ends somebody's place in a channel, behind all that was queued before.
+    Place(Delivery),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -195,6 +197,21 @@ impl FanOut {
         self.queue.push_back(Item::Gap(channel, gap));
     }
 
+    /// Queues what begins or ends a place in `channel` behind what is yet to be handed out, or gives
+    /// it back if that is nothing.
+    pub(crate) fn push_place(
+        &mut self,
+        channel: &TenantChannel,
+        delivery: Delivery,
+    ) -> Option<Delivery> {
+        self.close(channel);
+        if self.queue.is_empty() {
+            return Some(delivery);
+        }
+        self.queue.push_back(Item::Place(delivery));
+        None
+    }
+
     /// The run that takes the channel's next publication: none that has begun to be handed out.
     fn open_run(&mut self, channel: &TenantChannel) -> Option<&mut Run> {
         match *self.open.get(channel)? {
@@ -204,7 +221,7 @@ impl FanOut {
                 let index = usize::try_from(number.checked_sub(self.first)?).ok()?;
                 match self.queue.get_mut(index)? {
                     Item::Run(run) if index > 0 || !has_begun => Some(run),
-                    Item::Run(_) | Item::Gap(..) => None,
+                    Item::Run(_) | Item::Gap(..) | Item::Place(_) => None,
                 }
             }
         }
@@ -247,8 +264,10 @@ impl FanOut {
     }
 
     fn end_windows(&mut self, now: Instant) {
+        // What has gathered must not keep more from being taken, answers among it.
+        let is_full = self.is_full();
         while let Some(entry) = self.gathering.first_entry()
-            && entry.key().0 <= now
+            && (is_full || entry.key().0 <= now)
         {
             let run = entry.remove();
             self.open.remove(run.channel());
@@ -263,11 +282,18 @@ impl FanOut {
         connections: &mut Slots<Connection>,
         cx: &mut Context,
     ) -> usize {
+        let place = self.queue.pop_front_if(|item| matches!(item, Item::Place(_)));
+        if let Some(Item::Place(delivery)) = place {
+            self.first += 1;
+            perform(delivery, connections, cx);
+            return 1;
+        }
         let is_last = self.queue.len() == 1;
         let Some(item) = self.queue.front_mut() else { return 0 };
         let channel = match item {
             Item::Run(run) => run.channel(),
             Item::Gap(channel, _) => channel,
+            Item::Place(_) => return 0,
         };
         if self.progress.subscribers.is_none() {
             self.progress = Progress { subscribers: cx.hub.subscribers(channel), done: 0 };
@@ -283,6 +309,7 @@ impl FanOut {
             match item {
                 Item::Run(run) => connection.hand((subscriber.join, is_last), run, cx),
                 Item::Gap(_, gap) => connection.tell(Word::Gap(subscriber.join, *gap), cx),
+                Item::Place(_) => {}
             }
         }
         let handed = slice.len();
@@ -305,5 +332,25 @@ impl FanOut {
         }
         self.first += 1;
         self.progress = Progress::default();
+    }
+}
+
+/// Does what a delivery says that is not for everybody in a channel.
+pub(crate) fn perform(delivery: Delivery, connections: &mut Slots<Connection>, cx: &mut Context) {
+    match &delivery {
+        Delivery::Joined { connection, .. } | Delivery::Published { connection, .. } => {
+            match connections.find(*connection) {
+                Some(connection) => connection.answer(delivery, cx),
+                None => cx.give_back(&delivery),
+            }
+        }
+        Delivery::Lagged { channel, tenure } => {
+            for subscriber in cx.hub.evict(channel, *tenure) {
+                if let Some(connection) = connections.find(subscriber.connection) {
+                    connection.tell(Word::Lagged(subscriber.join), cx);
+                }
+            }
+        }
+        Delivery::Publication(_) | Delivery::Gap { .. } => {}
     }
 }

@@ -8,8 +8,10 @@ use tidewire_client::Codec;
 use tidewire_edge::{ChannelRule, ChannelRules, EdgeConfig};
 use tidewire_hub::QueueLimits;
 use tidewire_model::{Filter, Tenant};
+use tidewire_protocol::Frame;
+use tidewire_transport::{Compression, Limits, Transport, client, client::Settings};
 
-use crate::fleet::{Fleet, TENANT, token};
+use crate::fleet::{Fleet, TENANT, soon, token};
 use crate::peer::{Bystander, Peer, text};
 
 /// More than one turn of a worker hands a publication to.
@@ -137,6 +139,36 @@ async fn publications_wait_for_each_other_as_long_as_the_rule_says() {
     tokio::time::pause();
 
     assert_eq!(reader.publications().await.len(), 3, "all of them in one frame");
+}
+
+#[tokio::test]
+async fn a_client_that_offers_compression_gets_and_sends_compressed_publications() {
+    let fleet = Fleet::one().await;
+    let node = &fleet.nodes[0];
+    let mut plain = Peer::connect(node, "ada").await;
+    plain.subscribe("room/1").await;
+    let settings = Settings { limits: Limits::default(), compression: Compression::On };
+    let url = format!("ws://{}/v1/{TENANT}/ws", node.address);
+    let connecting = client::connect(&url, Codec::Json.subprotocol(), settings);
+    let mut socket = soon(connecting).await.expect("upgraded");
+    assert!(socket.deflate().is_some(), "granted");
+
+    let long = "all the same ".repeat(200);
+    let token = token("bob");
+    let commands = format!(
+        r#"[{{"id":1,"connect":{{"token":"{token}"}}}},
+            {{"id":2,"subscribe":{{"channel":"room/1"}}}},
+            {{"id":3,"publish":{{"channel":"room/1","data":"{long}"}}}}]"#
+    );
+    soon(socket.send(&[Frame::Text(commands.into())])).await.expect("connected");
+
+    assert_eq!(plain.publications().await[0].payload, text(&long));
+    loop {
+        let frame = soon(socket.receive()).await.expect("connected").expect("not closed");
+        if String::from_utf8_lossy(frame.bytes()).contains(&long) {
+            break;
+        }
+    }
 }
 
 /// What comes, up to the publication at `last`.

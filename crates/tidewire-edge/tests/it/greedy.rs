@@ -3,7 +3,7 @@
 use tidewire_client::ServerEvent;
 
 use crate::fleet::{Fleet, settle, until};
-use crate::peer::{Peer, text};
+use crate::peer::{Bystander, Peer, text};
 
 fn frame(commands: impl Iterator<Item = String>) -> String {
     format!("[{}]", commands.collect::<Vec<_>>().join(","))
@@ -61,4 +61,30 @@ async fn a_command_waits_for_its_turn_even_in_the_middle_of_a_frame() {
     assert!(matches!(heard[0], ServerEvent::Published { .. }), "{:?}", heard[0]);
     let pongs = heard.iter().filter(|event| matches!(event, ServerEvent::Pong { .. }));
     assert_eq!(pongs.count(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_never_pauses_keeps_nobody_else_waiting() {
+    let fleet = Fleet::one().await;
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut talker = Peer::connect(&fleet.nodes[0], "ada").await;
+    // Without an id, nobody answers it.
+    let endless = frame((0..500).map(|_| r#"{"ping":{}}"#.to_owned()));
+
+    let talk = async {
+        loop {
+            talker.send_text(endless.clone());
+            talker.flush().await;
+        }
+    };
+    let others = async {
+        for _ in 0..20 {
+            bystander.is_undisturbed().await;
+        }
+    };
+
+    tokio::select! {
+        () = talk => unreachable!("it never stops"),
+        () = others => {}
+    }
 }
