@@ -14,7 +14,7 @@ use crate::stream::{Rest, Taken};
 
 /// One session of TLS over a socket that does not block, after its handshake.
 ///
-/// Holds nothing decrypted after a read that left [`Rest::Nothing`], and at most 64 KiB encrypted
+/// Holds nothing decrypted after a read that left `Rest::Nothing`, and at most 64 KiB encrypted
 /// that the socket has not taken; takes nothing more to send until it has.
 #[derive(Debug)]
 pub struct TlsStream {
