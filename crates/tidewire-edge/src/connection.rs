@@ -14,7 +14,7 @@ mod serving;
 
 use std::sync::Arc;
 
-use tidewire_model::{ConnectionId, Delivery, Disconnect, JoinId};
+use tidewire_model::{ConnectionId, Delivery, Disconnect, JoinId, Tenant};
 use tidewire_transport::{Flushed, Link, Received, Then, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -90,6 +90,11 @@ impl Connection {
     /// Whether there is nothing left to be done, or to be kept.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Over)
+    }
+
+    /// Whether it has a session of this tenant's.
+    pub(crate) fn is_of(&self, tenant: &Tenant) -> bool {
+        matches!(&self.state, State::Serving(serving) if serving.owned.key.tenant == *tenant)
     }
 
     pub(crate) fn is_serving(&self) -> bool {

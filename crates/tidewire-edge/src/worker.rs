@@ -187,8 +187,10 @@ impl Worker {
                 }
             }
             Order::LetGo { tenant, session, generation } => {
-                if let Some(connection) = self.cx.holder(&tenant, session) {
-                    self.tell(connection, Control::LetGo(generation));
+                let holder = self.cx.holder(session);
+                let holder = holder.and_then(|id| self.connections.find(id));
+                if let Some(connection) = holder.filter(|connection| connection.is_of(&tenant)) {
+                    connection.heed(Control::LetGo(generation), &mut self.cx);
                 }
             }
             Order::Name(names) => {

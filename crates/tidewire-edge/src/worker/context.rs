@@ -6,9 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tidewire_hub::{Hub, Outbox};
-use tidewire_model::{
-    ConnectionId, Delivery, JoinId, SessionId, Since, Tenant, TenantChannel, Tenure,
-};
+use tidewire_model::{ConnectionId, Delivery, JoinId, SessionId, Since, TenantChannel, Tenure};
 use tidewire_node::{Ask, Join, OwnedSession};
 use tidewire_protocol::Frame;
 use tidewire_session::{Effect, Outputs};
@@ -171,9 +169,8 @@ impl Context {
         }
     }
 
-    /// Which connection has a session. Ids are random and of one tenant each; that it is `_tenant`'s
-    /// was proved when it was claimed.
-    pub(crate) fn holder(&self, _tenant: &Tenant, session: SessionId) -> Option<ConnectionId> {
+    /// Which connection has a session of this id.
+    pub(crate) fn holder(&self, session: SessionId) -> Option<ConnectionId> {
         self.holders.get(&session).copied()
     }
 
