@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 /// The product's allocator, because allocating is part of most paths.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Something done for a publication or a client, over and over.
 struct HotPath {

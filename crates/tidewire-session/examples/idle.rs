@@ -12,7 +12,7 @@ use tidewire_model::{
 use tidewire_session::{Effect, Limits, Outputs, Session};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 const SESSIONS: usize = 100_000;
 const PAGE_BYTES: usize = 4_096;

@@ -37,10 +37,6 @@ impl Link {
         registry.register(self.stream.socket(), token, interest)
     }
 
-    pub fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        registry.deregister(self.stream.socket())
-    }
-
     /// To be called for an event that says so (`Event::is_read_closed`), before
     /// [`receive`](Self::receive): no other event will, so a read that does not fill the buffer is
     /// then not the last.

@@ -9,6 +9,7 @@ pub(crate) mod header;
 mod mask;
 pub(crate) mod outgoing;
 pub mod upgrade;
+mod violation;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -26,11 +27,12 @@ use crate::scratch::with_scratch;
 use crate::transport::{Transport, TransportError};
 
 pub use close::{Close, CloseCode};
-pub use codec::{Decoder, Incoming, Limits, Role, Violation};
+pub use codec::{Decoder, Incoming, Limits, Role};
 pub use deflate::Deflate;
 use endpoint::{Ending, Endpoint, Intake};
 pub use extensions::Compression;
 pub use header::{EncodedHeader, OpCode, encode_header};
+pub use violation::Violation;
 
 /// A WebSocket over a byte stream, after the handshake.
 ///

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use tidewire::cli::Cli;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider()

@@ -7,13 +7,13 @@
 use std::mem;
 
 use bytes::Bytes;
-use tidewire_model::Disconnect;
 use tidewire_protocol::Frame;
 
 use super::close::Close;
 use super::deflate::Inflater;
 use super::header::{Header, HeaderReader, OpCode, Rules};
 use super::mask::apply_mask;
+use super::violation::Violation;
 
 /// Which end of a connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -103,6 +103,11 @@ impl Decoder {
         if let Some(violation) = self.failed {
             return Err(violation);
         }
+        if self.partial.is_none()
+            && let Some(message) = whole_message(input, (self.rules, self.limits)).transpose()
+        {
+            return message.inspect_err(|violation| self.failed = Some(*violation)).map(Some);
+        }
         let mut fresh = Partial::default();
         let mut kept = self.partial.take();
         let partial = kept.as_deref_mut().unwrap_or(&mut fresh);
@@ -119,6 +124,34 @@ impl Decoder {
     pub fn held(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.held())
     }
+}
+
+/// Takes a message that is one frame and wholly there, as nearly all are, without the bookkeeping
+/// that others need; `None`, and nothing taken, if the next thing is anything else.
+fn whole_message(
+    input: &mut &[u8],
+    (rules, limits): (Rules, Limits),
+) -> Result<Option<Incoming>, Violation> {
+    let mut rest = *input;
+    let Some(header) = Header::split_from(&mut rest, rules)? else { return Ok(None) };
+    let is_text = match header.opcode {
+        OpCode::Text => true,
+        OpCode::Binary => false,
+        _ => return Ok(None),
+    };
+    let length = usize::try_from(header.length).unwrap_or(usize::MAX);
+    if !header.is_final || header.is_deflated || length > limits.message_bytes {
+        return Ok(None);
+    }
+    let Some((payload, rest)) = rest.split_at_checked(length) else { return Ok(None) };
+    let mut bytes = payload.to_vec();
+    apply_mask(&mut bytes, header.mask, 0);
+    if is_text && str::from_utf8(&bytes).is_err() {
+        return Err(Violation::InvalidUtf8);
+    }
+    *input = rest;
+    let frame = if is_text { Frame::Text(bytes.into()) } else { Frame::Binary(bytes.into()) };
+    Ok(Some(Incoming::Frame(frame)))
 }
 
 /// What has come of a frame and of the message it belongs to.
@@ -317,54 +350,6 @@ impl Message {
         }
         let bytes = Bytes::copy_from_slice(bytes);
         Ok(if self.is_text { Frame::Text(bytes) } else { Frame::Binary(bytes) })
-    }
-}
-
-/// How a peer broke the protocol.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Violation {
-    #[error("reserved bits are set and no extension was agreed")]
-    ReservedBits,
-    #[error("opcode is reserved")]
-    ReservedOpCode,
-    #[error("client sent a frame without a mask")]
-    Unmasked,
-    #[error("server sent a masked frame")]
-    Masked,
-    #[error("control frame is fragmented")]
-    FragmentedControl,
-    #[error("control frame is longer than 125 bytes")]
-    ControlTooLong,
-    #[error("payload length is not written in its shortest form")]
-    LengthEncoding,
-    #[error("continuation of no message")]
-    UnexpectedContinuation,
-    #[error("new message inside a fragmented one")]
-    InterruptedMessage,
-    #[error("message has too many fragments")]
-    TooManyFragments,
-    #[error("message is too large")]
-    MessageTooLarge,
-    #[error("text is not valid utf-8")]
-    InvalidUtf8,
-    #[error("compressed message cannot be restored")]
-    BadCompression,
-    #[error("close frame has half a code")]
-    CloseLength,
-    #[error("close code may not be sent")]
-    CloseCode,
-}
-
-impl Violation {
-    /// How a connection ends that this happened to.
-    pub fn disconnect(self) -> Disconnect {
-        match self {
-            Self::TooManyFragments | Self::MessageTooLarge => Disconnect::MessageTooLarge,
-            // The only reason with code 1007, which is for data that is not what it says it is.
-            Self::InvalidUtf8 | Self::BadCompression => Disconnect::InvalidUtf8,
-            _ => Disconnect::ProtocolError,
-        }
     }
 }
 

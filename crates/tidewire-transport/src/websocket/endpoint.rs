@@ -4,9 +4,10 @@ use bytes::{Buf, Bytes};
 use tidewire_protocol::Frame;
 
 use super::close::{Close, CloseCode};
-use super::codec::{Decoder, Incoming, Limits, Role, Violation};
+use super::codec::{Decoder, Incoming, Limits, Role};
 use super::deflate::{Deflate, Deflater, Inflater};
 use super::outgoing::Outgoing;
+use super::violation::Violation;
 use crate::transport::TransportError;
 
 /// One end of a WebSocket without its stream: what came in, what is to go out, how it ended.

@@ -59,6 +59,28 @@ pub(super) struct HeaderReader {
     filled: usize,
 }
 
+impl Header {
+    /// The header at the front of `input`, which it is taken from; `None`, and nothing taken, unless
+    /// all of it is there.
+    pub(super) fn split_from(input: &mut &[u8], rules: Rules) -> Result<Option<Self>, Violation> {
+        let [first, second, rest @ ..] = *input else { return Ok(None) };
+        let opcode = rules.check(*first, *second)?;
+        let (length_bytes, mask_bytes) = extra_bytes(*second);
+        let Some((extra, rest)) = rest.split_at_checked(length_bytes + mask_bytes) else {
+            return Ok(None);
+        };
+        let (length, mask) = extra.split_at(length_bytes);
+        *input = rest;
+        Ok(Some(Self {
+            is_final: first & FINAL != 0,
+            is_deflated: first & DEFLATED != 0,
+            opcode,
+            length: parse_length(second & LENGTH, length)?,
+            mask: mask.try_into().unwrap_or_default(),
+        }))
+    }
+}
+
 impl HeaderReader {
     /// Takes from `input` what the header still lacks; `None` when that was not enough.
     ///
@@ -71,22 +93,13 @@ impl HeaderReader {
         if !self.fill(input, 2) {
             return Ok(None);
         }
-        let [first, second] = [self.bytes[0], self.bytes[1]];
-        let opcode = rules.check(first, second)?;
-        let (length_bytes, mask_bytes) = extra_bytes(second);
+        rules.check(self.bytes[0], self.bytes[1])?;
+        let (length_bytes, mask_bytes) = extra_bytes(self.bytes[1]);
         if !self.fill(input, 2 + length_bytes + mask_bytes) {
             return Ok(None);
         }
         self.filled = 0;
-
-        let (length, mask) = self.bytes[2..].split_at(length_bytes);
-        Ok(Some(Header {
-            is_final: first & FINAL != 0,
-            is_deflated: first & DEFLATED != 0,
-            opcode,
-            length: parse_length(second & LENGTH, length)?,
-            mask: if mask_bytes == 0 { [0; 4] } else { [mask[0], mask[1], mask[2], mask[3]] },
-        }))
+        Header::split_from(&mut &self.bytes[..], rules)
     }
 
     /// Whether not a byte of a header has come.

@@ -15,10 +15,12 @@ use super::swarm::{self, Record, Task};
 
 /// Near what a process may have open here.
 const CONNECTIONS: u32 = 19_000;
-const IDLE_BYTES: f64 = 1_024.0;
-/// After each has received one publication.
-const USED_BYTES: f64 = IDLE_BYTES * 1.1;
+/// Of the process that serves them.
+const CONNECTION_BYTES: f64 = 1_024.0;
+/// The same, and the session's record in the same process.
 const SESSION_BYTES: f64 = 1_536.0;
+/// What it may come to after each has received one publication.
+const USED: f64 = 1.1;
 
 pub(super) fn idle(stage: &mut Stage) {
     let task = Task::new(CONNECTIONS, "once", stage.options.seconds);
@@ -28,21 +30,28 @@ pub(super) fn idle(stage: &mut Stage) {
         results.keep(contender, stage.perform(contender, &task).map(|records| grown(&records)));
     }
     for contender in [Contender::Json, Contender::Protobuf] {
-        for (phase, what, most) in
-            [("open", "idle", IDLE_BYTES), ("once", "after one publication each", USED_BYTES)]
-        {
-            let what = format!("19,000 connections, {what}, {}", contender.name());
-            let figure = results.figure(contender, phase, |record| record.number("each"), "B");
-            stage.add(limited("G5", &what, figure, most));
-        }
+        let where_from = format!("sessions in the process, {}", contender.name());
+        add_rows(stage, &results, (contender, SESSION_BYTES), &where_from);
     }
-    let with_sessions = with_sessions(stage);
-    stage.add(limited(
-        "G5",
-        "19,000 connections, sessions in Redis, idle",
-        with_sessions,
-        SESSION_BYTES,
-    ));
+    let mut results = Results::default();
+    println!("sessions in Redis, {CONNECTIONS} connections");
+    results.keep(Contender::Json, with_sessions(stage, &task).map(|records| grown(&records)));
+    add_rows(stage, &results, (Contender::Json, CONNECTION_BYTES), "sessions in Redis, JSON");
+}
+
+fn add_rows(
+    stage: &mut Stage,
+    results: &Results,
+    (contender, most): (Contender, f64),
+    where_from: &str,
+) {
+    for (phase, what, most) in
+        [("open", "idle", most), ("once", "after one publication each", most * USED)]
+    {
+        let what = format!("19,000 connections, {where_from}, {what}");
+        let figure = results.figure(contender, phase, |record| record.number("each"), "B");
+        stage.add(limited("G5", &what, figure, most));
+    }
 }
 
 /// Each record with the growth since the opening began, for each connection.
@@ -51,19 +60,13 @@ fn grown(records: &[Record]) -> Vec<Record> {
     records.iter().map(|record| record.with("each", record.memory_since(open))).collect()
 }
 
-fn with_sessions(stage: &Stage) -> Result<Figure> {
+fn with_sessions(stage: &Stage, task: &Task) -> Result<Vec<Record>> {
     let services = Services::start(&stage.workshop)?;
     let node = services.start_node()?;
-    idle_growth(stage, &node, services.access(), CONNECTIONS)
+    perform(stage, &node, services.access(), task)
 }
 
-/// What a node's memory grows by for each connection that opens, in bytes.
-fn idle_growth(
-    stage: &Stage,
-    node: &Server,
-    access: Vec<String>,
-    connections: u32,
-) -> Result<Figure> {
+fn perform(stage: &Stage, node: &Server, access: Vec<String>, task: &Task) -> Result<Vec<Record>> {
     let target = swarm::Target {
         address: node.address,
         publisher_address: node.address,
@@ -71,10 +74,7 @@ fn idle_growth(
         access,
         pids: vec![node.pid()],
     };
-    let task = Task::new(connections, "idle", stage.options.seconds);
-    let records = swarm::run(&stage.workshop.loadtest, &target, &task)?;
-    let open = records.first().context("there is an opening")?;
-    Figure::of(&[open.memory_since(open)], "B").context("there is one")
+    swarm::run(&stage.workshop.loadtest, &target, task)
 }
 
 /// Processes on either side of the large run.
@@ -190,7 +190,10 @@ fn with_tls(stage: &Stage) -> Result<Figure> {
     let node = services.start_encrypted_node(&certificate, &key)?;
     let mut access = services.access();
     access.extend(["--ca-file".to_owned(), certificate.display().to_string()]);
-    idle_growth(stage, &node, access, ENCRYPTED)
+    let task = Task::new(ENCRYPTED, "idle", stage.options.seconds);
+    let records = perform(stage, &node, access, &task)?;
+    let open = records.first().context("there is an opening")?;
+    Figure::of(&[open.memory_since(open)], "B").context("there is one")
 }
 
 fn available_memory() -> Result<u64> {
