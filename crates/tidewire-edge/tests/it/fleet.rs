@@ -12,7 +12,7 @@ use tidewire_auth::{
     ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
     VerificationKey, Verifier,
 };
-use tidewire_broker::{Log, MemoryBroker, MemoryNetwork};
+use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, Notice};
 use tidewire_edge::{Edge, EdgeConfig, Parts, ops_router};
 use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
@@ -41,6 +41,7 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Running>,
     pub(crate) log: Arc<SwitchedLog>,
     pub(crate) sessions: Arc<SwitchedStore>,
+    network: MemoryNetwork,
     tracker: TaskTracker,
     stop: CancellationToken,
     _stop: DropGuard,
@@ -65,17 +66,17 @@ impl Fleet {
             nodes: Vec::new(),
             log: Arc::new(SwitchedLog::new(10_000)),
             sessions: Arc::default(),
+            network: MemoryNetwork::default(),
             tracker,
             _stop: stop.clone().drop_guard(),
             stop,
         };
-        let network = MemoryNetwork::default();
         let membership = Arc::new(MemoryMembership::default());
         for index in 0..nodes {
-            let id = NodeId::parse(&format!("node-{index}")).expect("node");
+            let id = node_id(index);
             let ports = Ports {
                 log: Arc::clone(&fleet.log) as Arc<dyn Log>,
-                broker: Arc::new(MemoryBroker::new(network.clone(), id.clone())),
+                broker: Arc::new(MemoryBroker::new(fleet.network.clone(), id.clone())),
                 sessions: Arc::clone(&fleet.sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
@@ -83,6 +84,12 @@ impl Fleet {
             fleet.nodes.push(running);
         }
         fleet
+    }
+
+    /// Tells a node what another node would.
+    pub(crate) fn notify(&self, index: usize, notice: &Notice) {
+        let stranger = MemoryBroker::new(self.network.clone(), node_id(99));
+        stranger.notify(&node_id(index), notice);
     }
 
     async fn run(&self, id: NodeId, ports: Ports, config: EdgeConfig) -> Running {
@@ -248,4 +255,8 @@ pub(crate) fn soon<T>(future: impl Future<Output = T>) -> impl Future<Output = T
             Err(_) => unreachable!("nothing happened at {caller}"),
         }
     }
+}
+
+fn node_id(index: usize) -> NodeId {
+    NodeId::parse(&format!("node-{index}")).expect("node")
 }

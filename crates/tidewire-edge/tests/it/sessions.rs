@@ -1,10 +1,13 @@
 //! Sessions that outlive their connections.
 
+use tidewire_broker::Notice;
 use tidewire_client::{Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::EdgeConfig;
-use tidewire_model::{Command, Connect, Position, Recovery, Resume, SessionNonce, Token};
+use tidewire_model::{
+    Command, Connect, Generation, Position, Recovery, Resume, SessionNonce, Tenant, Token,
+};
 
-use crate::fleet::{Fleet, OTHER_TENANT, Running, soon, token};
+use crate::fleet::{Fleet, OTHER_TENANT, Running, TENANT, soon, token};
 use crate::peer::{Bystander, Peer, channel, text};
 
 async fn two_nodes() -> Fleet {
@@ -64,6 +67,24 @@ async fn the_older_connection_of_a_session_that_has_moved_is_told_so() {
 
     drop(third);
     bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_notice_moves_the_session_of_its_own_tenant_only() {
+    let fleet = Fleet::one().await;
+    let (mut kept, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    let (moved, also_connected) = Peer::connect_with(&fleet.nodes[0], token("bob")).await;
+    let notice = |tenant: &str, session| Notice::SessionMoved {
+        tenant: Tenant::parse(tenant).expect("tenant"),
+        session,
+        generation: Generation(u64::MAX),
+    };
+
+    fleet.notify(0, &notice(OTHER_TENANT, connected.session));
+    fleet.notify(0, &notice(TENANT, also_connected.session));
+
+    moved.closes_with(4408).await;
+    kept.published("room/1", text("still here")).await;
 }
 
 #[tokio::test]

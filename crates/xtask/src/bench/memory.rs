@@ -46,7 +46,7 @@ fn add_rows(
     where_from: &str,
 ) {
     for (phase, what, most) in
-        [("open", "idle", most), ("once", "after one publication each", most * USED)]
+        [("open", "idle", most), ("once", "after one publication each", (most * USED).floor())]
     {
         let what = format!("19,000 connections, {where_from}, {what}");
         let figure = results.figure(contender, phase, |record| record.number("each"), "B");
