@@ -55,8 +55,8 @@ impl Plan {
         Ok(Options {
             urls,
             tenant: Some(self.access.tenant(number).clone()),
-            token: self.access.token(number, user)?,
             codec: self.load.codec.into(),
+            ..Options::new("", self.access.token(number, user)?)
         })
     }
 

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use tidewire_model::Random;
 use tokio::time::Instant;
 
 /// How long to wait before coming back: full jitter, so that those who were lost together do not
@@ -25,12 +26,13 @@ impl Backoff {
 
     /// A random share of a bound that doubles with each failure, and begins anew once a connection
     /// has held.
-    pub(crate) fn next(&mut self, now: Instant) -> Duration {
+    pub(crate) fn next(&mut self, now: Instant, random: &Random) -> Duration {
         self.forget_if_held(now);
         let bound = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
         self.failures += 1;
-        let random = getrandom::u32().unwrap_or(u32::MAX);
-        bound.mul_f64(f64::from(random) / f64::from(u32::MAX))
+        // The upper half: a float holds that exactly.
+        let share = f64::from((random.draw() >> 32) as u32) / f64::from(u32::MAX);
+        bound.mul_f64(share)
     }
 
     fn forget_if_held(&mut self, now: Instant) {
@@ -44,13 +46,17 @@ impl Backoff {
 mod tests {
     use super::*;
 
+    fn random() -> Random {
+        Random::new(|| u64::MAX)
+    }
+
     #[test]
     fn waits_stay_below_a_bound_that_doubles_up_to_twenty_seconds() {
         let mut backoff = Backoff::default();
         for failure in 0..20 {
             let bound = FIRST.saturating_mul(1 << failure.min(10)).min(LONGEST);
 
-            assert!(backoff.next(Instant::now()) <= bound, "after {failure} failures");
+            assert!(backoff.next(Instant::now(), &random()) <= bound, "after {failure} failures");
         }
     }
 
@@ -60,7 +66,7 @@ mod tests {
         let now = Instant::now();
         for _ in 0..5 {
             backoff.opened(now);
-            backoff.next(now + HELD / 2);
+            backoff.next(now + HELD / 2, &random());
         }
 
         assert_eq!(backoff.failures, 5);
@@ -71,11 +77,11 @@ mod tests {
         let mut backoff = Backoff::default();
         let now = Instant::now();
         for _ in 0..5 {
-            backoff.next(now);
+            backoff.next(now, &random());
         }
         backoff.opened(now);
 
-        assert!(backoff.next(now + HELD) <= FIRST);
+        assert!(backoff.next(now + HELD, &random()) <= FIRST);
         assert_eq!(backoff.failures, 1);
     }
 }

@@ -2,7 +2,7 @@ use std::collections::{HashSet, VecDeque};
 
 use tidewire_model::{
     Channel, Command, Connected, DeltaFormat, Disconnect, ErrorCode, Payload, Position,
-    PublicationId, Publish, RequestId, Resume, SessionNonce, Since, Token,
+    PublicationId, Publish, Random, RequestId, Resume, SessionNonce, Since, Token,
 };
 use tidewire_protocol_native::client::{Content, Received, Refusal, ServerEvent};
 use tidewire_protocol_native::fossil::BadDelta;
@@ -57,6 +57,7 @@ pub enum ClientError {
 impl Client {
     /// Connects. Fails at the first attempt that fails; later losses are made good.
     pub async fn connect(options: Options) -> Result<Self, ClientError> {
+        let id_prefix = random_prefix(&options.random);
         let mut client = Self {
             options,
             connection: None,
@@ -66,7 +67,7 @@ impl Client {
             following: Following::default(),
             unacknowledged: Unacknowledged::default(),
             next_id: 0,
-            id_prefix: random_prefix(),
+            id_prefix,
             move_at: None,
             is_moving: false,
             come_back_at: None,
@@ -160,12 +161,10 @@ impl Client {
             };
             let (move_at, publish_at) = (self.move_at, self.unacknowledged.send_at());
             let subscribe_at = self.following.ask_at();
+            // In one order, so that a seed repeats a run: what is due first, or a flood of events
+            // would hold it up.
             tokio::select! {
-                event = connection.next() => match event {
-                    Ok(event) => self.take(event),
-                    Err(lost) if lost.invites_back() || self.has_moved(&lost) => self.lose(&lost),
-                    Err(lost) => return Err(lost.into()),
-                },
+                biased;
                 () = reached(move_at) => {
                     self.attempt += 1;
                     self.is_moving = true;
@@ -178,6 +177,11 @@ impl Client {
                 () = reached(subscribe_at) => {
                     self.following.ask_again(Instant::now(), sending(&mut self.connection));
                 }
+                event = connection.next() => match event {
+                    Ok(event) => self.take(event),
+                    Err(lost) if lost.invites_back() || self.has_moved(&lost) => self.lose(&lost),
+                    Err(lost) => return Err(lost.into()),
+                },
             }
         }
     }
@@ -212,7 +216,9 @@ impl Client {
     /// Waits before it connects again. Cancel-safe: it goes on waiting where it was.
     async fn come_back(&mut self) {
         let now = Instant::now();
-        let at = *self.come_back_at.get_or_insert_with(|| now + self.backoff.next(now));
+        let at = *self
+            .come_back_at
+            .get_or_insert_with(|| now + self.backoff.next(now, &self.options.random));
         sleep_until(at).await;
         self.come_back_at = None;
         self.open();
@@ -241,7 +247,7 @@ impl Client {
             }
             Err(error) if !error.is_transient() => return Err(error.into()),
             Err(_) if self.connection.is_some() => {
-                self.move_at = Some(now + self.backoff.next(now));
+                self.move_at = Some(now + self.backoff.next(now, &self.options.random));
             }
             Err(_) => self.attempt += 1,
         }
@@ -252,7 +258,7 @@ impl Client {
     /// not acknowledged, before anything new.
     fn settle_in(&mut self, connected: Connected, told: HashSet<Channel>) {
         let token = connected.resume_token;
-        let nonce = SessionNonce::from_bytes(random());
+        let nonce = SessionNonce::from_bytes(self.options.random.bytes());
         self.resume = Some(ResumeState { token, nonce });
         // A resumed session brings back every channel whose position it was told. A command that has
         // not been answered may never have arrived.
@@ -367,13 +373,7 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
-fn random() -> [u8; 16] {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the system's random source works");
-    bytes
-}
-
 /// Tells this client's publications from those of the same user's other clients.
-fn random_prefix() -> String {
-    format!("{:012x}", u128::from_be_bytes(random()) >> 80)
+fn random_prefix(random: &Random) -> String {
+    format!("{:012x}", random.draw() >> 16)
 }

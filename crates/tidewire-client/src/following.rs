@@ -1,5 +1,5 @@
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
 
 use tidewire_model::{Channel, Command, DeltaFormat, Gap, Position, RequestId, Since, Subscribed};
 use tidewire_protocol_native::client::{Content, Received, Refusal};
@@ -11,7 +11,7 @@ use crate::followed::Followed;
 /// The channels the application wants.
 #[derive(Default)]
 pub(crate) struct Following {
-    channels: HashMap<Channel, Followed>,
+    channels: BTreeMap<Channel, Followed>,
     /// The earliest time at which one is to be asked for again.
     ask_at: Option<Instant>,
 }

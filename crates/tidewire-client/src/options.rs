@@ -1,4 +1,4 @@
-use tidewire_model::{Tenant, Token};
+use tidewire_model::{Random, Tenant, Token};
 use tidewire_protocol_native::client::Codec;
 
 /// Where to connect, and as whom.
@@ -10,12 +10,21 @@ pub struct Options {
     pub tenant: Option<Tenant>,
     pub token: Token,
     pub codec: Codec,
+    /// For nonces, names of publications and waits: the system, unless a run is to be repeated from
+    /// a seed.
+    pub random: Random,
 }
 
 impl Options {
     /// JSON, to one address.
     pub fn new(url: impl Into<String>, token: impl Into<Token>) -> Self {
-        Self { urls: vec![url.into()], tenant: None, token: token.into(), codec: Codec::Json }
+        Self {
+            urls: vec![url.into()],
+            tenant: None,
+            token: token.into(),
+            codec: Codec::Json,
+            random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
+        }
     }
 
     pub(crate) fn address(&self, attempt: usize) -> String {

@@ -23,6 +23,7 @@ mod payload;
 mod permissions;
 mod position;
 mod publication;
+mod random;
 mod tenant;
 mod token;
 
@@ -41,5 +42,6 @@ pub use payload::{InvalidPayload, Payload};
 pub use permissions::{Action, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
+pub use random::Random;
 pub use tenant::{InvalidTenant, Tenant};
 pub use token::Token;

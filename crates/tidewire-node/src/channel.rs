@@ -159,7 +159,9 @@ impl Shard {
 
     /// Tells everybody who is not in step yet that the node is stopping.
     pub(crate) fn refuse_joiners(&mut self) {
-        for (channel, state) in &mut self.channels {
+        let mut channels: Vec<_> = self.channels.iter_mut().collect();
+        channels.sort_unstable_by_key(|(channel, _)| *channel);
+        for (channel, state) in channels {
             for joiner in state.joiners.drain(..) {
                 joiner.refuse(channel.clone(), stopped());
             }
@@ -215,12 +217,10 @@ impl Shard {
             tracing::warn!(%error, tenant = %partition.tenant, "cannot subscribe to a partition");
         }
         self.interest.settle(partition);
-        let channels: Vec<_> = self
-            .channels
-            .keys()
-            .filter(|channel| Partition::of(channel) == *partition)
-            .cloned()
-            .collect();
+        let of_partition =
+            self.channels.keys().filter(|channel| Partition::of(channel) == *partition);
+        let mut channels: Vec<_> = of_partition.cloned().collect();
+        channels.sort_unstable();
         for channel in channels {
             if let Some(state) = self.channels.get_mut(&channel) {
                 state.feed.read_by(now);

@@ -56,6 +56,7 @@ impl Shard {
         now + CHECK_EVERY * 4 / 5 + Duration::from_millis(spread)
     }
 
+    /// Compares those that have been due the longest, as many as one call takes.
     fn check_due(&mut self, now: Instant) {
         if self.is_checking {
             return;
@@ -63,11 +64,21 @@ impl Shard {
         let is_due = |(_, state): &(&TenantChannel, &ChannelState)| {
             state.check_at <= now && !state.audience.is_empty()
         };
-        let due = self.channels.iter().filter(is_due).take(CHECK_BATCH);
-        let channels: Vec<_> = due.map(|(channel, _)| channel.clone()).collect();
-        if channels.is_empty() {
+        let mut due: Vec<_> = self
+            .channels
+            .iter()
+            .filter(is_due)
+            .map(|(channel, state)| (state.check_at, channel))
+            .collect();
+        if due.is_empty() {
             return;
         }
+        if due.len() > CHECK_BATCH {
+            due.select_nth_unstable(CHECK_BATCH);
+            due.truncate(CHECK_BATCH);
+        }
+        due.sort_unstable();
+        let channels: Vec<_> = due.into_iter().map(|(_, channel)| channel.clone()).collect();
         self.is_checking = true;
         let log = Arc::clone(&self.around.log);
         self.running.push(Box::pin(async move {
@@ -113,12 +124,11 @@ impl Shard {
     }
 
     fn forget_idle(&mut self, now: Instant) {
-        let idle: Vec<_> = self
-            .channels
-            .iter()
-            .filter(|(_, state)| state.idle_since.is_some_and(|since| since + LINGER <= now))
-            .map(|(channel, _)| channel.clone())
-            .collect();
+        let is_idle =
+            |state: &ChannelState| state.idle_since.is_some_and(|since| since + LINGER <= now);
+        let idle = self.channels.iter().filter(|(_, state)| is_idle(state));
+        let mut idle: Vec<_> = idle.map(|(channel, _)| channel.clone()).collect();
+        idle.sort_unstable();
         for channel in idle {
             match self.channels.get_mut(&channel) {
                 Some(state) if state.is_wanted() => state.idle_since = None,

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use tidewire_model::NodeId;
+use tidewire_model::{NodeId, Random};
 
 use crate::ring::RingLimits;
 
@@ -13,6 +13,8 @@ pub struct NodeConfig {
     pub ring_limits: RingLimits,
     /// How long after a loss a session can be resumed.
     pub resume_window: Duration,
+    /// Names sessions: the system, unless a run is to be repeated from a seed.
+    pub random: Random,
 }
 
 impl NodeConfig {
@@ -22,6 +24,7 @@ impl NodeConfig {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             ring_limits: RingLimits::default(),
             resume_window: Duration::from_mins(2),
+            random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
         }
     }
 }

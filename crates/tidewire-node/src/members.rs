@@ -29,6 +29,7 @@ pub(crate) async fn run(keeper: Keeper, stop: CancellationToken) {
     renewal.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             () = stop.cancelled() => break,
             _ = renewal.tick() => keeper.renew().await,
         }

@@ -34,6 +34,7 @@ impl Router {
     ) {
         loop {
             let event = tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 event = events.recv() => event,
             };

@@ -39,10 +39,11 @@ impl Node {
 
     /// Begins a session.
     pub async fn open_session(&self, snapshot: &Snapshot) -> Result<OwnedSession, StoreError> {
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).expect("the system's random source works");
         let tenant = snapshot.identity.tenant.clone();
-        let key = SessionKey { tenant, session: SessionId::from_bytes(id) };
+        let key = SessionKey {
+            tenant,
+            session: SessionId::from_bytes(self.inner().config.random.bytes()),
+        };
         let opened = OwnedSession { key, generation: Generation::default().next() };
         self.save_session(&opened, snapshot).await?;
         Ok(opened)

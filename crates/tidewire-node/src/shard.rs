@@ -134,7 +134,10 @@ impl Shard {
         let mut burst = Vec::with_capacity(BURST);
         loop {
             let alarm = self.next_alarm();
+            // In one order, so that a seed repeats a run. The inbox comes last and is not starved:
+            // what is running follows from it and is bounded by lanes and feeds.
             tokio::select! {
+                biased;
                 () = stop.cancelled(), if self.lanes.is_empty() && inbox.is_empty() => break,
                 Some(done) = self.running.next() => self.finish_all(done, Instant::now()),
                 () = tokio::time::sleep_until(alarm) => self.ring_alarms(Instant::now()),

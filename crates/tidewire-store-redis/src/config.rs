@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
+use tidewire_model::Random;
 
 /// How to reach Redis, and how long to wait for it.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub struct RedisConfig {
     /// How many calls may be waiting for Redis; those beyond wait for their turn, at most
     /// `deadline`.
     pub max_in_flight: usize,
+    /// For nonces and waits: the system, unless a run is to be repeated from a seed.
+    pub random: Random,
 }
 
 impl RedisConfig {
@@ -28,6 +31,7 @@ impl RedisConfig {
             password: None,
             deadline: Duration::from_secs(2),
             max_in_flight: 2_000,
+            random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
         }
     }
 }

@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
+use tidewire_model::Random;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -29,6 +30,7 @@ struct Inner {
     fences: Fences,
     permits: Semaphore,
     deadline: Duration,
+    random: Random,
     metrics: Metrics,
 }
 
@@ -39,7 +41,7 @@ impl RedisConnection {
     ///
     /// When the configuration cannot be right. That Redis cannot be reached is no error here.
     pub fn new(config: RedisConfig) -> Result<Self, InvalidConfig> {
-        let link = Link::new(Target::check(&config)?, config.deadline);
+        let link = Link::new(Target::check(&config)?, &config);
         let fences = Fences::new(link.is_cluster());
         Ok(Self(Arc::new(Inner {
             link,
@@ -47,6 +49,7 @@ impl RedisConnection {
             fences,
             permits: Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS)),
             deadline: config.deadline,
+            random: config.random,
             metrics: Metrics::new(),
         })))
     }
@@ -71,6 +74,10 @@ impl RedisConnection {
 
     pub(crate) fn deadline(&self) -> Duration {
         self.0.deadline
+    }
+
+    pub(crate) fn random(&self) -> &Random {
+        &self.0.random
     }
 
     pub(crate) fn is_cluster(&self) -> bool {
@@ -108,7 +115,7 @@ impl RedisConnection {
         loop {
             let started = Instant::now();
             let seen = self.0.fences.seen(fence);
-            let call = build(&retrying.next_try(seen));
+            let call = build(&retrying.next_try(seen, self.random()));
             match self.call_once(function, &call).await.and_then(Answer::of) {
                 Ok(Answer::Done { incarnation, reply }) => {
                     if self.0.fences.observe(fence, incarnation) {

@@ -12,9 +12,10 @@ use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, PushInfo, PushKind,
     RedisResult, Value,
 };
+use tidewire_model::Random;
 use tokio::time::{Instant, timeout};
 
-use crate::config::{Servers, Target};
+use crate::config::{RedisConfig, Servers, Target};
 use crate::metric::Metrics;
 use crate::{error, library};
 
@@ -24,6 +25,7 @@ use crate::{error, library};
 pub(crate) struct Link {
     target: Target,
     deadline: Duration,
+    random: Random,
     current: Mutex<Option<Established>>,
     /// Held while connecting, so that one caller connects and the others wait for it.
     attempts: tokio::sync::Mutex<Attempts>,
@@ -61,10 +63,12 @@ struct Failed {
 }
 
 impl Link {
-    pub(crate) fn new(target: Target, deadline: Duration) -> Self {
+    /// A link to `target`, which is what `config` says.
+    pub(crate) fn new(target: Target, config: &RedisConfig) -> Self {
         Self {
             target,
-            deadline,
+            deadline: config.deadline,
+            random: config.random.clone(),
             current: Mutex::default(),
             attempts: tokio::sync::Mutex::default(),
         }
@@ -103,7 +107,7 @@ impl Link {
                 Ok(established)
             }
             Err(reason) => {
-                attempts.fail(self.address(), &reason);
+                attempts.fail(self.address(), &reason, &self.random);
                 Err(reason)
             }
         }
@@ -236,25 +240,25 @@ async fn ask_for_primary(
 }
 
 impl Attempts {
-    fn fail(&mut self, address: &str, reason: &str) {
+    fn fail(&mut self, address: &str, reason: &str, random: &Random) {
         let in_a_row = self.failed.as_ref().map_or(1, |failed| failed.in_a_row + 1);
         if in_a_row == 1 {
             tracing::warn!(address, reason, "cannot connect to redis, trying on");
         } else {
             tracing::debug!(address, reason, in_a_row, "still cannot connect to redis");
         }
-        let retry_at = Instant::now() + back_off(in_a_row);
+        let retry_at = Instant::now() + back_off(in_a_row, random);
         self.failed = Some(Failed { reason: reason.into(), in_a_row, retry_at });
     }
 }
 
 /// Doubles from 50 ms to 2 s, minus up to a quarter, so that the nodes of a cluster do not all come
 /// back at once.
-fn back_off(failures: u32) -> Duration {
+fn back_off(failures: u32, random: &Random) -> Duration {
     let full = FIRST_BACK_OFF.saturating_mul(1 << failures.saturating_sub(1).min(10));
     let full = full.min(LONGEST_BACK_OFF);
-    let random = getrandom::u32().expect("the system has random numbers");
-    full * (100 - random % 25) / 100
+    let percent = u32::try_from(random.draw() % 25).expect("below 25");
+    full * (100 - percent) / 100
 }
 
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
@@ -282,13 +286,13 @@ mod tests {
     use tidewire_testkit::services::RedisServer;
 
     use super::*;
-    use crate::{Deployment, RedisConfig};
+    use crate::Deployment;
 
     #[tokio::test]
     async fn the_end_of_an_idle_connection_is_noticed_before_anything_is_sent() {
         let mut server = RedisServer::start().await;
         let config = RedisConfig::new(Deployment::Single { url: server.url() });
-        let link = Link::new(Target::check(&config).expect("valid"), config.deadline);
+        let link = Link::new(Target::check(&config).expect("valid"), &config);
         let metrics = Metrics::new();
         link.established(&metrics).await.expect("the server is there");
 
@@ -309,7 +313,7 @@ mod tests {
         for (failures, full) in [(1, 50), (2, 100), (5, 800), (7, 2_000), (u32::MAX, 2_000)] {
             let full = Duration::from_millis(full);
 
-            let back_off = back_off(failures);
+            let back_off = back_off(failures, &Random::new(|| 24));
 
             assert!(back_off > full / 4 * 3 && back_off <= full, "{failures}: {back_off:?}");
         }

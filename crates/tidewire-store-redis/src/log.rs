@@ -70,7 +70,7 @@ impl RedisLog {
         }
         let (fence, mut keys) = self.keys(channel);
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
-        let batch = random::nonce();
+        let batch = random::nonce(self.connection.random());
         // Taken before the first try is sent: whatever any of the tries stores is above it.
         let known = self.known.find(channel);
         let build = |attempt: &Try| {

@@ -1,12 +1,14 @@
 //! Random letters and digits.
 
+use tidewire_model::Random;
+
 const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Eight random base-36 digits: enough to tell apart what is made in one millisecond, or one batch
 /// from the others of the last seconds.
-pub(crate) fn nonce() -> [u8; 8] {
-    let mut random = getrandom::u64().expect("the system has random numbers");
-    std::array::from_fn(|_| next_digit(&mut random))
+pub(crate) fn nonce(random: &Random) -> [u8; 8] {
+    let mut number = random.draw();
+    std::array::from_fn(|_| next_digit(&mut number))
 }
 
 /// `value` in four base-36 digits.
@@ -42,9 +44,10 @@ mod tests {
 
     #[test]
     fn nonces_are_letters_and_digits_and_differ() {
-        let nonce = nonce();
+        let random = Random::new(|| getrandom::u64().expect("random numbers"));
+        let nonce = nonce(&random);
 
         assert!(nonce.iter().all(|digit| DIGITS.contains(digit)));
-        assert_ne!(nonce, super::nonce());
+        assert_ne!(nonce, super::nonce(&random));
     }
 }

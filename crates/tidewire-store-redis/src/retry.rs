@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewire_model::Incarnation;
+use tidewire_model::{Incarnation, Random};
 use tokio::time::{Instant, sleep};
 
 use crate::error::CallError;
@@ -40,10 +40,10 @@ impl Retrying {
         }
     }
 
-    pub(crate) fn next_try(&mut self, seen: Incarnation) -> Try {
+    pub(crate) fn next_try(&mut self, seen: Incarnation, random: &Random) -> Try {
         Try {
             seen,
-            nonce: random::nonce(),
+            nonce: random::nonce(random),
             raise: std::mem::take(&mut self.raise),
             may_have_happened: self.may_have_happened,
         }
@@ -106,6 +106,10 @@ mod tests {
         Retrying::until(Instant::now() + budget)
     }
 
+    fn random() -> Random {
+        Random::new(|| 7)
+    }
+
     fn unsent() -> CallError {
         CallError::Unsent("gone".into())
     }
@@ -125,7 +129,7 @@ mod tests {
         retrying.after(unsent()).expect("does not settle it");
         let end = retrying.pause().await;
 
-        assert!(retrying.next_try(Incarnation::ZERO).may_have_happened);
+        assert!(retrying.next_try(Incarnation::ZERO, &random()).may_have_happened);
         assert!(matches!(end, Err(CallError::Unanswered(_))), "{end:?}");
     }
 
@@ -134,7 +138,7 @@ mod tests {
         let mut retrying = retrying(Duration::from_secs(5));
 
         retrying.behind(true);
-        let tries = [(); 2].map(|()| retrying.next_try(Incarnation::ZERO).raise);
+        let tries = [(); 2].map(|()| retrying.next_try(Incarnation::ZERO, &random()).raise);
 
         assert_eq!(tries, [true, false]);
     }
