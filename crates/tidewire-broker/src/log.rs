@@ -14,6 +14,7 @@ use crate::{Draft, Lineage};
 #[async_trait]
 pub trait Log: Send + Sync {
     /// Gives each draft the next offset of `channel`, in order, and stores it: all of them or none.
+    /// If an `epoch` is named and the channel is in another one, none.
     ///
     /// A draft whose [`DedupeKey`](crate::DedupeKey) was appended in the last two minutes is not
     /// stored again; it gets the position of the first time, with `duplicate` set. A reply that
@@ -22,11 +23,26 @@ pub trait Log: Send + Sync {
     ///
     /// The caller keeps at most one call in flight per channel: that is what makes the order of
     /// calls the order of offsets even when one of them has to be repeated.
+    async fn append_in(
+        &self,
+        channel: &TenantChannel,
+        epoch: Option<Epoch>,
+        drafts: &[Draft],
+    ) -> Result<Outcome, LogError>;
+
+    /// As [`Log::append_in`], whatever epoch the channel is in.
     async fn append(
         &self,
         channel: &TenantChannel,
         drafts: &[Draft],
-    ) -> Result<Vec<Appended>, LogError>;
+    ) -> Result<Vec<Appended>, LogError> {
+        match self.append_in(channel, None, drafts).await? {
+            Outcome::Kept(appended) => Ok(appended),
+            Outcome::Forked => {
+                Err(LogError::Corrupt { reason: "it forked from an epoch nobody named".into() })
+            }
+        }
+    }
 
     /// Reads on from `since`, at most `limit` publications in offset order, and tells where that
     /// position stands in the channel's life. Never returns publications from before a hole.
@@ -63,6 +79,16 @@ pub trait Log: Send + Sync {
     /// that is not there stays so, as with [`Log::page`].
     async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError>;
 
+    /// Which life of the log `channel` is in now: an epoch that began in an older one has ended. Makes
+    /// no channel, and costs the same however many there are.
+    async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError>;
+
+    /// Which part of the log `channel` is in: the channels of one part change from one life to the
+    /// next together. A log is one part unless it says otherwise.
+    fn part_of(&self, _channel: &TenantChannel) -> u16 {
+        0
+    }
+
     /// Whether the log can be reached now, and if not, what is wrong.
     async fn health(&self) -> Result<(), LogError>;
 }
@@ -70,6 +96,15 @@ pub trait Log: Send + Sync {
 /// The most bytes of payload that one [`Log::read`] or [`Log::page`] returns, unless its first
 /// publication alone is larger.
 pub const MAX_PAGE_BYTES: usize = 256 * 1024;
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is stored: what became of each draft, in their order.
+    Kept(Vec<Appended>),
+    /// The channel is in another epoch than the one named, and nothing was stored.
+    Forked,
+}
 
 /// What became of one draft.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

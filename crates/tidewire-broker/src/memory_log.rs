@@ -10,13 +10,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewire_model::{
-    HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
+    Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
 };
 use tokio::time::Instant;
 
 use self::kept::Kept;
 use self::recent::RecentIds;
-use crate::{Appended, Draft, Head, Log, LogError, Read, Retention};
+use crate::{Appended, Draft, Head, Log, LogError, Outcome, Read, Retention};
 
 /// Orders publications and keeps the newest of each channel in memory.
 ///
@@ -152,14 +152,19 @@ fn publication(
 
 #[async_trait]
 impl Log for MemoryLog {
-    async fn append(
+    async fn append_in(
         &self,
         channel: &TenantChannel,
+        epoch: Option<Epoch>,
         drafts: &[Draft],
-    ) -> Result<Vec<Appended>, LogError> {
+    ) -> Result<Outcome, LogError> {
         let mut state = self.state.lock();
         let mut open = self.open(&mut state, channel);
-        Ok(drafts.iter().map(|draft| self.append_one(&mut open, channel, draft)).collect())
+        if epoch.is_some_and(|epoch| epoch != open.kept.top_position().epoch) {
+            return Ok(Outcome::Forked);
+        }
+        let append_one = |draft| self.append_one(&mut open, channel, draft);
+        Ok(Outcome::Kept(drafts.iter().map(append_one).collect()))
     }
 
     async fn read(
@@ -202,6 +207,10 @@ impl Log for MemoryLog {
             Head { position, incarnation }
         };
         Ok(channels.iter().map(head).collect())
+    }
+
+    async fn incarnation(&self, _channel: &TenantChannel) -> Result<Incarnation, LogError> {
+        Ok(self.state.lock().incarnation)
     }
 
     async fn health(&self) -> Result<(), LogError> {

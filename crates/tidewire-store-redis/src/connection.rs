@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Value};
-use tidewire_model::Random;
+use tidewire_model::{Incarnation, Random};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
@@ -86,6 +86,11 @@ impl RedisConnection {
 
     pub(crate) fn fence(&self, partition: Partition) -> FenceId {
         self.0.fences.of(partition, &self.0.keys)
+    }
+
+    /// The newest incarnation that a server has answered with.
+    pub(crate) fn newest_incarnation(&self, fence: &FenceId) -> Incarnation {
+        self.0.fences.seen(fence)
     }
 
     /// Calls a function that may be repeated without harm, and repeats it for as long as a call may

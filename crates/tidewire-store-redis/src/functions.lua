@@ -330,10 +330,15 @@ local function finish_append(channel, call, buckets)
   keep_numbering(channel, call)
 end
 
+-- Where the drafts begin in the arguments.
+local FIRST_DRAFT = 11
+
 -- KEYS: fence, meta, log, prefix of the dedupe buckets
 -- ARGV: seen, nonce, raise, ttl, size, batch, 'first' | 'again', a position known before the first
---       try as epoch or '' and offset, and for each draft: dedupe field or '', rest of `m`, payload
--- Returns for each draft: epoch, offset, whether it is a duplicate, time.
+--       try as epoch or '' and offset, the epoch the channel has to be in or '', and for each draft:
+--       dedupe field or '', rest of `m`, payload
+-- Returns 'FORKED' if the channel is in another epoch, or 'KEPT' and for each draft: epoch, offset,
+-- whether it is a duplicate, time.
 local function append(call, keys, args)
   local channel, problem = open(keys[2], keys[3], call)
   if problem then
@@ -343,26 +348,30 @@ local function append(call, keys, args)
   local found, conclusive, any = {}, true, false
   if args[7] == 'again' then
     found, conclusive, any = find_batch(channel, args[6], args[8], args[9])
-    for index = 10, #args, 3 do
-      local is_lost = args[index] == '' and not found[(index - 10) / 3]
+    for index = FIRST_DRAFT, #args, 3 do
+      local is_lost = args[index] == '' and not found[(index - FIRST_DRAFT) / 3]
       if is_lost and (any or not conclusive) then
         return { 'UNKNOWN' }
       end
     end
   end
+  -- What an earlier try has stored is kept, whatever has happened since.
+  if args[10] ~= '' and args[10] ~= channel.epoch and not any then
+    return { 'OK', call.incarnation, 'FORKED' }
+  end
 
   local bucket = math.floor(call.now / DEDUPE_WINDOW)
   local buckets = { current = keys[4] .. whole(bucket), previous = keys[4] .. whole(bucket - 1) }
   local now, first_new = stamp(call.now), channel.top + 1
-  local results = { 'OK', call.incarnation }
+  local results = { 'OK', call.incarnation, 'KEPT' }
   local function answer(epoch, offset, is_duplicate, time)
     local count = #results
     results[count + 1], results[count + 2] = epoch, offset
     results[count + 3], results[count + 4] = is_duplicate, time
   end
 
-  for index = 10, #args, 3 do
-    local field, before = args[index], found[(index - 10) / 3]
+  for index = FIRST_DRAFT, #args, 3 do
+    local field, before = args[index], found[(index - FIRST_DRAFT) / 3]
     local epoch, offset
     if not before and field ~= '' then
       epoch, offset = find_or_take_id(channel, buckets, field)

@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::Cmd;
 use tidewire_broker::{
-    Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Read, Retention, Status,
+    Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Status,
 };
 use tidewire_model::{
-    Direction, HistoryPage, HistoryQuery, Position, Publication, Since, TenantChannel,
+    Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
+    TenantChannel,
 };
 
 use self::known::KnownPositions;
@@ -63,10 +64,11 @@ impl RedisLog {
     async fn try_append(
         &self,
         channel: &TenantChannel,
+        epoch: Option<Epoch>,
         drafts: &[Draft],
-    ) -> Result<Vec<Appended>, CallError> {
+    ) -> Result<Outcome, CallError> {
         if drafts.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Outcome::Kept(Vec::new()));
         }
         let (fence, mut keys) = self.keys(channel);
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
@@ -81,6 +83,7 @@ impl RedisLog {
                 None => call.arg("").arg(0),
                 Some(Position { epoch, offset }) => call.arg(epoch.as_str()).arg(offset),
             };
+            call.arg(epoch.as_ref().map_or("", Epoch::as_str));
             for (place, draft) in drafts.iter().enumerate() {
                 call.arg(entry::dedupe_field(channel, draft))
                     .arg(entry::describe(draft, batch, place))
@@ -90,12 +93,15 @@ impl RedisLog {
         };
         let mut reply =
             self.connection.call_fenced(Function::Append, &fence, APPEND_BUDGET, build).await?;
+        if !parse_is_kept(&reply.text()?)? {
+            return Ok(Outcome::Forked);
+        }
         let appended: Vec<_> =
             drafts.iter().map(|_| parse_appended(&mut reply)).collect::<Result<_, _>>()?;
         if let Some(newest) = appended.iter().rfind(|one| !one.duplicate) {
             self.known.insert(channel, newest.position);
         }
-        Ok(appended)
+        Ok(Outcome::Kept(appended))
     }
 
     async fn try_read(
@@ -179,9 +185,7 @@ impl RedisLog {
     /// elsewhere, but not so many that others have to wait long.
     fn heads_groups(&self, channels: &[TenantChannel]) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..channels.len()).collect();
-        let place = |index: &usize| {
-            if self.connection.is_cluster() { Partition::of(&channels[*index]).index() } else { 0 }
-        };
+        let place = |index: &usize| self.part_of(&channels[*index]);
         order.sort_by_key(place);
         order
             .chunk_by(|left, right| place(left) == place(right))
@@ -207,17 +211,28 @@ impl RedisLog {
         let mut reply = self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
         group.iter().map(|_| parse_head(&mut reply)).collect()
     }
+
+    /// Asks for the heads of no channel: the fence answers with its incarnation.
+    async fn try_incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, CallError> {
+        let fence = self.connection.fence(Partition::of(channel));
+        let keys = [fence.key.clone()];
+        let build = |attempt: &Try| self.call(Function::Heads, &keys, attempt);
+        let budget = self.connection.deadline();
+        self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
+        Ok(self.connection.newest_incarnation(&fence))
+    }
 }
 
 #[async_trait]
 impl Log for RedisLog {
-    async fn append(
+    async fn append_in(
         &self,
         channel: &TenantChannel,
+        epoch: Option<Epoch>,
         drafts: &[Draft],
-    ) -> Result<Vec<Appended>, LogError> {
-        let appended = self.try_append(channel, drafts).await;
-        appended.map_err(|error| error.into_log_error(self.connection.address()))
+    ) -> Result<Outcome, LogError> {
+        let outcome = self.try_append(channel, epoch, drafts).await;
+        outcome.map_err(|error| error.into_log_error(self.connection.address()))
     }
 
     async fn read(
@@ -244,9 +259,27 @@ impl Log for RedisLog {
         heads.map_err(|error| error.into_log_error(self.connection.address()))
     }
 
+    async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError> {
+        let incarnation = self.try_incarnation(channel).await;
+        incarnation.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+
+    fn part_of(&self, channel: &TenantChannel) -> u16 {
+        let index = if self.connection.is_cluster() { Partition::of(channel).index() } else { 0 };
+        u16::try_from(index).expect("there are 512")
+    }
+
     async fn health(&self) -> Result<(), LogError> {
         let healthy = self.connection.health().await;
         healthy.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+}
+
+fn parse_is_kept(word: &str) -> Result<bool, CallError> {
+    match word {
+        "KEPT" => Ok(true),
+        "FORKED" => Ok(false),
+        _ => Err(unexpected("what became of a batch")),
     }
 }
 

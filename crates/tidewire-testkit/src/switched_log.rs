@@ -1,8 +1,8 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use tidewire_broker::{Appended, Draft, Head, Log, LogError, MemoryLog, Read, Retention};
-use tidewire_model::{HistoryPage, HistoryQuery, Since, TenantChannel};
+use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention};
+use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
 use tokio::sync::watch;
 
 /// A log in memory that can be switched off, and made to keep whoever asks waiting.
@@ -70,13 +70,14 @@ impl SwitchedLog {
 
 #[async_trait]
 impl Log for SwitchedLog {
-    async fn append(
+    async fn append_in(
         &self,
         channel: &TenantChannel,
+        epoch: Option<Epoch>,
         drafts: &[Draft],
-    ) -> Result<Vec<Appended>, LogError> {
+    ) -> Result<Outcome, LogError> {
         self.pass().await;
-        self.reached()?.append(channel, drafts).await
+        self.reached()?.append_in(channel, epoch, drafts).await
     }
 
     async fn read(
@@ -99,6 +100,10 @@ impl Log for SwitchedLog {
 
     async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError> {
         self.reached()?.heads(channels).await
+    }
+
+    async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError> {
+        self.reached()?.incarnation(channel).await
     }
 
     async fn health(&self) -> Result<(), LogError> {

@@ -17,7 +17,7 @@ use tidewire_model::{
     PublicationId, Since, Tenant, TenantChannel, UserId,
 };
 
-use crate::{Appended, Draft, Log, MAX_PAGE_BYTES, Read, Retention, Status};
+use crate::{Appended, Draft, Log, MAX_PAGE_BYTES, Outcome, Read, Retention, Status};
 
 /// Makes the logs of the suite: each empty, and none sharing anything with another.
 #[async_trait]
@@ -72,6 +72,10 @@ macro_rules! log_conformance {
             id_publisher_and_time_are_kept
             the_longest_names_are_kept
             the_incarnation_is_that_of_the_epoch
+            an_append_under_the_current_epoch_is_kept
+            an_append_under_another_epoch_stores_nothing
+            the_incarnation_asked_for_is_that_of_new_epochs
+            asking_for_the_incarnation_makes_no_channel
             a_log_in_reach_is_healthy
         }
     };
@@ -604,6 +608,57 @@ pub async fn the_incarnation_is_that_of_the_epoch(factory: &impl LogFactory) {
     assert_eq!(head.incarnation, read.incarnation);
     assert!(read.incarnation > Incarnation::ZERO);
     assert_eq!(read.lineage.entries(), [(read.epoch, 1)]);
+}
+
+pub async fn an_append_under_the_current_epoch_is_kept(factory: &impl LogFactory) {
+    let log = open(factory).await;
+    let Position { epoch, .. } = append(&log, &drafts(1)).await[0].position;
+
+    let outcome = log.append_in(&room(), Some(epoch), &[draft("2"), with_id("3")]).await;
+    let again = append(&log, &[draft("4"), with_id("3")]).await;
+
+    let first = |appended: &Appended| Appended { duplicate: false, ..*appended };
+    let expected = |offset| Position::new(epoch, offset);
+    assert_eq!(appended_positions(&again), [expected(4), expected(3)]);
+    assert_eq!(duplicates(&again), [false, true]);
+    let kept = outcome.expect("append");
+    assert!(matches!(&kept, Outcome::Kept(two) if two.len() == 2 && two[1] == first(&again[1])));
+}
+
+pub async fn an_append_under_another_epoch_stores_nothing(factory: &impl LogFactory) {
+    let log = open(factory).await;
+    let other = Some(unknown_position().epoch);
+
+    let before = log.append_in(&room(), other, &drafts(2)).await.expect("append");
+    append(&log, &[with_id("1")]).await;
+    let after = log.append_in(&room(), other, &[with_id("2")]).await.expect("append");
+    let known = log.append_in(&room(), other, &[with_id("1")]).await.expect("append");
+
+    assert_eq!([before, after, known], [Outcome::Forked, Outcome::Forked, Outcome::Forked]);
+    let kept = append(&log, &[with_id("2")]).await[0];
+    assert_eq!((kept.position.offset, kept.duplicate), (2, false));
+}
+
+pub async fn the_incarnation_asked_for_is_that_of_new_epochs(factory: &impl LogFactory) {
+    let log = open(factory).await;
+
+    let asked = log.incarnation(&room()).await.expect("incarnation");
+    let appended = append(&log, &drafts(1)).await[0];
+    let asked_again = log.incarnation(&room()).await.expect("incarnation");
+
+    assert_eq!(asked, appended.position.epoch.incarnation());
+    assert_eq!(asked_again, asked);
+}
+
+pub async fn asking_for_the_incarnation_makes_no_channel(factory: &impl LogFactory) {
+    let log = open(factory).await;
+
+    log.incarnation(&room()).await.expect("incarnation");
+    let heads =
+        [log.heads(&[room()]).await.expect("heads"), log.heads(&[room()]).await.expect("heads")];
+
+    // Had it been made, the second answer would have been in the epoch of the first.
+    assert_ne!(heads[0][0].position.epoch, heads[1][0].position.epoch);
 }
 
 pub async fn a_log_in_reach_is_healthy(factory: &impl LogFactory) {

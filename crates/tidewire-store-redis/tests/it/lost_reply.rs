@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tidewire_broker::{Log, LogError, Retention};
-use tidewire_model::Since;
+use tidewire_broker::{Log, LogError, Outcome, Retention};
+use tidewire_model::{Position, Since};
 use tidewire_store_redis::{RedisConnection, RedisLog};
 use tidewire_testkit::services::RedisServer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::task::TaskTracker;
 
-use crate::redis::{append, command, config, connect, draft, key_of, log, room, without_id};
+use crate::redis::{append, command, config, connect, draft, key_of, log, room, text, without_id};
 
 #[tokio::test]
 async fn an_append_whose_reply_was_lost_is_found_again_and_not_stored_twice() {
@@ -91,6 +91,33 @@ async fn a_lost_reply_is_found_again_by_a_primary_whose_clock_is_far_ahead_or_be
         assert_eq!(offsets, [2, 3, 4], "{step}");
         assert_eq!(log.read(&room(), Since::Now, 1).await.expect("read").top, 4, "{step}");
     }
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_found_again_though_the_channel_is_in_another_epoch_since() {
+    let server = RedisServer::start().await;
+    let proxy = Proxy::start(&server).await;
+    let log = proxy.log(Retention::default());
+    let epoch = append(&log, &["1"]).await[0].position.epoch;
+
+    proxy.lose_the_next_reply();
+    proxy.refuse(true);
+    let fail_over = async {
+        proxy.reply_was_lost().await;
+        let fence = text(command(&server, &["GET", "tw:f"]).await);
+        let (incarnation, _) = fence.split_once(' ').expect("an incarnation and a run id");
+        command(&server, &["SET", "tw:f", &format!("{incarnation} another-run")]).await;
+        proxy.refuse(false);
+    };
+    let (channel, batch) = (room(), [without_id("2"), draft("3")]);
+    let (outcome, ()) = tokio::join!(log.append_in(&channel, Some(epoch), &batch), fail_over);
+    let next = log.append_in(&room(), Some(epoch), &[draft("4")]).await.expect("append");
+
+    let Outcome::Kept(appended) = outcome.expect("append") else { panic!("it was stored before") };
+    let positions: Vec<_> = appended.iter().map(|one| one.position).collect();
+    assert_eq!(positions, [Position::new(epoch, 2), Position::new(epoch, 3)]);
+    assert_eq!(next, Outcome::Forked);
+    assert_eq!(log.read(&room(), Since::Now, 1).await.expect("read").top, 3);
 }
 
 /// Moves the times of all publications, as if the server's clock had stepped the other way.

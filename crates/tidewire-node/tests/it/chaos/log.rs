@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tidewire_broker::{Appended, Draft, Head, Log, LogError, MemoryLog, Read, Retention, Sources};
-use tidewire_model::{HistoryPage, HistoryQuery, Since, TenantChannel};
+use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention, Sources};
+use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
 use tokio::time::Instant;
 
 use super::dice::Dice;
@@ -98,20 +98,23 @@ impl RemoteLog {
 
 #[async_trait]
 impl Log for RemoteLog {
-    async fn append(
+    async fn append_in(
         &self,
         channel: &TenantChannel,
+        epoch: Option<Epoch>,
         drafts: &[Draft],
-    ) -> Result<Vec<Appended>, LogError> {
+    ) -> Result<Outcome, LogError> {
         self.travel().await;
-        let appended = self.log.reached()?.append(channel, drafts).await?;
-        self.log.truth.lock().appended(channel, drafts, &appended);
+        let outcome = self.log.reached()?.append_in(channel, epoch, drafts).await?;
+        if let Outcome::Kept(appended) = &outcome {
+            self.log.truth.lock().appended(channel, drafts, appended);
+        }
         let is_reply_lost = self.log.is_reply_lost();
         self.travel().await;
         if is_reply_lost {
             return Err(LogError::Timeout { address: "memory".into() });
         }
-        Ok(appended)
+        Ok(outcome)
     }
 
     async fn read(
@@ -140,6 +143,13 @@ impl Log for RemoteLog {
         let heads = self.log.reached()?.heads(channels).await?;
         self.travel().await;
         Ok(heads)
+    }
+
+    async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError> {
+        self.travel().await;
+        let incarnation = self.log.reached()?.incarnation(channel).await?;
+        self.travel().await;
+        Ok(incarnation)
     }
 
     async fn health(&self) -> Result<(), LogError> {
