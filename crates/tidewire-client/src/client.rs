@@ -12,7 +12,7 @@ use crate::Options;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
 use crate::following::Following;
-use crate::happening::Happening;
+use crate::happening::{Came, Happening};
 use crate::opening::{Opened, Opening};
 use crate::repeats::Repeats;
 use crate::unacknowledged::{Full, Refused, Unacknowledged};
@@ -239,11 +239,15 @@ impl Client {
         let told = self.opening.take().map(Opening::told).unwrap_or_default();
         match opened {
             Ok((connection, connected)) => {
+                let came = self.how_it_came();
                 self.connection = Some(connection);
                 self.move_at = None;
                 self.is_moving = false;
                 self.backoff.opened(now);
-                self.settle_in(connected, told);
+                self.settle_in(connected, told, came);
+                if came == Came::Over {
+                    self.happenings.push_back(Happening::Left);
+                }
             }
             Err(error) if !error.is_transient() => return Err(error.into()),
             Err(_) if self.connection.is_some() => {
@@ -254,9 +258,17 @@ impl Client {
         Ok(())
     }
 
+    fn how_it_came(&self) -> Came {
+        match (&self.connection, &self.resume) {
+            (Some(_), _) => Came::Over,
+            (None, Some(_)) => Came::Back,
+            (None, None) => Came::First,
+        }
+    }
+
     /// Asks for whatever the session does not bring back by itself, then publishes again what was
     /// not acknowledged, before anything new.
-    fn settle_in(&mut self, connected: Connected, told: HashSet<Channel>) {
+    fn settle_in(&mut self, connected: Connected, told: HashSet<Channel>, came: Came) {
         let token = connected.resume_token;
         let nonce = SessionNonce::from_bytes(self.options.random.bytes());
         self.resume = Some(ResumeState { token, nonce });
@@ -266,7 +278,7 @@ impl Client {
         self.following.begin_anew(&are_back, sending(&mut self.connection));
         self.unacknowledged.begin_anew(sending(&mut self.connection));
         let (node, resumed) = (connected.node.to_string(), connected.resumed);
-        self.happenings.push_back(Happening::Connected { node, resumed });
+        self.happenings.push_back(Happening::Connected { node, resumed, came });
     }
 
     fn take(&mut self, event: ServerEvent) {
@@ -291,11 +303,12 @@ impl Client {
                 let published = |id| Happening::Published { id, position, duplicate };
                 self.happenings.extend(id.map(published));
             }
-            ServerEvent::Reconnect { after, token, .. } => {
+            ServerEvent::Reconnect { after, window, token } => {
                 if let Some(state) = &mut self.resume {
                     state.token = token;
                 }
                 self.move_at = Some(Instant::now() + after);
+                self.happenings.push_back(Happening::Asked { after, window });
             }
             ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {
                 self.refuse_channel(channel, refusal);

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tidewire_model::{Channel, Gap, Position, PublicationId, Subscribed};
 use tidewire_protocol_native::client::{Received, Refusal};
 
@@ -8,7 +10,16 @@ pub enum Happening {
     Connected {
         node: String,
         resumed: bool,
+        came: Came,
     },
+    /// Its node is about to leave, and has asked it to open a connection elsewhere `after` this time;
+    /// it goes on serving this one for `window` from then on.
+    Asked {
+        after: Duration,
+        window: Duration,
+    },
+    /// It is in step over the connection that it was asked to open, and has left the old one.
+    Left,
     Subscribed(Subscribed),
     Publication {
         channel: Channel,
@@ -39,4 +50,15 @@ pub enum Happening {
     Lost {
         reason: String,
     },
+}
+
+/// How a client came to its connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Came {
+    /// It is the first.
+    First,
+    /// The one before was gone.
+    Back,
+    /// The one before was still there: the client was asked to move.
+    Over,
 }

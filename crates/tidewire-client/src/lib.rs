@@ -22,7 +22,7 @@ mod unacknowledged;
 
 pub use client::{Client, ClientError};
 pub use connection::{Connection, Lost, OpenError};
-pub use happening::Happening;
+pub use happening::{Came, Happening};
 pub use options::Options;
 pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since, Token};
 pub use tidewire_protocol_native::client::{

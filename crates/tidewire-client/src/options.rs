@@ -13,6 +13,9 @@ pub struct Options {
     /// For nonces, names of publications and waits: the system, unless a run is to be repeated from
     /// a seed.
     pub random: Random,
+    /// Whether it may hold two connections for a moment, so that a node that leaves does not
+    /// interrupt it. Otherwise it closes the one before it opens the other.
+    pub overlap: bool,
 }
 
 impl Options {
@@ -24,6 +27,7 @@ impl Options {
             token: token.into(),
             codec: Codec::Json,
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
+            overlap: true,
         }
     }
 

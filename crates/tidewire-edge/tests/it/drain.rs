@@ -138,8 +138,8 @@ async fn a_client_that_takes_the_hint_misses_nothing() {
                 Happening::Publication { publication, .. } => {
                     offsets.push(publication.position.offset);
                 }
-                Happening::Connected { node, resumed } => homes.push((node, resumed)),
-                Happening::Subscribed(_) => {}
+                Happening::Connected { node, resumed, .. } => homes.push((node, resumed)),
+                Happening::Subscribed(_) | Happening::Asked { .. } | Happening::Left => {}
                 other => unreachable!("{other:?}"),
             }
         }

@@ -49,7 +49,7 @@ fn show(happening: Happening, as_json: bool) -> anyhow::Result<bool> {
             let (channel, position) = (subscribed.channel, subscribed.position);
             output::talk(&format!("{channel}: subscribed after {position}"));
         }
-        Happening::Connected { node, resumed } => {
+        Happening::Connected { node, resumed, .. } => {
             let how = if resumed { "resumed on" } else { "connected to" };
             output::talk(&format!("{how} {node}"));
         }
@@ -58,7 +58,8 @@ fn show(happening: Happening, as_json: bool) -> anyhow::Result<bool> {
             Some(channel) => bail!("{channel}: {refusal}"),
             None => bail!(refusal),
         },
-        Happening::Published { .. } | Happening::Rejected { .. } => {}
+        Happening::Asked { .. } => output::talk("the node leaves; moving"),
+        Happening::Left | Happening::Published { .. } | Happening::Rejected { .. } => {}
     }
     Ok(false)
 }
