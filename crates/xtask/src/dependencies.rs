@@ -20,7 +20,7 @@ const ROWS: [&[&str]; 7] = [
     &["tidewire-node", "tidewire-transport"],
     &["tidewire-edge", "tidewire-broker-nats", "tidewire-store-redis", "tidewire-protocol-native"],
     &["tidewire-client"],
-    &["tidewire", "loadtest", "tidewire-guard", "tidewire-testkit"],
+    &["tidewire", "loadtest", "tidewire-guard", "tidewire-sim", "tidewire-testkit"],
 ];
 
 /// Crates that decide without waiting, so a runtime below them is a mistake.

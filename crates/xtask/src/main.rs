@@ -15,6 +15,7 @@ mod guard;
 mod process;
 mod programs;
 mod proto;
+mod sim;
 mod steps;
 mod tally;
 mod test;
@@ -37,6 +38,9 @@ usage: cargo xtask <command>
   guard --bless    expect from now on what they take now
   bench            the edge's cost beside the floor and its peers; writes docs/benchmarks.md
                    [--only G1,G4] [--repeats 5] [--seconds 2]
+  sim              the engine under faults drawn from seeds
+                   [--seeds 300] [--first 1] [--survey]
+                   [--seed 17 [--keep 3,9] [--trace file]]
   tidy             what clippy cannot see: words, layers, file length, spawn sites
   proto            generate the protobuf code again
   proto --check    fail when the committed protobuf code is stale
@@ -65,6 +69,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["guard"] => guard::check(&root),
         ["guard", "--bless"] => guard::bless(&root),
         ["bench", options @ ..] => bench::run(&root, options),
+        ["sim", options @ ..] => sim::run(&root, options),
         ["tidy"] => tidy::run(&root),
         ["proto"] => proto::generate(&root),
         ["proto", "--check"] => proto::check(&root),

@@ -1,7 +1,6 @@
 //! The engine over an in-memory log and network, with time held still.
 
 mod asks;
-mod chaos;
 mod fleet;
 mod publications;
 mod sessions;

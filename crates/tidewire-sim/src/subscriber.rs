@@ -11,36 +11,36 @@ use tidewire_session::{Effect, Limits, Outputs, Session, Snapshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::dice::Dice;
-use super::weather::Weather;
-use super::witness::Witness;
-use super::worker::{Word, Worker};
+use crate::dice::Dice;
+use crate::weather::Weather;
+use crate::witness::Witness;
+use crate::worker::{Word, Worker};
 
 /// A client that keeps its positions, loses its connection now and then, and comes back on any
 /// node. The session on the node's side of the connection is the real one.
-pub(super) struct Subscriber {
-    pub(super) number: u64,
-    pub(super) workers: Vec<Worker>,
-    pub(super) identity: Identity,
-    pub(super) wanted: Vec<(Channel, Since)>,
-    pub(super) habits: Habits,
-    pub(super) weather: Arc<Weather>,
-    pub(super) witness: Arc<Mutex<Witness>>,
-    pub(super) dice: Dice,
+pub(crate) struct Subscriber {
+    pub(crate) number: u64,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) identity: Identity,
+    pub(crate) wanted: Vec<(Channel, Since)>,
+    pub(crate) habits: Habits,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) witness: Arc<Mutex<Witness>>,
+    pub(crate) dice: Dice,
     /// What the store has of its session.
-    pub(super) saved: Option<Snapshot>,
-    pub(super) connections: u64,
+    pub(crate) saved: Option<Snapshot>,
+    pub(crate) connections: u64,
 }
 
 /// What a client and its connections are like.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Habits {
+pub(crate) struct Habits {
     /// How many words its worker keeps for it.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// How often it does not read for a while.
-    pub(super) stall_percent: u64,
+    pub(crate) stall_percent: u64,
     /// The longest life of a connection, in milliseconds.
-    pub(super) life: u64,
+    pub(crate) life: u64,
 }
 
 /// One connection: the session, and its way to its worker.
@@ -58,7 +58,7 @@ struct Connection {
 const REFUSAL_PAUSE: Duration = Duration::from_millis(100);
 
 impl Subscriber {
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         tokio::time::sleep(self.dice.millis(0, 1_000)).await;
         while !stop.is_cancelled() {
             self.serve(&stop).await;

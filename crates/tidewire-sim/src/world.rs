@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,30 +9,35 @@ use tidewire_model::{
     Channel, ConnectionId, Direction, HistoryQuery, Identity, NodeId, Permissions, Publication,
     Since, Tenant, TenantChannel, UserId,
 };
-use tidewire_node::{Node, NodeConfig, Ports, RingLimits, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore};
+use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, RingLimits, Tasks};
+use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::dice::Dice;
-use super::log::{FaultyLog, RemoteLog};
-use super::publisher::Publisher;
-use super::subscriber::{Habits, Subscriber};
-use super::weather::Weather;
-use super::wire::{Wants, Wire, WireFaults};
-use super::witness::{Tally, Witness};
-use super::worker::{Pace, Worker};
-use crate::fleet::report;
+use crate::dice::Dice;
+use crate::invariant::{Invariant, Objection};
+use crate::log::{FaultyLog, RemoteLog};
+use crate::outcome::{Counts, Outcome};
+use crate::plan::{Knobs, Plan};
+use crate::publisher::Publisher;
+use crate::subscriber::{Habits, Subscriber};
+use crate::trace::Trace;
+use crate::truth::Truth;
+use crate::weather::Weather;
+use crate::wire::{Wants, Wire, WireFaults};
+use crate::witness::{Tally, Witness};
+use crate::worker::{Pace, Worker};
 
 /// Nodes, clients and publishers on one log and one network, all of it drawn from a seed.
-pub(super) struct World {
-    pub(super) dice: Dice,
-    pub(super) network: MemoryNetwork,
-    pub(super) log: Arc<FaultyLog>,
-    pub(super) nodes: Vec<Node>,
-    pub(super) loses_publications: bool,
+pub(crate) struct World {
+    dice: Dice,
+    pub(crate) trace: Trace,
+    truth: Arc<Mutex<Truth>>,
+    pub(crate) network: MemoryNetwork,
+    pub(crate) log: Arc<FaultyLog>,
+    pub(crate) nodes: Vec<Node>,
     workers: Vec<Worker>,
     tenant: Tenant,
     channels: Vec<Channel>,
@@ -50,19 +55,6 @@ pub(super) struct World {
     _stop_at_end: DropGuard,
 }
 
-/// What came of a run.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub(super) objections: Vec<String>,
-    pub(super) story: String,
-    pub(super) tally: Tally,
-    pub(super) stored: usize,
-    pub(super) lost: usize,
-    pub(super) duplicates: usize,
-    /// How long after the last fault everybody was where they should be.
-    pub(super) settled_after: Duration,
-}
-
 /// How long after the last fault somebody may still be behind: positions are compared every 12 s or
 /// more often, and what is found to be missing is read at once.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -73,21 +65,22 @@ const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 const STORY_LINES: usize = 60;
 
 impl World {
-    pub(super) fn new(seed: u64) -> Self {
-        let mut dice = Dice::new(seed);
-        let ttl = dice.pick(&[Duration::from_mins(5), Duration::from_mins(5), SHORT_TTL]);
-        let retention = Retention { size: dice.pick(&[8, 40, 1_000]), ttl };
-        let names = 1..=dice.between(1, 3);
+    pub(crate) fn new(plan: &Plan, keeps_trace: bool) -> Self {
+        let knobs = &plan.knobs;
+        let retention = Retention { size: knobs.log_size, ttl: knobs.log_ttl };
         let channel = |number| Channel::parse(&format!("c{number}")).expect("channel");
         let stop = CancellationToken::new();
+        let truth = Arc::<Mutex<Truth>>::default();
         let mut world = Self {
+            dice: plan.dice(),
+            trace: Trace::new(keeps_trace),
             network: MemoryNetwork::default(),
-            log: Arc::new(FaultyLog::new(retention)),
+            log: Arc::new(FaultyLog::new(retention, Arc::clone(&truth))),
+            truth,
             nodes: Vec::new(),
             workers: Vec::new(),
-            loses_publications: dice.chance(60),
             tenant: Tenant::parse("acme").expect("tenant"),
-            channels: names.map(channel).collect(),
+            channels: (1..=knobs.channels).map(channel).collect(),
             weather: Arc::default(),
             publishers: TaskTracker::new(),
             subscribers: TaskTracker::new(),
@@ -97,26 +90,23 @@ impl World {
             others: TaskTracker::new(),
             _stop_at_end: stop.clone().drop_guard(),
             stop,
-            dice,
         };
-        world.start_nodes();
-        world.start_workers();
-        world.start_publishers();
-        world.start_subscribers();
+        world.start_nodes(knobs);
+        world.start_workers(knobs);
+        world.start_publishers(knobs);
+        world.start_subscribers(knobs);
         world
     }
 
-    fn start_nodes(&mut self) {
+    fn start_nodes(&mut self, knobs: &Knobs) {
         let (sessions, membership) =
             (Arc::new(MemorySessionStore::default()), Arc::new(MemoryMembership::default()));
-        let ring = self.dice.pick(&[2, 10, 256]);
-        let log_distance = self.dice.pick(&[0, 2, 40]);
         let faults = WireFaults {
-            loss_percent: self.dice.pick(&[0, 5, 30]),
-            distance: self.dice.pick(&[0, 3, 80]),
-            ignorance: self.dice.pick(&[0, 200, 1_500]),
+            loss_percent: knobs.loss_percent,
+            distance: knobs.wire_distance,
+            ignorance: knobs.ignorance,
         };
-        for index in 0..self.dice.between(2, 3) {
+        for index in 0..knobs.nodes {
             let id = NodeId::parse(&format!("node-{index}")).expect("node");
             let broker = Wire {
                 inner: MemoryBroker::new(self.network.clone(), id.clone()),
@@ -130,7 +120,7 @@ impl World {
             let log = RemoteLog {
                 log: Arc::clone(&self.log),
                 dice: Mutex::new(self.dice.fork()),
-                distance: log_distance,
+                distance: knobs.log_distance,
             };
             let ports = Ports {
                 log: Arc::new(log),
@@ -138,7 +128,7 @@ impl World {
                 sessions: Arc::clone(&sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
-            let ring_limits = RingLimits { publications: ring, ..RingLimits::default() };
+            let ring_limits = RingLimits { publications: knobs.ring, ..RingLimits::default() };
             let config = NodeConfig { shards: 2, ring_limits, ..NodeConfig::new(id.clone()) };
             let runtimes = [Handle::current()];
             let tasks = Tasks { runtimes: &runtimes, tracker: &self.others, stop: &self.stop };
@@ -147,9 +137,8 @@ impl World {
         }
     }
 
-    fn start_workers(&mut self) {
-        let deliveries = self.dice.pick(&[3, 40, 16_384]);
-        let limits = QueueLimits { deliveries, ..QueueLimits::default() };
+    fn start_workers(&mut self, knobs: &Knobs) {
+        let limits = QueueLimits { deliveries: knobs.outbox, ..QueueLimits::default() };
         for node in self.nodes.clone() {
             for _ in 0..self.dice.between(1, 2) {
                 let (worker, inbox) = Worker::new(node.clone(), limits);
@@ -164,21 +153,19 @@ impl World {
         }
     }
 
-    fn start_publishers(&mut self) {
-        let pause = self.dice.pick(&[30, 150, 400]);
-        let may_flood = self.dice.chance(5);
-        for index in 0..self.dice.between(2, 4) {
+    fn start_publishers(&mut self, knobs: &Knobs) {
+        for index in 0..knobs.publishers {
             let publisher = Publisher {
                 name: format!("p{index}"),
                 connection: ConnectionId(index),
                 nodes: self.nodes.clone(),
                 workers: self.workers.clone(),
                 channels: self.channels.iter().map(|channel| self.in_tenant(channel)).collect(),
-                log: Arc::clone(&self.log),
+                truth: Arc::clone(&self.truth),
                 weather: Arc::clone(&self.weather),
                 dice: self.dice.fork(),
-                pause,
-                may_flood,
+                pause: knobs.pause,
+                may_flood: knobs.may_flood,
             };
             if index % 2 == 0 {
                 self.publishers.spawn(publisher.run_with_ids());
@@ -189,8 +176,8 @@ impl World {
         self.publishers.close();
     }
 
-    fn start_subscribers(&mut self) {
-        for number in 1..=self.dice.between(3, 6) {
+    fn start_subscribers(&mut self, knobs: &Knobs) {
+        for number in 1..=knobs.clients {
             let mut dice = self.dice.fork();
             let mut channels = self.channels.clone();
             while channels.len() > 1 && dice.chance(30) {
@@ -199,7 +186,12 @@ impl World {
             let begin = |_: &Channel| dice.pick(&[Since::Now, Since::Now, Since::Last(5)]);
             let sinces: Vec<_> = channels.iter().map(begin).collect();
             let client = format!("s{number}");
-            let witness = Witness::new(client, self.tenant.clone(), Arc::clone(&self.log));
+            let witness = Witness::new(
+                client,
+                self.tenant.clone(),
+                Arc::clone(&self.truth),
+                self.trace.clone(),
+            );
             let witness = Arc::new(Mutex::new(witness));
             self.clients.push((Arc::clone(&witness), channels.clone()));
             let subscriber = Subscriber {
@@ -219,22 +211,27 @@ impl World {
     }
 
     /// Lets faults happen, then waits until everybody is where they should be.
-    pub(super) async fn run(mut self) -> Outcome {
-        let length = self.dice.millis(2_000, 8_000);
-        self.suffer(length).await;
+    pub(crate) async fn run(self, plan: &Plan) -> Outcome {
+        self.suffer(&plan.faults, plan.knobs.length).await;
         self.weather.clear_up();
-        let answered = tokio::time::timeout(ANSWERED_WITHIN, self.publishers.wait()).await;
-        assert!(answered.is_ok(), "a publisher waits for an answer that does not come");
+        self.trace.note(format_args!("fair"));
         let fair_since = Instant::now();
+        let answered = tokio::time::timeout(ANSWERED_WITHIN, self.publishers.wait()).await;
+        if answered.is_err() {
+            let text = "a publisher waits for an answer that does not come";
+            let objections = vec![Objection::new(Invariant::Settling, text)];
+            return self.outcome(objections, fair_since.elapsed());
+        }
+        let quiet_since = Instant::now();
         let mut objections = self.objections().await;
-        while !objections.is_empty() && fair_since.elapsed() < PATIENCE {
+        while !objections.is_empty() && quiet_since.elapsed() < PATIENCE {
             if self.violations().next().is_some() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
             objections = self.objections().await;
         }
-        let settled_after = fair_since.elapsed();
+        let settled_after = quiet_since.elapsed();
         if objections.is_empty() {
             objections = self.leftovers().await;
         }
@@ -243,7 +240,7 @@ impl World {
 
     /// What is still kept for subscribers after all of them have left: a place that is not given back
     /// is followed for ever.
-    async fn leftovers(&self) -> Vec<String> {
+    async fn leftovers(&self) -> Vec<Objection> {
         self.leave.cancel();
         self.subscribers.close();
         self.subscribers.wait().await;
@@ -254,22 +251,23 @@ impl World {
         };
         let leftover = self.workers.iter().map(Worker::routes).filter(|routes| *routes > 0);
         let routed = leftover.map(|routes| format!("{routes} routes lead to nobody"));
-        self.wants.iter().filter_map(kept).chain(routed).collect()
+        let texts = self.wants.iter().filter_map(kept).chain(routed);
+        texts.map(|text| Objection::new(Invariant::Bounds, text)).collect()
     }
 
     /// What no patience mends.
-    fn violations(&self) -> impl Iterator<Item = String> {
+    fn violations(&self) -> impl Iterator<Item = Objection> {
         self.clients.iter().flat_map(|(witness, _)| witness.lock().violations().to_vec())
     }
 
     /// Everything that is not as it should be once all is quiet; violations first.
-    async fn objections(&self) -> Vec<String> {
-        let mut kept = HashMap::new();
+    async fn objections(&self) -> Vec<Objection> {
+        let mut kept = BTreeMap::new();
         for channel in &self.channels {
             kept.insert(self.in_tenant(channel), self.kept(channel).await);
         }
         let mut objections: Vec<_> = self.violations().collect();
-        objections.extend(self.log.truth.lock().verdict(&kept));
+        objections.extend(self.truth.lock().verdict(&kept));
         for (witness, channels) in &self.clients {
             objections.extend(witness.lock().verdict(channels));
         }
@@ -282,10 +280,7 @@ impl World {
         page.expect("memory is always there").publications
     }
 
-    fn outcome(&self, objections: Vec<String>, settled_after: Duration) -> Outcome {
-        let truth = self.log.truth.lock();
-        let (stored, lost, duplicates) = (truth.stored(), truth.lost, truth.duplicates);
-        drop(truth);
+    fn outcome(&self, objections: Vec<Objection>, slowest: Duration) -> Outcome {
         let mut tally = Tally::default();
         self.workers.iter().for_each(|worker| tally.add(worker.tally()));
         let mut story = String::new();
@@ -297,7 +292,18 @@ impl World {
                 story.push_str(&witness.story(STORY_LINES));
             }
         }
-        Outcome { objections, story, tally, stored, lost, duplicates, settled_after }
+        let truth = self.truth.lock();
+        let counts = Counts {
+            runs: 1,
+            stored: truth.stored(),
+            acknowledged: truth.acknowledged(),
+            lost: truth.lost,
+            duplicates: truth.duplicates,
+            tally,
+            slowest,
+        };
+        let (digest, trace) = (self.trace.digest(), self.trace.take_text());
+        Outcome { objections, story, digest, trace, counts }
     }
 
     fn in_tenant(&self, channel: &Channel) -> TenantChannel {
@@ -314,7 +320,15 @@ impl World {
     }
 }
 
-const SHORT_TTL: Duration = Duration::from_secs(1);
+fn report(node: NodeId) -> LeaseReport {
+    Box::new(move || NodeLease {
+        node: node.clone(),
+        state: NodeState::Ready,
+        weight: 100,
+        connections: 0,
+        started_at_ms: 0,
+    })
+}
 
 fn habits(dice: &mut Dice) -> Habits {
     Habits {

@@ -2,14 +2,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether faults still happen: it begins foul and turns fair once.
 #[derive(Debug, Default)]
-pub(super) struct Weather(AtomicBool);
+pub(crate) struct Weather(AtomicBool);
 
 impl Weather {
-    pub(super) fn clear_up(&self) {
+    pub(crate) fn clear_up(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn is_fair(&self) -> bool {
+    pub(crate) fn is_fair(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -8,19 +8,19 @@ use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Rete
 use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
 use tokio::time::Instant;
 
-use super::dice::Dice;
-use super::truth::Truth;
+use crate::dice::Dice;
+use crate::truth::Truth;
 
 /// The one log of all nodes, which can fail, and which notes what it truly did.
-pub(super) struct FaultyLog {
+pub(crate) struct FaultyLog {
     log: MemoryLog,
-    pub(super) truth: Mutex<Truth>,
+    truth: Arc<Mutex<Truth>>,
     is_down: AtomicBool,
     replies_to_lose: AtomicUsize,
 }
 
 impl FaultyLog {
-    pub(super) fn new(retention: Retention) -> Self {
+    pub(crate) fn new(retention: Retention, truth: Arc<Mutex<Truth>>) -> Self {
         let (started, drawn) = (Instant::now(), AtomicU64::new(0));
         let sources = Sources {
             unix_ms: Box::new(move || {
@@ -33,27 +33,27 @@ impl FaultyLog {
         };
         Self {
             log: MemoryLog::with_sources(retention, sources),
-            truth: Mutex::default(),
+            truth,
             is_down: AtomicBool::new(false),
             replies_to_lose: AtomicUsize::new(0),
         }
     }
 
-    pub(super) fn restart(&self, lost: u64) {
+    pub(crate) fn restart(&self, lost: u64) {
         self.log.restart(lost);
         self.truth.lock().restarted(usize::try_from(lost).expect("small"));
     }
 
-    pub(super) fn switch(&self, on: bool) {
+    pub(crate) fn switch(&self, on: bool) {
         self.is_down.store(!on, Ordering::Relaxed);
     }
 
     /// The next `count` batches are stored, but whoever appended them does not hear of it.
-    pub(super) fn lose_replies(&self, count: usize) {
+    pub(crate) fn lose_replies(&self, count: usize) {
         self.replies_to_lose.store(count, Ordering::Relaxed);
     }
 
-    pub(super) fn memory(&self) -> &MemoryLog {
+    pub(crate) fn memory(&self) -> &MemoryLog {
         &self.log
     }
 
@@ -73,11 +73,11 @@ impl FaultyLog {
 }
 
 /// One node's way to the log: it takes time to get there, and time to come back.
-pub(super) struct RemoteLog {
-    pub(super) log: Arc<FaultyLog>,
-    pub(super) dice: Mutex<Dice>,
+pub(crate) struct RemoteLog {
+    pub(crate) log: Arc<FaultyLog>,
+    pub(crate) dice: Mutex<Dice>,
     /// The longest way in one direction, in milliseconds.
-    pub(super) distance: u64,
+    pub(crate) distance: u64,
 }
 
 impl RemoteLog {

@@ -1,13 +1,15 @@
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use tidewire_broker::{Appended, Draft, Read, Status};
 use tidewire_model::{Position, Publication, TenantChannel};
 
+use crate::invariant::{Invariant, Objection};
+
 /// What the log has taken, kept and lost, noted where the log is called.
 #[derive(Debug, Default)]
-pub(super) struct Truth {
-    channels: HashMap<TenantChannel, Vec<Entry>>,
+pub(crate) struct Truth {
+    channels: BTreeMap<TenantChannel, Vec<Entry>>,
     /// What `channels` holds, by name.
     kept: HashSet<(TenantChannel, Bytes)>,
     /// Everything ever stored, lost or not.
@@ -16,21 +18,21 @@ pub(super) struct Truth {
     answers: HashMap<(TenantChannel, Bytes), Position>,
     /// Where reads were told that publications before are no longer kept.
     trims: HashSet<(TenantChannel, u64)>,
-    pub(super) restarts: u64,
-    pub(super) lost: usize,
-    pub(super) duplicates: usize,
-    violations: Vec<String>,
+    pub(crate) restarts: u64,
+    pub(crate) lost: usize,
+    pub(crate) duplicates: usize,
+    violations: Vec<Objection>,
 }
 
 /// One publication as it is told from all others: by its payload.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Entry {
-    pub(super) position: Position,
-    pub(super) name: Bytes,
+pub(crate) struct Entry {
+    pub(crate) position: Position,
+    pub(crate) name: Bytes,
 }
 
 impl Truth {
-    pub(super) fn appended(
+    pub(crate) fn appended(
         &mut self,
         channel: &TenantChannel,
         drafts: &[Draft],
@@ -42,7 +44,10 @@ impl Truth {
             if duplicate {
                 self.duplicates += 1;
                 if !self.keeps(channel, position) {
-                    self.object(format!("{channel}: {name:?} called a duplicate of {position}"));
+                    self.object(
+                        Invariant::Once,
+                        format!("{channel}: {name:?} called a duplicate of {position}"),
+                    );
                 }
                 continue;
             }
@@ -52,18 +57,22 @@ impl Truth {
             entries.push(Entry { position, name: name.clone() });
             let known = self.named.insert((channel.clone(), position), name.clone());
             if !is_next || !is_new || known.is_some() {
-                self.object(format!("{channel}: {name:?} stored at {position}, before {known:?}"));
+                let invariant = if is_new { Invariant::Agreement } else { Invariant::Once };
+                self.object(
+                    invariant,
+                    format!("{channel}: {name:?} stored at {position}, before {known:?}"),
+                );
             }
         }
     }
 
-    pub(super) fn read(&mut self, channel: &TenantChannel, read: &Read) {
+    pub(crate) fn read(&mut self, channel: &TenantChannel, read: &Read) {
         if read.status == Status::Trimmed {
             self.trims.insert((channel.clone(), read.base));
         }
     }
 
-    pub(super) fn restarted(&mut self, lost: usize) {
+    pub(crate) fn restarted(&mut self, lost: usize) {
         self.restarts += 1;
         for (channel, entries) in &mut self.channels {
             let kept = entries.len().saturating_sub(lost);
@@ -75,47 +84,58 @@ impl Truth {
     }
 
     /// A publisher was told that its publication is at `position`.
-    pub(super) fn answered(&mut self, channel: &TenantChannel, name: &Bytes, position: Position) {
+    pub(crate) fn answered(&mut self, channel: &TenantChannel, name: &Bytes, position: Position) {
         if self.named.get(&(channel.clone(), position)) != Some(name) {
-            self.object(format!(
-                "{channel}: {name:?} acknowledged at {position}, not stored there"
-            ));
+            self.object(
+                Invariant::Keeping,
+                format!("{channel}: {name:?} acknowledged at {position}, not stored there"),
+            );
         }
         let first = self.answers.insert((channel.clone(), name.clone()), position);
         if let Some(first) = first.filter(|first| *first != position)
             && self.keeps(channel, first)
         {
-            self.object(format!("{channel}: {name:?} acknowledged at {first}, then at {position}"));
+            self.object(
+                Invariant::Once,
+                format!("{channel}: {name:?} acknowledged at {first}, then at {position}"),
+            );
         }
     }
 
     /// Whether the log would still say that this is what `position` names.
-    pub(super) fn keeps(&self, channel: &TenantChannel, position: Position) -> bool {
+    pub(crate) fn keeps(&self, channel: &TenantChannel, position: Position) -> bool {
         let entries = self.entries(channel);
         let index = usize::try_from(position.offset).expect("small").checked_sub(1);
         index.and_then(|index| entries.get(index)).is_some_and(|entry| entry.position == position)
     }
 
     /// All publications of a channel that were not lost, dropped by retention or not.
-    pub(super) fn entries(&self, channel: &TenantChannel) -> &[Entry] {
+    pub(crate) fn entries(&self, channel: &TenantChannel) -> &[Entry] {
         self.channels.get(channel).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn name_of(&self, channel: &TenantChannel, position: Position) -> Option<&Bytes> {
+    pub(crate) fn name_of(&self, channel: &TenantChannel, position: Position) -> Option<&Bytes> {
         self.named.get(&(channel.clone(), position))
     }
 
-    pub(super) fn is_trimmed_at(&self, channel: &TenantChannel, offset: u64) -> bool {
+    pub(crate) fn is_trimmed_at(&self, channel: &TenantChannel, offset: u64) -> bool {
         self.trims.contains(&(channel.clone(), offset))
     }
 
-    pub(super) fn stored(&self) -> usize {
+    pub(crate) fn acknowledged(&self) -> usize {
+        self.answers.len()
+    }
+
+    pub(crate) fn stored(&self) -> usize {
         self.named.len()
     }
 
     /// What is wrong with the log and with what publishers were told. `kept` is what the log itself
     /// says that it keeps of each channel, oldest first.
-    pub(super) fn verdict(&self, kept: &HashMap<TenantChannel, Vec<Publication>>) -> Vec<String> {
+    pub(crate) fn verdict(
+        &self,
+        kept: &BTreeMap<TenantChannel, Vec<Publication>>,
+    ) -> Vec<Objection> {
         let mut objections = self.violations.clone();
         for (channel, publications) in kept {
             let entries = self.entries(channel);
@@ -124,19 +144,27 @@ impl Truth {
                 publication.position == entry.position && *publication.payload.bytes() == entry.name
             };
             if tail.len() != publications.len() || !publications.iter().zip(tail).all(is_same) {
-                objections.push(format!("{channel}: the log keeps what was never stored"));
+                objections.push(Objection::new(
+                    Invariant::Agreement,
+                    format!("{channel}: the log keeps what was never stored"),
+                ));
             }
         }
         if self.lost == 0 {
             objections.extend(self.channels.iter().filter_map(|(channel, entries)| {
-                disorder(entries).map(|entry| format!("{channel}: out of order from {entry:?}"))
+                disorder(entries).map(|entry| {
+                    Objection::new(
+                        Invariant::PublisherOrder,
+                        format!("{channel}: out of order from {entry:?}"),
+                    )
+                })
             }));
         }
         objections
     }
 
-    fn object(&mut self, violation: String) {
-        self.violations.push(violation);
+    fn object(&mut self, invariant: Invariant, text: String) {
+        self.violations.push(Objection::new(invariant, text));
     }
 }
 

@@ -3,50 +3,53 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidewire_model::{
     Channel, Event, Gap, GapReason, Position, Publication, Recovery, Subscribed, Tenant,
     TenantChannel,
 };
 use tokio::time::Instant;
 
-use super::log::FaultyLog;
-use super::truth::{Entry, Truth};
+use crate::invariant::{Invariant, Objection};
+use crate::trace::Trace;
+use crate::truth::{Entry, Truth};
 
 /// What one client was told, judged against what the log truly did.
-pub(super) struct Witness {
+pub(crate) struct Witness {
     client: String,
     tenant: Tenant,
-    log: Arc<FaultyLog>,
+    truth: Arc<Mutex<Truth>>,
+    record: Trace,
     started: Instant,
     sights: BTreeMap<Channel, Sight>,
     trace: Vec<(Instant, Saw)>,
-    pub(super) tally: Tally,
-    violations: Vec<String>,
+    pub(crate) tally: Tally,
+    violations: Vec<Objection>,
 }
 
 /// How often what happened, to prove that a run met what it is there for.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Tally {
-    pub(super) publications: u64,
-    pub(super) recovered: u64,
-    pub(super) rewound: u64,
-    pub(super) windows: u64,
-    pub(super) resets: u64,
+pub(crate) struct Tally {
+    pub(crate) publications: u64,
+    pub(crate) recovered: u64,
+    pub(crate) rewound: u64,
+    pub(crate) windows: u64,
+    pub(crate) resets: u64,
     /// A worker's queue was full, and this client lost its place with the others of its worker.
-    pub(super) lagged: u64,
+    pub(crate) lagged: u64,
     /// This client took too slowly, and its worker took its place from it.
-    pub(super) slow: u64,
+    pub(crate) slow: u64,
     /// Live answers to joins that nobody waited for any more.
-    pub(super) late: u64,
+    pub(crate) late: u64,
     /// Publications a worker asked for and was told the position of.
-    pub(super) asked: u64,
+    pub(crate) asked: u64,
     /// Answers to a join that did not reach the top.
-    pub(super) pages: u64,
-    pub(super) doubles: u64,
+    pub(crate) pages: u64,
+    pub(crate) doubles: u64,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: Self) {
         self.publications += other.publications;
         self.recovered += other.recovered;
         self.rewound += other.rewound;
@@ -83,11 +86,17 @@ enum Saw {
 }
 
 impl Witness {
-    pub(super) fn new(client: String, tenant: Tenant, log: Arc<FaultyLog>) -> Self {
+    pub(crate) fn new(
+        client: String,
+        tenant: Tenant,
+        truth: Arc<Mutex<Truth>>,
+        record: Trace,
+    ) -> Self {
         Self {
             client,
             tenant,
-            log,
+            truth,
+            record,
             started: Instant::now(),
             sights: BTreeMap::new(),
             trace: Vec::new(),
@@ -97,16 +106,17 @@ impl Witness {
     }
 
     /// Where the client goes on from.
-    pub(super) fn position(&self, channel: &Channel) -> Option<Position> {
+    pub(crate) fn position(&self, channel: &Channel) -> Option<Position> {
         self.sights.get(channel)?.at
     }
 
-    pub(super) fn is_subscribed(&self, channel: &Channel) -> bool {
+    pub(crate) fn is_subscribed(&self, channel: &Channel) -> bool {
         self.sights.get(channel).is_some_and(|sight| sight.is_subscribed)
     }
 
     /// The client has lost or ended its connection, or begins one.
-    pub(super) fn connection(&mut self, what: String) {
+    pub(crate) fn connection(&mut self, what: String) {
+        self.record.note(format_args!("{} {what}", self.client));
         self.trace.push((Instant::now(), Saw::Connection(what)));
         for sight in self.sights.values_mut() {
             sight.is_subscribed = false;
@@ -114,9 +124,10 @@ impl Witness {
     }
 
     /// The client was sent this.
-    pub(super) fn hear(&mut self, event: Event) {
-        let log = Arc::clone(&self.log);
-        let truth = log.truth.lock();
+    pub(crate) fn hear(&mut self, event: Event) {
+        let truth = Arc::clone(&self.truth);
+        let truth = truth.lock();
+        self.record.note(format_args!("{} {event:?}", self.client));
         match &event {
             Event::Subscribed(subscribed) => self.subscribed(subscribed, &truth),
             Event::Publications { channel, publications, .. } => {
@@ -136,7 +147,7 @@ impl Witness {
         let sight = self.sight(channel);
         let was_subscribed = std::mem::replace(&mut sight.is_subscribed, true);
         if was_subscribed {
-            self.object(&format!("{channel}: subscribed twice"));
+            self.object(Invariant::Order, &format!("{channel}: subscribed twice"));
         }
         let Some(at) = self.sight(channel).at else {
             let sight = self.sight(channel);
@@ -146,12 +157,18 @@ impl Witness {
         };
         match recovery {
             Recovery::NotAsked => {
-                self.object(&format!("{channel}: begun anew though the client was at {at}"));
+                self.object(
+                    Invariant::Honesty,
+                    &format!("{channel}: begun anew though the client was at {at}"),
+                );
             }
             Recovery::Recovered => {
                 self.tally.recovered += 1;
                 if at.offset != position.offset {
-                    self.object(&format!("{channel}: recovered from {position} instead of {at}"));
+                    self.object(
+                        Invariant::Honesty,
+                        &format!("{channel}: recovered from {position} instead of {at}"),
+                    );
                 }
                 self.sight(channel).at = Some(*position);
             }
@@ -162,11 +179,15 @@ impl Witness {
 
     fn gap(&mut self, channel: &Channel, gap: Gap, truth: &Truth) {
         let Some(at) = self.sight(channel).at.filter(|_| self.is_subscribed(channel)) else {
-            return self.object(&format!("{channel}: a gap without a subscription"));
+            return self
+                .object(Invariant::Order, &format!("{channel}: a gap without a subscription"));
         };
         let missing = gap.position.offset.checked_sub(at.offset);
         if gap.missed.is_some() && gap.missed != missing {
-            self.object(&format!("{channel}: {gap:?} is wrong about what is missing after {at}"));
+            self.object(
+                Invariant::Honesty,
+                &format!("{channel}: {gap:?} is wrong about what is missing after {at}"),
+            );
         }
         match gap.reason {
             GapReason::Rewind => self.take_back(channel, gap.position, truth),
@@ -189,7 +210,10 @@ impl Witness {
         let is_cause = |entry: &Entry| !truth.keeps(&tenant_channel, entry.position);
         let has_cause = taken.is_empty() || taken.values().any(is_cause);
         if was_at.is_none_or(|at| at.offset <= to.offset) || truth.restarts == 0 || !has_cause {
-            self.object(&format!("{channel}: rewound from {was_at:?} to {to} without a cause"));
+            self.object(
+                Invariant::Honesty,
+                &format!("{channel}: rewound from {was_at:?} to {to} without a cause"),
+            );
         }
     }
 
@@ -220,7 +244,10 @@ impl Witness {
             self.tally.windows += 1;
         }
         if !is_justified {
-            self.object(&format!("{channel}: {reason:?} from {at} to {to} without a cause"));
+            self.object(
+                Invariant::Honesty,
+                &format!("{channel}: {reason:?} from {at} to {to} without a cause"),
+            );
         }
     }
 
@@ -231,12 +258,18 @@ impl Witness {
         let name = publication.payload.bytes();
         let true_name = truth.name_of(&tenant_channel, position);
         if true_name != Some(name) || publication.channel != tenant_channel {
-            self.object(&format!("{channel}: {position} is {name:?}, the log has {true_name:?}"));
+            self.object(
+                Invariant::Agreement,
+                &format!("{channel}: {position} is {name:?}, the log has {true_name:?}"),
+            );
         }
         let is_subscribed = self.is_subscribed(channel);
         let sight = self.sight(channel);
         let Some(at) = sight.at.filter(|_| is_subscribed) else {
-            return self.object(&format!("{channel}: {position} without a subscription"));
+            return self.object(
+                Invariant::Order,
+                &format!("{channel}: {position} without a subscription"),
+            );
         };
         sight.at = Some(position);
         sight.seen.insert(position.offset, Entry { position, name: name.clone() });
@@ -244,39 +277,46 @@ impl Witness {
         let follows = position.offset == at.offset + 1
             && position.epoch.incarnation() >= at.epoch.incarnation();
         if !follows {
-            self.object(&format!("{channel}: {position} right after {at}"));
+            self.object(Invariant::Order, &format!("{channel}: {position} right after {at}"));
         }
         let Some(before) = before else { return };
         self.tally.doubles += 1;
         if before == position || truth.keeps(&tenant_channel, before) {
-            self.object(&format!("{channel}: {name:?} at {before} and again at {position}"));
+            self.object(
+                Invariant::Once,
+                &format!("{channel}: {name:?} at {before} and again at {position}"),
+            );
         }
     }
 
     /// What is missing or wrong now, if nothing more were to come: every channel is to be at the
     /// log's top, with everything after its start seen or under a notice.
-    pub(super) fn verdict(&self, channels: &[Channel]) -> Vec<String> {
-        let truth = self.log.truth.lock();
+    pub(crate) fn verdict(&self, channels: &[Channel]) -> Vec<Objection> {
+        let truth = self.truth.lock();
         let mut objections = Vec::new();
         for channel in channels {
             let entries = truth.entries(&self.in_tenant(channel));
             match self.sights.get(channel).filter(|sight| sight.is_subscribed) {
-                None => objections.push(format!("{}: {channel}: not subscribed", self.client)),
-                Some(sight) => objections.extend(
-                    sight.shortcoming(entries).map(|s| format!("{}: {channel}: {s}", self.client)),
-                ),
+                None => {
+                    let text = format!("{}: {channel}: not subscribed", self.client);
+                    objections.push(Objection::new(Invariant::Settling, text));
+                }
+                Some(sight) => objections.extend(sight.shortcoming(entries).map(|text| {
+                    let text = format!("{}: {channel}: {text}", self.client);
+                    Objection::new(Invariant::Completeness, text)
+                })),
             }
         }
         objections
     }
 
     /// What was wrong the moment it was seen, whatever comes later.
-    pub(super) fn violations(&self) -> &[String] {
+    pub(crate) fn violations(&self) -> &[Objection] {
         &self.violations
     }
 
     /// The last `most` things the client saw, a line each.
-    pub(super) fn story(&self, most: usize) -> String {
+    pub(crate) fn story(&self, most: usize) -> String {
         let mut story = format!("what {} saw:\n", self.client);
         for (at, saw) in &self.trace[self.trace.len().saturating_sub(most)..] {
             let seconds = (*at - self.started).as_secs_f64();
@@ -304,9 +344,10 @@ impl Witness {
         TenantChannel::new(self.tenant.clone(), channel.clone())
     }
 
-    fn object(&mut self, violation: &str) {
+    fn object(&mut self, invariant: Invariant, violation: &str) {
         let seconds = self.started.elapsed().as_secs_f64();
-        self.violations.push(format!("{} at {seconds:.3}: {violation}", self.client));
+        let text = format!("{} at {seconds:.3}: {violation}", self.client);
+        self.violations.push(Objection::new(invariant, text));
     }
 }
 

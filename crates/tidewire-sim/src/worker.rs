@@ -1,4 +1,4 @@
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,14 +12,14 @@ use tidewire_node::{Ask, Join, Node};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::dice::Dice;
-use super::weather::Weather;
-use super::witness::Tally;
+use crate::dice::Dice;
+use crate::weather::Weather;
+use crate::witness::Tally;
 
 /// A worker of the edge, as it is seen from the node: all its connections share one outbox, and what
 /// comes through it finds them by a hub of the worker's own.
 #[derive(Clone)]
-pub(super) struct Worker(Arc<Inner>);
+pub(crate) struct Worker(Arc<Inner>);
 
 struct Inner {
     node: Node,
@@ -30,18 +30,18 @@ struct Inner {
 }
 
 /// How a worker takes what is in its queue.
-pub(super) struct Pace {
-    pub(super) dice: Dice,
-    pub(super) weather: Arc<Weather>,
+pub(crate) struct Pace {
+    pub(crate) dice: Dice,
+    pub(crate) weather: Arc<Weather>,
     /// How often it does something else for a while.
-    pub(super) stall_percent: u64,
+    pub(crate) stall_percent: u64,
 }
 
 /// What a worker knows of its connections.
 #[derive(Default)]
 struct Desk {
     hub: Hub,
-    lines: HashMap<ConnectionId, Line>,
+    lines: BTreeMap<ConnectionId, Line>,
     /// What shards had no room for, in order.
     backlog: VecDeque<Ask>,
     tally: Tally,
@@ -58,7 +58,7 @@ struct Line {
 }
 
 /// What a connection is told.
-pub(super) enum Word {
+pub(crate) enum Word {
     Joined {
         join: JoinId,
         outcome: Result<Joined, Failure>,
@@ -86,30 +86,31 @@ pub(super) enum Word {
 }
 
 impl Worker {
-    pub(super) fn new(node: Node, limits: QueueLimits) -> (Self, Inbox) {
+    pub(crate) fn new(node: Node, limits: QueueLimits) -> (Self, Inbox) {
         let (outbox, inbox) = outbox(limits);
         let (desk, refused) = (Mutex::default(), Notify::new());
         (Self(Arc::new(Inner { node, outbox, desk, refused })), inbox)
     }
 
-    pub(super) fn node(&self) -> &Node {
+    pub(crate) fn node(&self) -> &Node {
         &self.0.node
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    pub(crate) fn tally(&self) -> Tally {
         self.0.desk.lock().tally
     }
 
     /// Channels somebody is routed to.
-    pub(super) fn routes(&self) -> usize {
+    pub(crate) fn routes(&self) -> usize {
         self.0.desk.lock().hub.channels()
     }
 
     /// Hands on what comes, until `stop`.
-    pub(super) async fn run(self, mut inbox: Inbox, mut pace: Pace, stop: CancellationToken) {
+    pub(crate) async fn run(self, mut inbox: Inbox, mut pace: Pace, stop: CancellationToken) {
         let mut batch = Vec::new();
         loop {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = self.catch_up() => continue,
                 () = inbox.filled() => {}
@@ -172,17 +173,17 @@ impl Worker {
     }
 
     /// Takes a connection, whose line holds up to `limit` words.
-    pub(super) fn connect(&self, connection: ConnectionId, limit: usize) {
+    pub(crate) fn connect(&self, connection: ConnectionId, limit: usize) {
         let (filled, joining) = (Arc::default(), HashSet::new());
         let line = Line { words: VecDeque::new(), limit, filled, joining };
         self.0.desk.lock().lines.insert(connection, line);
     }
 
-    pub(super) fn disconnect(&self, connection: ConnectionId) {
+    pub(crate) fn disconnect(&self, connection: ConnectionId) {
         self.0.desk.lock().lines.remove(&connection);
     }
 
-    pub(super) fn join(
+    pub(crate) fn join(
         &self,
         channel: TenantChannel,
         since: Since,
@@ -196,7 +197,7 @@ impl Worker {
         self.ask(Ask::Join(Join { channel, since, connection, id, outbox }));
     }
 
-    pub(super) fn leave(&self, channel: TenantChannel, connection: ConnectionId, join: JoinId) {
+    pub(crate) fn leave(&self, channel: TenantChannel, connection: ConnectionId, join: JoinId) {
         let (tenure, was_joining) = {
             let mut desk = self.0.desk.lock();
             let line = desk.lines.get_mut(&connection);
@@ -211,7 +212,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &self,
         channel: TenantChannel,
         draft: Draft,
@@ -223,7 +224,7 @@ impl Worker {
     }
 
     /// Waits for words to a connection, and takes up to `most`. Cancel-safe.
-    pub(super) async fn take(&self, connection: ConnectionId, most: usize) -> Vec<Word> {
+    pub(crate) async fn take(&self, connection: ConnectionId, most: usize) -> Vec<Word> {
         loop {
             let filled = {
                 let mut desk = self.0.desk.lock();
@@ -239,7 +240,7 @@ impl Worker {
     }
 
     /// Everything that is there for a connection.
-    pub(super) fn take_ready(&self, connection: ConnectionId) -> Vec<Word> {
+    pub(crate) fn take_ready(&self, connection: ConnectionId) -> Vec<Word> {
         let mut desk = self.0.desk.lock();
         let line = desk.lines.get_mut(&connection).expect("it is connected");
         line.words.drain(..).collect()

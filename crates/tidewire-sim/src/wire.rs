@@ -9,32 +9,32 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use super::dice::Dice;
-use super::weather::Weather;
+use crate::dice::Dice;
+use crate::weather::Weather;
 
 /// One node's line to the network: it loses and delays what arrives, and the network learns of the
 /// node's interest some time after the node was told that it had.
-pub(super) struct Wire {
-    pub(super) inner: MemoryBroker,
-    pub(super) tracker: TaskTracker,
-    pub(super) weather: Arc<Weather>,
-    pub(super) dice: Mutex<Dice>,
-    pub(super) faults: WireFaults,
+pub(crate) struct Wire {
+    pub(crate) inner: MemoryBroker,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) dice: Mutex<Dice>,
+    pub(crate) faults: WireFaults,
     /// From when on what is published in a partition arrives.
-    pub(super) known_from: Wants,
+    pub(crate) known_from: Wants,
 }
 
 /// The partitions a node wants, and from when on the network knows.
-pub(super) type Wants = Arc<Mutex<HashMap<Partition, Instant>>>;
+pub(crate) type Wants = Arc<Mutex<HashMap<Partition, Instant>>>;
 
 /// How bad a line is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct WireFaults {
-    pub(super) loss_percent: u64,
+pub(crate) struct WireFaults {
+    pub(crate) loss_percent: u64,
     /// The longest that an event is under way, in milliseconds.
-    pub(super) distance: u64,
+    pub(crate) distance: u64,
     /// The longest until the network knows of a new interest, in milliseconds.
-    pub(super) ignorance: u64,
+    pub(crate) ignorance: u64,
 }
 
 /// More than any run sends.

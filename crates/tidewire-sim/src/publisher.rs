@@ -2,37 +2,38 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tidewire_broker::{Appended, Draft};
 use tidewire_model::{
     ConnectionId, Payload, PublicationId, Published, RequestId, TenantChannel, UserId,
 };
 use tidewire_node::Node;
 
-use super::dice::Dice;
-use super::log::FaultyLog;
-use super::weather::Weather;
-use super::worker::{Word, Worker};
+use crate::dice::Dice;
+use crate::truth::Truth;
+use crate::weather::Weather;
+use crate::worker::{Word, Worker};
 
 /// Publishes to all channels until the weather is fair.
-pub(super) struct Publisher {
-    pub(super) name: String,
+pub(crate) struct Publisher {
+    pub(crate) name: String,
     /// What it is to its workers.
-    pub(super) connection: ConnectionId,
-    pub(super) nodes: Vec<Node>,
-    pub(super) workers: Vec<Worker>,
-    pub(super) channels: Vec<TenantChannel>,
-    pub(super) log: Arc<FaultyLog>,
-    pub(super) weather: Arc<Weather>,
-    pub(super) dice: Dice,
+    pub(crate) connection: ConnectionId,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) workers: Vec<Worker>,
+    pub(crate) channels: Vec<TenantChannel>,
+    pub(crate) truth: Arc<Mutex<Truth>>,
+    pub(crate) weather: Arc<Weather>,
+    pub(crate) dice: Dice,
     /// The longest pause between two publications, in milliseconds.
-    pub(super) pause: u64,
+    pub(crate) pause: u64,
     /// Whether a burst may be more than a read of the log returns at once.
-    pub(super) may_flood: bool,
+    pub(crate) may_flood: bool,
 }
 
 impl Publisher {
     /// One publication at a time, under an id: without an answer, the same again, on any node.
-    pub(super) async fn run_with_ids(mut self) {
+    pub(crate) async fn run_with_ids(mut self) {
         let mut number = 0;
         let mut node = self.dice.pick(&self.nodes);
         while !self.weather.is_fair() {
@@ -59,7 +60,7 @@ impl Publisher {
             let verdict = tokio::time::timeout(patience, publishing.finish()).await;
             if let Ok(Ok(Appended { position, .. })) = verdict {
                 let name = draft.payload.bytes();
-                self.log.truth.lock().answered(channel, name, position);
+                self.truth.lock().answered(channel, name, position);
                 return node;
             }
             tokio::time::sleep(self.dice.millis(10, 300)).await;
@@ -68,7 +69,7 @@ impl Publisher {
     }
 
     /// Several at a time without waiting for one another and without ids; what is refused is lost.
-    pub(super) async fn run_in_bursts(mut self) {
+    pub(crate) async fn run_in_bursts(mut self) {
         let mut number = 0;
         while !self.weather.is_fair() {
             let mut drafts = Vec::new();
@@ -95,7 +96,7 @@ impl Publisher {
         }
         for (channel, name, publishing) in publishings {
             if let Ok(Appended { position, .. }) = publishing.finish().await {
-                self.log.truth.lock().answered(&channel, &name, position);
+                self.truth.lock().answered(&channel, &name, position);
             }
         }
     }
@@ -115,7 +116,7 @@ impl Publisher {
                 };
                 let (channel, name) = asked.remove(&request).expect("one answer each");
                 if let Ok(Published { position, .. }) = outcome {
-                    self.log.truth.lock().answered(&channel, &name, position);
+                    self.truth.lock().answered(&channel, &name, position);
                 }
             }
         }
