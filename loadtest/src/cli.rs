@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum, value_parser};
 use serde::Serialize;
 use tidewire_client::Codec;
 use tidewire_model::Tenant;
+use tidewire_witness::Stamp;
 
-use crate::stamp::Stamp;
 use crate::swarm::SwarmOptions;
 
 /// Connect many clients to Tidewire, publish, and check and time every delivery

@@ -2,28 +2,24 @@
 //!
 //! Start from [`scenario`]: what is done to the server. [`subscriber`] and [`publisher`] are the two
 //! kinds of client, both over `tidewire-client`, one task each. What publishers were acknowledged
-//! becomes a [`ledger`], against which a [`checker`] per subscription answers for every offset: none
-//! lost, none twice, none out of order, none with other content than was published.
+//! becomes a ledger, against which a checker per subscription (both of `tidewire-witness`) answers for
+//! every offset: none lost, none twice, none out of order, none with other content than was published.
 //!
 //! [`swarm`] is apart from all that: it measures a server and checks next to nothing.
 //!
 //! Ends with 0 if all of that holds, with 1 if not, and with 2 if there was nothing to measure.
 
 mod access;
-mod checker;
 mod cli;
 mod latency;
-mod ledger;
 mod pace;
 mod phase;
 mod plan;
 mod process;
 mod progress;
 mod publisher;
-mod random;
 mod report;
 mod scenario;
-mod stamp;
 mod subscriber;
 mod swarm;
 mod tally;

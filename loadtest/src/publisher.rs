@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use tidewire_client::{Channel, Client, Happening, Options};
 use tidewire_model::PublicationId;
+use tidewire_witness::{Acknowledged, Random, Stamp};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::ledger::Acknowledged;
 use crate::pace::Pace;
 use crate::phase::{Hold, Later, known};
-use crate::random::Random;
-use crate::stamp::Stamp;
 use crate::subscriber::explain;
 use crate::tally::{Tally, Window};
 

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tidewire_witness::{Findings, Ledger};
 use tokio::time::Instant;
 
-use crate::checker::Findings;
 use crate::cli::Load;
 use crate::latency::Percentiles;
-use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::process::Usage;
 use crate::progress::{Second, in_ms};

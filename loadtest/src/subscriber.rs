@@ -3,13 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_client::{Channel, Client, ClientError, Happening, Options, Since};
+use tidewire_witness::{Checker, Findings, Ledger, Stamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::checker::{Checker, Findings};
-use crate::ledger::Ledger;
 use crate::phase::{Hold, Later, known};
-use crate::stamp::Stamp;
 use crate::tally::Tally;
 
 /// A client that subscribes, and checks and times what comes.

@@ -8,10 +8,10 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tidewire_client::Happening;
+use tidewire_witness::Stamp;
 use tokio::time::Instant;
 
 use crate::latency::{Latencies, Latency, histogram, microseconds};
-use crate::stamp::Stamp;
 
 /// Counters, histograms, and the run's clock.
 #[derive(Debug)]

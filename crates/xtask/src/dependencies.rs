@@ -15,7 +15,7 @@ use crate::tree;
 /// Our crates by row. A crate may name only crates of lower rows.
 const ROWS: [&[&str]; 7] = [
     &["tidewire-model"],
-    &["tidewire-session"],
+    &["tidewire-session", "tidewire-witness"],
     &["tidewire-hub", "tidewire-broker", "tidewire-store", "tidewire-protocol", "tidewire-auth"],
     &["tidewire-node", "tidewire-transport"],
     &["tidewire-edge", "tidewire-broker-nats", "tidewire-store-redis", "tidewire-protocol-native"],

@@ -13,9 +13,10 @@ use crate::steps::Steps;
 use crate::{check, guard, programs, sim, tree};
 
 /// Crates whose tests need no service and next to nothing compiled.
-const FAST: [&str; 6] = [
+const FAST: [&str; 7] = [
     "tidewire-model",
     "tidewire-session",
+    "tidewire-witness",
     "tidewire-protocol",
     "tidewire-protocol-native",
     "tidewire-hub",

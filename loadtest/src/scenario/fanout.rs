@@ -4,21 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use tidewire_witness::{Acknowledged, Findings, Ledger, Random};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use crate::checker::Findings;
 use crate::cli::Load;
-use crate::ledger::{Acknowledged, Ledger};
 use crate::pace::Pace;
 use crate::phase::{Held, Hold, hold};
 use crate::plan::Plan;
 use crate::process::Usage;
 use crate::progress::{Progress, Second};
 use crate::publisher::Publisher;
-use crate::random::Random;
 use crate::report::{Measurements, Report, Sample};
 use crate::subscriber::Subscriber;
 use crate::tally::{Tally, Window};

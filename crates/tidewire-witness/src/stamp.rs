@@ -5,25 +5,25 @@ use crate::random::mix;
 
 /// What a payload says about itself. Times are nanoseconds since the run began.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     /// Tells this run's publications from any other's.
-    pub(crate) run: u32,
-    pub(crate) publisher: u16,
+    pub run: u32,
+    pub publisher: u16,
     /// Counts from zero in each channel of each publisher.
-    pub(crate) sequence: u64,
+    pub sequence: u64,
     /// When the schedule wanted it published; `sent`, if there is no schedule.
-    pub(crate) due: u64,
+    pub due: u64,
     /// When it was handed to the client.
-    pub(crate) sent: u64,
+    pub sent: u64,
 }
 
 impl Stamp {
     /// The least a payload takes: sixty hexadecimal digits, two quotes, and a filler to be even.
-    pub(crate) const BYTES: u32 = 64;
+    pub const BYTES: u32 = 64;
 
     /// One JSON string: the stamp in digits of fixed width, then as much of `filling` as there is
     /// room for in `bytes`.
-    pub(crate) fn write(&self, bytes: usize, filling: &str) -> Payload {
+    pub fn write(&self, bytes: usize, filling: &str) -> Payload {
         let Self { run, publisher, sequence, due, sent } = self;
         let mut text = format!("\"{run:08x}{publisher:04x}{sequence:016x}{due:016x}{sent:016x}");
         let room = bytes.saturating_sub(text.len() + 1).min(filling.len());
@@ -33,7 +33,7 @@ impl Stamp {
     }
 
     /// `None` for what [`write`](Self::write) did not write.
-    pub(crate) fn read(payload: &Payload) -> Option<Self> {
+    pub fn read(payload: &Payload) -> Option<Self> {
         let bytes = payload.bytes();
         if bytes.first() != Some(&b'"') {
             return None;

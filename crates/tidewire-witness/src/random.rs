@@ -1,21 +1,21 @@
 /// A sequence of numbers that a seed decides: `SplitMix64`, which is enough to pick channels.
 #[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
     /// One of several sequences of the same seed.
-    pub(crate) fn new(seed: u64, stream: u32) -> Self {
+    pub fn new(seed: u64, stream: u32) -> Self {
         Self(mix(seed ^ mix(u64::from(stream))))
     }
 
-    pub(crate) fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number below `bound`, which is not zero.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        let wide = u128::from(self.next()) * (bound as u128);
+    pub fn below(&mut self, bound: usize) -> usize {
+        let wide = u128::from(self.draw()) * (bound as u128);
         usize::try_from(wide >> 64).expect("below a usize")
     }
 }
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn a_seed_decides_the_numbers_and_a_stream_changes_them() {
-        let first = |seed, stream| Random::new(seed, stream).next();
+        let first = |seed, stream| Random::new(seed, stream).draw();
 
         assert_eq!(first(7, 1), first(7, 1));
         assert_ne!(first(7, 1), first(7, 2));

@@ -9,7 +9,7 @@ use crate::stamp::digest;
 
 /// What one publisher was told.
 #[derive(Debug, Default)]
-pub(crate) struct Acknowledged {
+pub struct Acknowledged {
     publisher: u16,
     entries: HashMap<(u32, Epoch), Vec<Entry>>,
     /// Channels with publications of which it is not known whether they were stored.
@@ -17,18 +17,18 @@ pub(crate) struct Acknowledged {
 }
 
 impl Acknowledged {
-    pub(crate) fn new(publisher: u16) -> Self {
+    pub fn new(publisher: u16) -> Self {
         Self { publisher, ..Self::default() }
     }
 
     /// Notes that this publisher's publication `sequence` to `channel` is kept at `position`.
-    pub(crate) fn push(&mut self, channel: u32, position: Position, sequence: u64) {
+    pub fn push(&mut self, channel: u32, position: Position, sequence: u64) {
         let entry = Entry { offset: position.offset, publisher: self.publisher, sequence };
         self.entries.entry((channel, position.epoch)).or_default().push(entry);
     }
 
     /// Notes that there is a publication to `channel` of which nothing is known.
-    pub(crate) fn doubt(&mut self, channel: u32) {
+    pub fn doubt(&mut self, channel: u32) {
         self.uncertain.insert(channel);
     }
 }
@@ -42,13 +42,13 @@ struct Entry {
 
 /// What all publishers were told, by channel and epoch.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     lives: HashMap<(u32, Epoch), Life>,
     uncertain: HashSet<u32>,
     /// Positions that were given to two publications.
-    pub(crate) collisions: u64,
+    pub collisions: u64,
     /// Publications stored after a later one of the same publisher: refused once, then repeated.
-    pub(crate) overtaken: u64,
+    pub overtaken: u64,
 }
 
 /// One epoch of one channel.
@@ -62,7 +62,7 @@ struct Life {
 }
 
 impl Ledger {
-    pub(crate) fn new(publishers: impl IntoIterator<Item = Acknowledged>) -> Self {
+    pub fn new(publishers: impl IntoIterator<Item = Acknowledged>) -> Self {
         let mut ledger = Self::default();
         let mut entries: HashMap<(u32, Epoch), Vec<Entry>> = HashMap::new();
         for publisher in publishers {
@@ -83,25 +83,25 @@ impl Ledger {
     }
 
     /// The last acknowledged offset; `None` if there is none.
-    pub(crate) fn top(&self, channel: u32, epoch: Epoch) -> Option<u64> {
+    pub fn top(&self, channel: u32, epoch: Epoch) -> Option<u64> {
         self.lives.get(&(channel, epoch)).map(Life::top)
     }
 
     /// Publications of a channel in epochs other than `known`.
-    pub(crate) fn beyond(&self, channel: u32, known: &[Epoch]) -> u64 {
+    pub fn beyond(&self, channel: u32, known: &[Epoch]) -> u64 {
         let unknown =
             |(life, _): &(&(u32, Epoch), &Life)| life.0 == channel && !known.contains(&life.1);
         self.lives.iter().filter(unknown).map(|(_, life)| life.entries).sum()
     }
 
     /// The sum of the digests of what was acknowledged at `offsets`.
-    pub(crate) fn sum(&self, channel: u32, epoch: Epoch, offsets: &Range<u64>) -> u64 {
+    pub fn sum(&self, channel: u32, epoch: Epoch, offsets: &Range<u64>) -> u64 {
         let Some(life) = self.lives.get(&(channel, epoch)) else { return 0 };
         life.sum_before(offsets.end).wrapping_sub(life.sum_before(offsets.start))
     }
 
     /// Whether every publication to this channel was acknowledged or refused.
-    pub(crate) fn is_certain(&self, channel: u32) -> bool {
+    pub fn is_certain(&self, channel: u32) -> bool {
         !self.uncertain.contains(&channel)
     }
 }

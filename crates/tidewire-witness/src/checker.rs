@@ -10,7 +10,7 @@ use crate::stamp::{Stamp, digest};
 
 /// Follows one client's subscription to one channel.
 #[derive(Debug)]
-pub(crate) struct Checker {
+pub struct Checker {
     channel: u32,
     life: Option<Life>,
     /// Epochs the subscription has been told of.
@@ -20,26 +20,26 @@ pub(crate) struct Checker {
 
 /// What is wrong, and what there is.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub(crate) struct Findings {
+pub struct Findings {
     /// Publications that came the first time.
-    pub(crate) received: u64,
+    pub received: u64,
     /// Publications that should have come, were not announced as missing, and did not come.
-    pub(crate) lost: u64,
+    pub lost: u64,
     /// Publications that came again.
-    pub(crate) duplicated: u64,
+    pub duplicated: u64,
     /// Publications that came after a later one.
-    pub(crate) reordered: u64,
+    pub reordered: u64,
     /// Subscriptions whose publications, offset by offset, are not those the publishers were
     /// acknowledged.
-    pub(crate) altered: u64,
+    pub altered: u64,
     /// Gaps that were announced.
-    pub(crate) gaps: u64,
+    pub gaps: u64,
     /// Publications inside those gaps, where that is known.
-    pub(crate) missed: u64,
+    pub missed: u64,
 }
 
 impl Findings {
-    pub(crate) fn add(&mut self, more: &Self) {
+    pub fn add(&mut self, more: &Self) {
         let Self { received, lost, duplicated, reordered, altered, gaps, missed } = more;
         self.received += received;
         self.lost += lost;
@@ -51,7 +51,7 @@ impl Findings {
     }
 
     /// Whether every promise was kept; an announced gap breaks none.
-    pub(crate) fn hold(&self) -> bool {
+    pub fn hold(&self) -> bool {
         (self.lost, self.duplicated, self.reordered, self.altered) == (0, 0, 0, 0)
     }
 }
@@ -80,16 +80,16 @@ struct Life {
 const MOST_HOLES: usize = 1_024;
 
 impl Checker {
-    pub(crate) fn new(channel: u32) -> Self {
+    pub fn new(channel: u32) -> Self {
         Self { channel, life: None, epochs: Vec::new(), findings: Findings::default() }
     }
 
-    pub(crate) fn is_subscribed(&self) -> bool {
+    pub fn is_subscribed(&self) -> bool {
         self.life.is_some()
     }
 
     /// The server confirmed the subscription, for the first time or after a loss.
-    pub(crate) fn subscribe(&mut self, subscribed: &Subscribed) {
+    pub fn subscribe(&mut self, subscribed: &Subscribed) {
         let position = subscribed.position;
         match (&self.life, subscribed.recovery) {
             (None, _) => self.begin(position),
@@ -109,7 +109,7 @@ impl Checker {
     }
 
     /// The server announced that publications will not come.
-    pub(crate) fn announce(&mut self, gap: &Gap) {
+    pub fn announce(&mut self, gap: &Gap) {
         self.findings.gaps += 1;
         match gap.reason {
             GapReason::Rewind => self.rewind(gap.position),
@@ -118,7 +118,7 @@ impl Checker {
     }
 
     /// A publication came; `None` for one without a stamp of this run.
-    pub(crate) fn receive(&mut self, position: Position, stamp: Option<&Stamp>) {
+    pub fn receive(&mut self, position: Position, stamp: Option<&Stamp>) {
         let Some(life) = self.life.as_mut().filter(|life| life.epoch == position.epoch) else {
             self.findings.altered += 1;
             return;
@@ -135,7 +135,7 @@ impl Checker {
     }
 
     /// A publication came that the client keeps from the application.
-    pub(crate) fn repeat(&mut self, position: Position) {
+    pub fn repeat(&mut self, position: Position) {
         let Some(life) = self.life.as_mut().filter(|life| life.epoch == position.epoch) else {
             self.findings.altered += 1;
             return;
@@ -150,13 +150,13 @@ impl Checker {
     }
 
     /// Whether everything acknowledged has come or been passed over.
-    pub(crate) fn is_complete(&self, ledger: &Ledger) -> bool {
+    pub fn is_complete(&self, ledger: &Ledger) -> bool {
         let top = |life: &Life| ledger.top(self.channel, life.epoch);
         self.life.as_ref().is_none_or(|life| top(life).is_none_or(|top| life.next > top))
     }
 
     /// What there is to say, now that nothing more will come.
-    pub(crate) fn finish(mut self, ledger: &Ledger) -> Findings {
+    pub fn finish(mut self, ledger: &Ledger) -> Findings {
         let Some(life) = self.life.take() else { return self.findings };
         let tail = ledger
             .top(self.channel, life.epoch)
