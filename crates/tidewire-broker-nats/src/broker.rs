@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Endpoint, InvalidNatsConfig, NatsConfig};
 use crate::connection::Connections;
-use crate::envelope::{encode_announcement, encode_notice, encode_publication};
+use crate::envelope::{encode_announcement, encode_beat, encode_notice, encode_publication};
 use crate::link::{Link, LinkState, LinkTask};
 use crate::metrics::{Metrics, Trouble};
 use crate::outbox::Outbox;
@@ -27,6 +27,7 @@ use crate::subject::Subjects;
 ///
 /// Its tasks end with [`Broker::close`], or soon after it is dropped.
 pub struct NatsBroker {
+    node: NodeId,
     connections: Arc<Connections>,
     subjects: Subjects,
     publications: Outbox,
@@ -61,6 +62,7 @@ impl NatsBroker {
         let (queue, events) = EventQueue::new(endpoint.max_events, EventQueue::MAX_BYTES);
         let subjects = endpoint.subjects;
         let broker = Self {
+            node: node.clone(),
             connections,
             subjects,
             publications,
@@ -83,8 +85,11 @@ impl NatsBroker {
         let own_subject = self.subjects.node(&node);
         let subscriber = self.connections.control.subscribe(own_subject).await;
         let (notices, _) = feed(Source::Node, subscriber.expect("the client is open"));
+        // On the connection that publications come by: what becomes of them becomes of beats.
+        let subscriber = self.connections.data.subscribe(self.subjects.beats()).await;
+        let (beats, _) = feed(Source::Beats, subscriber.expect("the client is open"));
         let reader = Reader {
-            feeds: SelectAll::from_iter([notices]),
+            feeds: SelectAll::from_iter([notices, beats]),
             new_feeds: accepted_feeds,
             queue,
             suspect: suspect.clone(),
@@ -140,6 +145,10 @@ impl Broker for NatsBroker {
 
     fn notify(&self, node: &NodeId, notice: &Notice) {
         self.notices.send(self.subjects.node(node), encode_notice(notice));
+    }
+
+    fn beat(&self) {
+        self.publications.send(self.subjects.beats(), encode_beat(&self.node));
     }
 
     /// Waits up to 2 s for the server to confirm. When it cannot be reached or does not answer, the

@@ -2,16 +2,16 @@
 //!
 //! All numbers are big-endian. Every envelope begins with eight bytes:
 //!
-//! | Byte | Publication | Announcement | Session moved | Probe |
-//! |---|---|---|---|---|
-//! | 0 version | 1 | 1 | 1 | 1 |
-//! | 1 kind | 1 | 2 | 3 | 4 |
-//! | 2 flags | bit 0: payload is JSON | 0 | 0 | 0 |
-//! | 3 length of tenant | 1–32 | 1–32 | 1–32 | 0 |
-//! | 4 length of channel | 1–255 | 1–255 | 0 | 0 |
-//! | 5 length of id | 0 (none)–64 | 0 | 0 | 0 |
-//! | 6 length of publisher | 0 (none)–128 | 0 | 0 | 0 |
-//! | 7 reserved | 0 | 0 | 0 | 0 |
+//! | Byte | Publication | Announcement | Session moved | Probe | Beat |
+//! |---|---|---|---|---|---|
+//! | 0 version | 1 | 1 | 1 | 1 | 1 |
+//! | 1 kind | 1 | 2 | 3 | 4 | 5 |
+//! | 2 flags | bit 0: payload is JSON | 0 | 0 | 0 | 0 |
+//! | 3 length of tenant | 1–32 | 1–32 | 1–32 | 0 | 0 |
+//! | 4 length of channel | 1–255 | 1–255 | 0 | 0 | 0 |
+//! | 5 length of id | 0 (none)–64 | 0 | 0 | 0 | 1–64, of the node's |
+//! | 6 length of publisher | 0 (none)–128 | 0 | 0 | 0 | 0 |
+//! | 7 reserved | 0 | 0 | 0 | 0 | 0 |
 //!
 //! Then come, without padding:
 //!
@@ -19,7 +19,8 @@
 //!   rest);
 //! - announcement: epoch (16), offset (8), tenant, channel;
 //! - session moved, a notice: session (16), generation (8), tenant;
-//! - probe: number (8).
+//! - probe: number (8);
+//! - beat: id of the node.
 //!
 //! A reader drops what has another version or kind, a flag or reserved byte it does not know, a
 //! name it would not accept from a client, or a length that does not add up. A change that an older
@@ -28,8 +29,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tidewire_broker::Notice;
 use tidewire_model::{
-    Channel, Epoch, Generation, Payload, Position, Publication, PublicationId, SessionId, Tenant,
-    TenantChannel, UserId,
+    Channel, Epoch, Generation, NodeId, Payload, Position, Publication, PublicationId, SessionId,
+    Tenant, TenantChannel, UserId,
 };
 
 /// What an envelope holds.
@@ -43,6 +44,8 @@ pub(crate) enum Content {
     Notice(Notice),
     /// A node's message to itself.
     Probe(u64),
+    /// A node can be heard.
+    Beat(NodeId),
 }
 
 /// Why an envelope was not understood.
@@ -92,6 +95,13 @@ pub(crate) fn encode_probe(number: u64) -> Bytes {
     out.freeze()
 }
 
+pub(crate) fn encode_beat(node: &NodeId) -> Bytes {
+    let names = ["", "", node.as_str(), ""];
+    let mut out = begin(KIND_BEAT, 0, names, 0);
+    put_names(&mut out, names);
+    out.freeze()
+}
+
 /// Writes the first eight bytes into a buffer that has room for the rest.
 fn begin(kind: u8, flags: u8, names: [&str; 4], payload: usize) -> BytesMut {
     const LARGEST_FIXED: usize = 8 + 16 + 8 + 8;
@@ -124,7 +134,7 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         return Err(Misread::Version);
     }
     let [_, kind, flags, names @ .., reserved] = take::<8>(&mut envelope).ok_or(malformed)?;
-    if !(KIND_PUBLICATION..=KIND_PROBE).contains(&kind) {
+    if !(KIND_PUBLICATION..=KIND_BEAT).contains(&kind) {
         return Err(Misread::Kind);
     }
     let content = match (kind, flags) {
@@ -132,6 +142,7 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         (KIND_ANNOUNCEMENT, 0) => decode_announcement(envelope, names),
         (KIND_SESSION_MOVED, 0) => decode_session_moved(envelope, names),
         (KIND_PROBE, 0) => decode_probe(envelope, names),
+        (KIND_BEAT, 0) => decode_beat(envelope, names),
         _ => None,
     };
     content.filter(|_| reserved == 0).ok_or(malformed)
@@ -181,6 +192,12 @@ fn decode_probe(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
     (rest.is_empty() && names == [0; 4]).then_some(Content::Probe(number))
 }
 
+fn decode_beat(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
+    let [0, 0, node, 0] = names else { return None };
+    let node = take_name(&mut rest, node, |text| NodeId::parse(text).ok())?;
+    rest.is_empty().then_some(Content::Beat(node))
+}
+
 fn take<const N: usize>(rest: &mut Bytes) -> Option<[u8; N]> {
     if rest.len() < N {
         return None;
@@ -218,6 +235,7 @@ const KIND_PUBLICATION: u8 = 1;
 const KIND_ANNOUNCEMENT: u8 = 2;
 const KIND_SESSION_MOVED: u8 = 3;
 const KIND_PROBE: u8 = 4;
+const KIND_BEAT: u8 = 5;
 const FLAG_JSON: u8 = 1;
 
 #[cfg(test)]

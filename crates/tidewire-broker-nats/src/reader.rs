@@ -21,6 +21,7 @@ pub(crate) type Feed = BoxStream<'static, (Source, Message)>;
 pub(crate) enum Source {
     Partition(Arc<Partition>),
     Node,
+    Beats,
 }
 
 /// Makes a feed that ends, and with it the subscription, when the handle is aborted.
@@ -67,6 +68,7 @@ impl Reader {
         match (source, content) {
             (Source::Node, Content::Notice(notice)) => self.push(BrokerEvent::Notice(notice)),
             (Source::Node, Content::Probe(ticket)) => self.link.confirm(ticket),
+            (Source::Beats, Content::Beat(node)) => self.push(BrokerEvent::Heard(node)),
             (Source::Partition(own), Content::Publication(publication))
                 if Partition::of(&publication.channel) == **own =>
             {

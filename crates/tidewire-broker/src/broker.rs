@@ -23,6 +23,11 @@ pub trait Broker: Send + Sync {
     /// Sends a notice to one node, as unreliably as a publication.
     fn notify(&self, node: &NodeId, notice: &Notice);
 
+    /// Tells every other node that this one can be heard: [`BrokerEvent::Heard`]. It goes the way
+    /// publications go, so that who hears nobody's beats hears nobody's publications either. As
+    /// unreliable as [`Broker::publish`], and as quick.
+    fn beat(&self);
+
     /// Begins to receive a partition. Returns when the network is known to have heard of it, or
     /// when that could not be learned in time: what was published before may have been missed, so
     /// read the log *after* this.
@@ -61,6 +66,8 @@ pub enum BrokerEvent {
         position: Position,
     },
     Notice(Notice),
+    /// Another node's beat arrived.
+    Heard(NodeId),
     /// Publications may have been lost: a reconnect, a full queue. Compare positions with the log.
     Suspect,
 }

@@ -93,7 +93,7 @@ impl BrokerEvent {
         const ALLOWANCE: usize = 256;
         match self {
             Self::Publication(publication) => publication.payload.len() + ALLOWANCE,
-            Self::Announcement { .. } | Self::Notice(_) => ALLOWANCE,
+            Self::Announcement { .. } | Self::Notice(_) | Self::Heard(_) => ALLOWANCE,
             Self::Suspect => SUSPECT_WEIGHT,
         }
     }

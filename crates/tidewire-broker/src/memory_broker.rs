@@ -106,6 +106,13 @@ impl Network {
         }
     }
 
+    fn beat(&mut self, sender: &NodeId) {
+        let receivers: Vec<_> = self.seats.keys().cloned().collect();
+        for receiver in receivers {
+            self.send(sender, &receiver, BrokerEvent::Heard(sender.clone()));
+        }
+    }
+
     fn send(&mut self, sender: &NodeId, receiver: &NodeId, event: BrokerEvent) {
         let is_cut = self.far_side.contains(sender) != self.far_side.contains(receiver);
         if sender == receiver || is_cut {
@@ -175,6 +182,13 @@ impl Broker for MemoryBroker {
         let mut network = self.network.0.lock();
         if network.seats.contains_key(&self.node) {
             network.send(&self.node, node, BrokerEvent::Notice(notice.clone()));
+        }
+    }
+
+    fn beat(&self) {
+        let mut network = self.network.0.lock();
+        if network.seats.contains_key(&self.node) {
+            network.beat(&self.node);
         }
     }
 

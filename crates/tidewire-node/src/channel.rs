@@ -26,6 +26,8 @@ pub(crate) struct ChannelState {
     joiners: Vec<Joiner>,
     /// When to compare with the log the next time; see `check.rs`.
     pub(crate) check_at: Instant,
+    /// When something was last delivered, or when it was first followed.
+    pub(crate) active_at: Instant,
     /// Since when nobody has wanted it.
     pub(crate) idle_since: Option<Instant>,
 }
@@ -179,6 +181,7 @@ impl Shard {
             audience: Audience::default(),
             joiners: Vec::new(),
             check_at: self.next_check(channel, now),
+            active_at: now,
             idle_since: None,
         };
         let partition = Partition::of(channel);

@@ -1,7 +1,9 @@
 //! Comparing positions with the log, so that a publication lost on its way is found even if nothing
 //! follows it; and giving up channels nobody wants any more.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidewire_broker::{Head, LogError};
@@ -24,6 +26,9 @@ const LINGER: Duration = Duration::from_secs(30);
 
 impl Shard {
     pub(crate) fn tick(&mut self, now: Instant) {
+        if self.around.is_deaf.load(Ordering::Relaxed) {
+            self.poll(now);
+        }
         self.check_due(now);
         self.forget_idle(now);
         self.count_subscriptions();
@@ -46,6 +51,22 @@ impl Shard {
             state.check_at = now;
         }
         self.check_due(now);
+    }
+
+    /// Has channels compared although nothing is amiss with them: the broker brings nothing. If there
+    /// are more than may be asked about in a second, the liveliest come first.
+    fn poll(&mut self, now: Instant) {
+        let most = self.around.polled_per_second;
+        let heard = self.channels.values_mut().filter(|state| !state.audience.is_empty());
+        let mut states: Vec<_> = heard.collect();
+        if states.len() > most {
+            states.select_nth_unstable_by_key(most, |state| Reverse(state.active_at));
+            states.truncate(most);
+        }
+        self.around.metrics.polled.increment(states.len() as u64);
+        for state in states {
+            state.check_at = state.check_at.min(now);
+        }
     }
 
     /// Spreads the checks of channels by a fifth, differently each time, so that they do not come

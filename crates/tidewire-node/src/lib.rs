@@ -18,6 +18,7 @@ mod channel;
 mod check;
 mod config;
 mod feed;
+mod hearing;
 mod held;
 mod interest;
 mod lane;

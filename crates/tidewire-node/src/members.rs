@@ -41,7 +41,8 @@ pub(crate) async fn run(keeper: Keeper, stop: CancellationToken) {
 
 impl Keeper {
     async fn renew(&self) {
-        let renewed = self.membership.renew(&(self.report)(), TTL).await;
+        let lease = NodeLease { beats: true, ..(self.report)() };
+        let renewed = self.membership.renew(&lease, TTL).await;
         let members = match renewed {
             Ok(()) => self.membership.members().await,
             Err(error) => Err(error),

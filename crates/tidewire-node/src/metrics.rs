@@ -5,6 +5,7 @@ use tidewire_model::{Joined, Recovery};
 pub(crate) struct Metrics {
     pub(crate) repair_reads: Counter,
     pub(crate) gaps: Counter,
+    pub(crate) polled: Counter,
     recipients: Histogram,
     sent: Counter,
     recovered_full: Counter,
@@ -21,6 +22,7 @@ impl Metrics {
         Self {
             repair_reads: metrics::counter!("tidewire_log_reads_total", "reason" => "repair"),
             gaps: metrics::counter!("tidewire_gaps_total"),
+            polled: metrics::counter!("tidewire_polled_channels_total"),
             recipients: metrics::histogram!("tidewire_broadcast_recipients"),
             sent: metrics::counter!("tidewire_deliveries_total"),
             recovered_full: metrics::counter!("tidewire_recover_total", "result" => "full"),

@@ -108,6 +108,7 @@ mod tests {
                 weight: 100,
                 connections: 0,
                 started_at_ms: 0,
+                beats: false,
             })
             .collect()
     }

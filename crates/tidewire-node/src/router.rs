@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use tidewire_broker::{BrokerEvent, Notice, Partition};
-use tidewire_model::TenantChannel;
+use tidewire_model::{NodeId, TenantChannel};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -13,6 +13,7 @@ pub(crate) struct Router {
     shards: Vec<mpsc::Sender<Action>>,
     suspicions: Vec<Arc<Suspicion>>,
     notices: mpsc::Sender<Notice>,
+    heard: mpsc::Sender<NodeId>,
     dropped: metrics::Counter,
 }
 
@@ -21,10 +22,11 @@ impl Router {
         shards: Vec<mpsc::Sender<Action>>,
         suspicions: Vec<Arc<Suspicion>>,
         notices: mpsc::Sender<Notice>,
+        heard: mpsc::Sender<NodeId>,
     ) -> Self {
         let dropped =
             metrics::counter!("tidewire_messages_dropped_total", "reason" => "broker_gap");
-        Self { shards, suspicions, notices, dropped }
+        Self { shards, suspicions, notices, heard, dropped }
     }
 
     pub(crate) async fn run(
@@ -60,6 +62,8 @@ impl Router {
                     tracing::warn!("notice dropped, too many are waiting");
                 }
             }
+            // If there is no room, it beats again in a second.
+            BrokerEvent::Heard(node) => drop(self.heard.try_send(node)),
             BrokerEvent::Suspect => self.suspicions.iter().for_each(|shard| shard.raise()),
         }
     }

@@ -5,6 +5,7 @@
 //! belongs to exactly one shard, so its publications are handled in one order.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -63,6 +64,10 @@ pub(crate) struct Surroundings {
     /// Bounds the reads this node has under way to bring subscribers in step: apart from repairs,
     /// so that those who return cannot hold up those who are there.
     pub(crate) joins: Arc<Semaphore>,
+    /// Whether the broker does not bring what others publish; see `hearing.rs`.
+    pub(crate) is_deaf: Arc<AtomicBool>,
+    /// How many channels a shard compares each second while it is deaf.
+    pub(crate) polled_per_second: usize,
     pub(crate) ring_limits: RingLimits,
     pub(crate) metrics: Metrics,
 }
@@ -277,6 +282,7 @@ impl Shard {
         for step in self.steps.drain(..) {
             match step {
                 Step::Deliver(envelope) => {
+                    state.active_at = now;
                     let recipients = state.audience.deliver(&envelope);
                     self.around.metrics.delivered(recipients);
                 }

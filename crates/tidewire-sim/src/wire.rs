@@ -54,6 +54,10 @@ impl Broker for Wire {
         self.inner.notify(node, notice);
     }
 
+    fn beat(&self) {
+        self.inner.beat();
+    }
+
     async fn subscribe(&self, partition: &Partition) -> Result<(), BrokerError> {
         let (ignorance, wait) = {
             let mut dice = self.dice.lock();
@@ -127,7 +131,7 @@ impl Carrier {
         let channel = match &event {
             BrokerEvent::Publication(publication) => Some(&publication.channel),
             BrokerEvent::Announcement { channel, .. } => Some(channel),
-            BrokerEvent::Notice(_) | BrokerEvent::Suspect => None,
+            BrokerEvent::Notice(_) | BrokerEvent::Heard(_) | BrokerEvent::Suspect => None,
         };
         if channel.is_some_and(|channel| self.is_lost(channel)) {
             return;

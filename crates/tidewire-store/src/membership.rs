@@ -32,6 +32,10 @@ pub struct NodeLease {
     pub connections: u64,
     /// Milliseconds since the Unix epoch.
     pub started_at_ms: u64,
+    /// Whether it beats each second, so that its silence means something. A node of a release that
+    /// did not yet says nothing about it.
+    #[serde(default)]
+    pub beats: bool,
 }
 
 /// Whether a node takes new connections.

@@ -12,6 +12,7 @@ pub struct SwitchedLog {
     is_held: watch::Sender<bool>,
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
+    comparisons: AtomicUsize,
 }
 
 impl SwitchedLog {
@@ -24,6 +25,7 @@ impl SwitchedLog {
             is_held: watch::Sender::new(false),
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
+            comparisons: AtomicUsize::new(0),
         }
     }
 
@@ -49,6 +51,11 @@ impl SwitchedLog {
     /// The most that ever waited at once.
     pub fn most_waiting(&self) -> usize {
         self.most_waiting.load(Ordering::SeqCst)
+    }
+
+    /// How often somebody asked how far channels had got.
+    pub fn comparisons(&self) -> usize {
+        self.comparisons.load(Ordering::SeqCst)
     }
 
     async fn pass(&self) {
@@ -99,6 +106,7 @@ impl Log for SwitchedLog {
     }
 
     async fn heads(&self, channels: &[TenantChannel]) -> Result<Vec<Head>, LogError> {
+        self.comparisons.fetch_add(1, Ordering::SeqCst);
         self.reached()?.heads(channels).await
     }
 

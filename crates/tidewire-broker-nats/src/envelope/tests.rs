@@ -20,6 +20,7 @@ fn the_other_kinds_are_written_exactly_like_this() {
     let announcement = encode_announcement(&publication().channel, publication().position);
     let notice = encode_notice(&notice());
     let probe = encode_probe(0x0102);
+    let beat = encode_beat(&NodeId::parse("edge-1").unwrap());
 
     let mut expected = vec![1, 2, 0, 4, 7, 0, 0, 0];
     expected.extend(b"0000000z00010002\0\0\0\0\0\0\x01\x02");
@@ -27,6 +28,7 @@ fn the_other_kinds_are_written_exactly_like_this() {
     assert_eq!(announcement, expected);
     assert_eq!(notice, &b"\x01\x03\0\x04\0\0\0\x000123456789abcdef\0\0\0\0\0\0\0\x09acme"[..]);
     assert_eq!(probe, &b"\x01\x04\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02"[..]);
+    assert_eq!(beat, &b"\x01\x05\0\0\0\x06\0\0edge-1"[..]);
 }
 
 #[test]
@@ -47,7 +49,7 @@ fn another_version_or_kind_is_told_from_rubbish() {
     let good = encode_publication(&publication());
 
     assert_eq!(decode(with(&good, 0, 2)), Err(Misread::Version));
-    assert_eq!(decode(with(&good, 1, 5)), Err(Misread::Kind));
+    assert_eq!(decode(with(&good, 1, 6)), Err(Misread::Kind));
     assert_eq!(decode(with(&good, 1, 0)), Err(Misread::Kind));
     assert_eq!(decode(Bytes::new()), Err(Misread::Malformed));
     assert_eq!(decode(good.slice(..7)), Err(Misread::Malformed));
@@ -87,6 +89,7 @@ fn only_a_publication_may_have_something_after_its_last_field() {
         encode_announcement(&publication().channel, publication().position),
         encode_notice(&notice()),
         encode_probe(1),
+        encode_beat(&NodeId::parse("edge-1").unwrap()),
     ];
     for envelope in others {
         assert!(decode(envelope.clone()).is_ok());
@@ -134,11 +137,13 @@ proptest! {
     }
 
     #[test]
-    fn every_notice_and_probe_survives(
+    fn every_notice_probe_and_beat_survives(
         session in any::<[u8; 16]>(),
         number in any::<u64>(),
         tenant in "[a-z0-9_-]{1,32}",
+        node in "[a-zA-Z0-9_-]{1,64}",
     ) {
+        let node = NodeId::parse(&node).unwrap();
         let notice = Notice::SessionMoved {
             tenant: Tenant::parse(&tenant).unwrap(),
             session: SessionId::from_bytes(session),
@@ -147,6 +152,7 @@ proptest! {
 
         prop_assert_eq!(decode(encode_notice(&notice)), Ok(Content::Notice(notice)));
         prop_assert_eq!(decode(encode_probe(number)), Ok(Content::Probe(number)));
+        prop_assert_eq!(decode(encode_beat(&node)), Ok(Content::Beat(node)));
     }
 }
 

@@ -38,6 +38,7 @@ macro_rules! broker_conformance {
             large_payloads_survive,
             an_announcement_follows_the_publications_before_it,
             a_notice_reaches_only_the_node_it_names,
+            a_beat_reaches_every_other_node_and_not_its_sender,
             unsubscribing_stops_a_partition_and_no_other,
             subscribing_twice_is_subscribing_once,
             a_full_queue_keeps_the_oldest_and_says_that_something_is_missing,
@@ -208,6 +209,26 @@ pub async fn a_notice_reaches_only_the_node_it_names(factory: &impl BrokerFactor
     c.assert_quiet();
 }
 
+/// Although nobody has subscribed to anything.
+pub async fn a_beat_reaches_every_other_node_and_not_its_sender(factory: &impl BrokerFactory) {
+    let mut a = Member::join(factory, "a").await;
+    let mut b = Member::join(factory, "b").await;
+    let mut c = Member::join(factory, "c").await;
+
+    // A network may learn late who listens.
+    let mut heard = Vec::new();
+    while heard.len() < 2 {
+        a.broker.beat();
+        let listeners = [&mut b, &mut c].map(|member| member.events.try_recv().ok());
+        heard.extend(listeners.into_iter().flatten());
+        sleep(Duration::from_millis(2)).await;
+    }
+    b.broker.beat();
+
+    assert_eq!(heard, [BrokerEvent::Heard(node("a")), BrokerEvent::Heard(node("a"))]);
+    assert_eq!(a.next_heard().await, BrokerEvent::Heard(node("b")), "a node must not hear itself");
+}
+
 pub async fn unsubscribing_stops_a_partition_and_no_other(factory: &impl BrokerFactory) {
     let left = channel("acme", "left");
     let kept = channel_elsewhere(&left);
@@ -281,7 +302,7 @@ pub async fn closing_sends_what_is_buffered(factory: &impl BrokerFactory) {
         match b.next_event().await {
             BrokerEvent::Publication(publication) => offsets.push(publication.position.offset),
             BrokerEvent::Notice(notice) => notices.push(notice),
-            BrokerEvent::Announcement { .. } | BrokerEvent::Suspect => {}
+            BrokerEvent::Announcement { .. } | BrokerEvent::Heard(_) | BrokerEvent::Suspect => {}
         }
     }
     assert!(offsets.into_iter().eq(1..=COUNT as u64));
@@ -299,6 +320,7 @@ pub async fn a_closed_broker_is_unavailable_and_its_events_end(factory: &impl Br
     a.broker.publish(&publication(&room, 1));
     a.broker.announce(&room, Position::new(epoch(), 1));
     a.broker.notify(&node("b"), &notice(1));
+    a.broker.beat();
     a.broker.unsubscribe(&Partition::of(&room));
     a.broker.close().await;
     let end = async { while a.events.recv().await.is_some() {} };

@@ -72,6 +72,7 @@ pub(crate) fn report(node: NodeId) -> LeaseReport {
         weight: 100,
         connections: 0,
         started_at_ms: 0,
+        beats: false,
     })
 }
 

@@ -126,5 +126,6 @@ fn lease(name: &str) -> NodeLease {
         weight: 100,
         connections: 7,
         started_at_ms: 1_790_000_000_000,
+        beats: true,
     }
 }

@@ -243,6 +243,7 @@ fn lease_report(node: NodeId, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
             weight: ORDINARY,
             connections: edge.get().map_or(0, |edge| edge.connections() as u64),
             started_at_ms,
+            beats: false,
         }
     })
 }

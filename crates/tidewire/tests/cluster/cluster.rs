@@ -26,18 +26,16 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        let (nats, redis) = tokio::join!(NatsServer::start(), RedisServer::start());
+        Self::on(NatsServer::start().await).await
+    }
+
+    pub(crate) async fn on(nats: NatsServer) -> Self {
+        let redis = RedisServer::start().await;
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let cluster = Self { nats, redis, directory };
-        std::fs::write(cluster.config_file(), cluster.config()).expect("the file is written");
-        cluster
+        Self { nats, redis, directory }
     }
 
-    fn config_file(&self) -> std::path::PathBuf {
-        self.directory.path().join("tidewire.toml")
-    }
-
-    fn config(&self) -> String {
+    fn config(&self, nats: &NatsServer) -> String {
         let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 3\n\
@@ -48,13 +46,20 @@ impl Cluster {
              [session]\nresume_keys = [\"a resume key that all nodes of this test share\"]\n\
              [drain]\nannounce = \"100ms\"\nwindow = \"5s\"\ndeadline = \"60s\"\n\
              [log]\nformat = \"json\"\n{tenants}",
-            self.nats.url(),
+            nats.url(),
             self.redis.url(),
         )
     }
 
     pub(crate) fn node(&self) -> NodeProcess {
-        NodeProcess::start(&self.config_file())
+        self.node_on(&self.nats)
+    }
+
+    /// A node on another NATS server than the others.
+    pub(crate) fn node_on(&self, nats: &NatsServer) -> NodeProcess {
+        let file = self.directory.path().join(format!("{}.toml", nats.address().port()));
+        std::fs::write(&file, self.config(nats)).expect("the file is written");
+        NodeProcess::start(&file)
     }
 }
 

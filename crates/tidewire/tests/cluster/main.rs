@@ -1,5 +1,6 @@
 //! Several node processes on a real NATS and a real Redis, and many clients that count.
 
+mod bridge;
 mod cluster;
 mod crowd;
 mod ledger;

@@ -3,7 +3,9 @@ use std::time::Duration;
 use tidewire_client::{Channel, Client, Connection, Happening, OpenError, Options, Since};
 use tidewire_model::GapReason;
 use tidewire_transport::http::{Response, request};
+use tokio::time::Instant;
 
+use crate::bridge::bridged;
 use crate::cluster::{API_KEY, Cluster, NodeProcess, options, token};
 use crate::crowd::{Crowd, Size};
 use crate::ledger::Verdict;
@@ -189,22 +191,56 @@ async fn without_redis_publications_are_refused_as_retryable_and_subscribers_sta
 }
 
 #[tokio::test]
-async fn without_nats_publications_still_arrive_by_position_check() {
+async fn without_nats_publications_arrive_within_a_second_or_two() {
     let mut cluster = Cluster::start().await;
     let (a, b) = (cluster.node(), cluster.node());
+    until_members(&b, 2).await;
     let mut subscriber = Client::connect(options("acme", "ann", [&b, &a])).await.expect("connects");
     subscriber.subscribe(channel("news"), Since::Now);
     until_subscribed(&mut subscriber).await;
 
     cluster.nats.kill();
-    publish(&a, "acme", "news", r#"{"data":1}"#).await;
-
-    loop {
-        if let Happening::Publication { publication, .. } = next(&mut subscriber).await {
-            assert_eq!(publication.payload.bytes(), "1");
-            break;
-        }
+    b.line_with("asking the log");
+    for number in 0..10 {
+        let published = Instant::now();
+        publish(&a, "acme", "news", &format!(r#"{{"data":{number}}}"#)).await;
+        assert_eq!(next_payload(&mut subscriber).await, number.to_string());
+        assert!(published.elapsed() < POLLED, "{:?}", published.elapsed());
     }
+
+    cluster.nats.restart().await;
+    b.line_with("brings publications again");
+    let published = Instant::now();
+    publish(&a, "acme", "news", r#"{"data":"back"}"#).await;
+    assert_eq!(next_payload(&mut subscriber).await, r#""back""#);
+    assert!(published.elapsed() < POLLED, "{:?}", published.elapsed());
+}
+
+/// Both nodes are connected to a server of their own all the time; the servers lose each other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_nats_split_between_two_nodes_publications_arrive_within_a_second_or_two() {
+    let (near, far, line) = bridged().await;
+    let cluster = Cluster::on(near).await;
+    let (a, b) = (cluster.node(), cluster.node_on(&far));
+    until_members(&b, 2).await;
+    let mut subscriber = Client::connect(options("acme", "ann", [&b, &a])).await.expect("connects");
+    subscriber.subscribe(channel("news"), Since::Now);
+    until_subscribed(&mut subscriber).await;
+    publish(&a, "acme", "news", r#"{"data":"over the bridge"}"#).await;
+    assert_eq!(next_payload(&mut subscriber).await, r#""over the bridge""#);
+
+    line.silence();
+    b.line_with("nothing is heard from");
+    for number in 0..5 {
+        let published = Instant::now();
+        publish(&a, "acme", "news", &format!(r#"{{"data":{number}}}"#)).await;
+        assert_eq!(next_payload(&mut subscriber).await, number.to_string());
+        assert!(published.elapsed() < POLLED, "{:?}", published.elapsed());
+    }
+
+    line.mend();
+    b.line_with("brings publications again");
+    assert_eq!(readiness(&b).await.status, 200, "its own server was there all the time");
 }
 
 #[tokio::test]
@@ -227,12 +263,22 @@ async fn any_node_serves_any_tenant_and_all_agree_where_it_belongs() {
 
 /// Makes a crowd of 8,000 publications take some seconds.
 const REST: Duration = Duration::from_millis(25);
+/// A node that hears nobody asks the log each second; the rest is for a machine that is busy.
+const POLLED: Duration = Duration::from_secs(3);
 /// Longer than anything takes that happens at all.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn next(client: &mut Client) -> Happening {
     let happening = tokio::time::timeout(PATIENCE, client.next()).await;
     happening.expect("something happens").expect("the client may go on")
+}
+
+async fn next_payload(client: &mut Client) -> String {
+    loop {
+        if let Happening::Publication { publication, .. } = next(client).await {
+            return String::from_utf8_lossy(publication.payload.bytes()).into_owned();
+        }
+    }
 }
 
 async fn until_subscribed(client: &mut Client) {
