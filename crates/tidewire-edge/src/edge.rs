@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::drain::Phase;
+use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, WorkerHandle};
 use crate::worker::Worker;
@@ -55,6 +56,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     /// What a session may have and ask.
     pub(crate) limits: Arc<Limits>,
+    pub(crate) arrivals: Arrivals,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -82,6 +84,7 @@ impl Edge {
             metrics,
             connections: AtomicUsize::new(0),
             limits,
+            arrivals: Arrivals::default(),
         }))
     }
 

@@ -15,6 +15,7 @@ mod drain;
 mod edge;
 mod handshake;
 mod listener;
+mod load;
 mod metrics;
 mod ops;
 mod outcome;
@@ -27,4 +28,5 @@ mod worker;
 
 pub use config::{ChannelRule, ChannelRules, DrainConfig, EdgeConfig};
 pub use edge::{Edge, Parts};
+pub use load::EdgeLoad;
 pub use ops::{Render, ops_router};

@@ -1,7 +1,7 @@
 use parking_lot::RwLock;
 use tidewire_model::{ConnectionId, Disconnect, Generation, SessionId, Tenant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::Duration;
+use tokio::time::{Duration, Instant};
 
 use crate::connection::Connection;
 use crate::handshake::Handshake;
@@ -60,6 +60,8 @@ pub(crate) struct Arrival {
     pub(crate) deflate: Option<tidewire_transport::Deflate>,
     /// Held until the end of its goodbye.
     pub(crate) room: OwnedSemaphorePermit,
+    /// When it was asked for.
+    pub(crate) asked_at: Instant,
 }
 
 /// Orders a worker may have waiting; whoever has more for it waits.

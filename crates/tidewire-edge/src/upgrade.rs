@@ -7,6 +7,7 @@ use tidewire_model::Tenant;
 use tidewire_protocol::Descriptor;
 use tidewire_transport::Upgrade;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::drain::Phase;
 use crate::edge::{Caller, PathTenant, Peer};
@@ -99,13 +100,15 @@ fn accept(
 ) -> Response<Body> {
     let Upgrade { response, subprotocol, deflate, upgrading } = upgrade;
     let (protocol_index, protocol) = descriptor(edge, subprotocol);
+    let asked_at = Instant::now();
     edge.0.tracker.spawn(async move {
         let (stream, unread) = match upgrading.parts::<Accepted>().await {
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "upgrade failed"),
         };
         let handshake = Handshake { tenant, peer, protocol };
-        let arrival = Arrival { stream, unread, handshake, protocol_index, deflate, room };
+        let arrival =
+            Arrival { stream, unread, handshake, protocol_index, deflate, room, asked_at };
         // A worker that has ended takes nobody, and the process is about to end.
         drop(worker.send(Order::Arrive(Box::new(arrival))).await);
     });

@@ -221,6 +221,7 @@ impl Worker {
             Ok(stream) => stream,
             Err(error) => return tracing::debug!(%error, "connection was gone at once"),
         };
+        self.cx.shared.arrivals.accepted(self.cx.started - arrival.asked_at);
         let settings = self.cx.link_settings(arrival.deflate);
         let mut link = Link::new(stream, arrival.unread, settings);
         let cx = &mut self.cx;

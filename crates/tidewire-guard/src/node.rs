@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewire_broker::{Log, MemoryBroker, MemoryLog, MemoryNetwork, Retention};
 use tidewire_model::NodeId;
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
+use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -33,5 +33,6 @@ fn report(node: NodeId) -> LeaseReport {
         connections: 0,
         started_at_ms: 0,
         beats: false,
+        load: NodeLoad::default(),
     })
 }

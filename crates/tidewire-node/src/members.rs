@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tidewire_model::NodeId;
 use tidewire_store::{Membership, NodeLease};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::shard::Suspicion;
@@ -18,10 +18,13 @@ pub(crate) struct Keeper {
     pub(crate) report: LeaseReport,
     pub(crate) members: watch::Sender<Vec<NodeLease>>,
     pub(crate) suspicions: Vec<Arc<Suspicion>>,
+    /// Something has changed that the others are to know at once.
+    pub(crate) news: Arc<Notify>,
 }
 
-const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// Three renewals may fail before a node is taken for dead.
+/// What a lease says of a node's load is this old at most when it is written, and when it is read.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// Five renewals may fail before a node is taken for dead.
 const TTL: Duration = Duration::from_secs(6);
 
 pub(crate) async fn run(keeper: Keeper, stop: CancellationToken) {
@@ -32,6 +35,7 @@ pub(crate) async fn run(keeper: Keeper, stop: CancellationToken) {
             biased;
             () = stop.cancelled() => break,
             _ = renewal.tick() => keeper.renew().await,
+            () = keeper.news.notified() => keeper.renew().await,
         }
     }
     if let Err(error) = keeper.membership.withdraw(&keeper.node).await {
@@ -68,5 +72,58 @@ impl Keeper {
         if someone_left {
             self.suspicions.iter().for_each(|shard| shard.raise());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use tidewire_store::{MemoryMembership, NodeLoad, NodeState};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn news_are_written_at_once_and_everything_else_every_second() {
+        let node = NodeId::parse("a").expect("a valid node");
+        let (news, reports) = (Arc::new(Notify::new()), Arc::new(AtomicU64::new(0)));
+        let (members, mut seen) = watch::channel(Vec::new());
+        let (named, counted) = (node.clone(), Arc::clone(&reports));
+        let keeper = Keeper {
+            node,
+            membership: Arc::new(MemoryMembership::default()),
+            report: Box::new(move || NodeLease {
+                node: named.clone(),
+                state: NodeState::Ready,
+                weight: 100,
+                connections: counted.fetch_add(1, Ordering::SeqCst),
+                started_at_ms: 0,
+                beats: false,
+                load: NodeLoad::default(),
+            }),
+            members,
+            suspicions: Vec::new(),
+            news: Arc::clone(&news),
+        };
+        let start = Instant::now();
+        let mut when = async |connections| {
+            let said =
+                |members: &Vec<NodeLease>| members.iter().any(|l| l.connections == connections);
+            seen.wait_for(said).await.expect("the keeper is there");
+            start.elapsed()
+        };
+        let looking = async {
+            let first = when(0).await;
+            news.notify_one();
+            [first, when(1).await, when(2).await]
+        };
+
+        let seen_at = tokio::select! {
+            () = run(keeper, CancellationToken::new()) => unreachable!("it is not stopped"),
+            seen_at = looking => seen_at,
+        };
+
+        assert_eq!(seen_at, [Duration::ZERO, Duration::ZERO, RENEW_EVERY]);
     }
 }

@@ -6,8 +6,8 @@ use tidewire_model::{Failure, HistoryPage, HistoryQuery, NodeId, TenantChannel};
 use tidewire_store::{Membership, NodeLease, SessionStore};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::time::{Duration, Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) notices: mpsc::Sender<Notice>,
     shards: Vec<mpsc::Sender<Action>>,
     members: watch::Receiver<Vec<NodeLease>>,
+    /// For whoever renews the lease.
+    news: Arc<Notify>,
 }
 
 /// What a node is built on.
@@ -65,6 +67,8 @@ const BEATS: usize = 1_024;
 /// Channels that a node which hears nobody asks the log about, each second. At 2.8 µs of Redis for
 /// each, a node takes 28 ms of a second.
 const POLLED_PER_SECOND: usize = 10_000;
+/// How long the store of sessions may take to say that it is there.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Node {
     /// Starts the node's tasks; they end after `tasks.stop`. Shard `i` runs on runtime `i`, counted
@@ -92,6 +96,7 @@ impl Node {
             suspicions: suspicions.clone(),
         };
         tracker.spawn(listener.run(stop.clone()));
+        let news = Arc::new(Notify::new());
         tracker.spawn(members::run(
             members::Keeper {
                 node: config.id.clone(),
@@ -99,10 +104,11 @@ impl Node {
                 report,
                 members: members_sender,
                 suspicions,
+                news: Arc::clone(&news),
             },
             stop.clone(),
         ));
-        (Self(Arc::new(Inner { config, ports, notices, shards, members })), received_notices)
+        (Self(Arc::new(Inner { config, ports, notices, shards, members, news })), received_notices)
     }
 
     pub fn id(&self) -> &NodeId {
@@ -165,6 +171,19 @@ impl Node {
     /// The live nodes, in the order of their names, as of at most a few seconds ago.
     pub fn members(&self) -> Vec<NodeLease> {
         self.0.members.borrow().clone()
+    }
+
+    /// Writes this node's lease now, because what it says has changed, and reads the others'. Returns
+    /// at once.
+    pub fn renew_lease(&self) {
+        self.0.news.notify_one();
+    }
+
+    /// Whether sessions can be taken up anywhere, as far as this node can tell. Takes a second at
+    /// most. Cancel-safe.
+    pub async fn sessions_in_reach(&self) -> bool {
+        let health = timeout(HEALTH_PATIENCE, self.0.ports.sessions.health()).await;
+        matches!(health, Ok(Ok(())))
     }
 
     /// What keeps this node from doing its work, if anything: each is a sentence for the operator.

@@ -36,6 +36,8 @@ fn score(tenant: &Tenant, lease: &NodeLease) -> f64 {
 mod tests {
     use std::collections::HashMap;
 
+    use tidewire_store::NodeLoad;
+
     use super::*;
 
     #[test]
@@ -109,6 +111,7 @@ mod tests {
                 connections: 0,
                 started_at_ms: 0,
                 beats: false,
+                load: NodeLoad::default(),
             })
             .collect()
     }

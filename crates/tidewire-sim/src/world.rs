@@ -10,7 +10,7 @@ use tidewire_model::{
     Since, Tenant, TenantChannel, UserId,
 };
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, RingLimits, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
+use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -328,6 +328,7 @@ fn report(node: NodeId) -> LeaseReport {
         connections: 0,
         started_at_ms: 0,
         beats: false,
+        load: NodeLoad::default(),
     })
 }
 

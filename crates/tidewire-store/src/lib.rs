@@ -9,7 +9,7 @@ mod membership;
 mod memory;
 mod session_store;
 
-pub use membership::{Membership, NodeLease, NodeState};
+pub use membership::{Membership, NodeLease, NodeLoad, NodeState};
 pub use memory::{MemoryMembership, MemorySessionStore};
 pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 

@@ -36,6 +36,27 @@ pub struct NodeLease {
     /// did not yet says nothing about it.
     #[serde(default)]
     pub beats: bool,
+    /// What it could take of another node's clients. Nodes of older releases do not say.
+    #[serde(default)]
+    pub load: NodeLoad,
+}
+
+/// How much a node has to do, and what one more client that resumes here costs it. All zero when it
+/// is not known.
+///
+/// Whole numbers, because leases are compared.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct NodeLoad {
+    /// Thousandths of a core that its process may use.
+    pub cores_milli: u32,
+    /// Thousandths of these in use, over the last second.
+    pub cpu_permille: u16,
+    /// Microseconds of one core that a resumption takes.
+    pub resume_us: u32,
+    /// Milliseconds from a client's request to its worker, for all but the slowest hundredth.
+    pub accept_p99_ms: u32,
+    /// Milliseconds from `connect` to being served, of those who resume, likewise.
+    pub resume_p99_ms: u32,
 }
 
 /// Whether a node takes new connections.

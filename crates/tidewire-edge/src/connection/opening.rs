@@ -6,6 +6,7 @@ use tidewire_model::{
     Command, Connected, Disconnect, ErrorCode, Event, Failure, Request, RequestId,
 };
 use tidewire_protocol::{Decoded, Frame};
+use tokio::time::Instant;
 
 use super::alarms::Alarm;
 use super::serving::Serving;
@@ -26,7 +27,7 @@ enum Stage {
     /// Waits for the first frame.
     Listening,
     /// Waits for the store. What came with `connect` in its frame is kept.
-    Claiming { request: RequestId, rest: Vec<Decoded> },
+    Claiming { request: RequestId, rest: Vec<Decoded>, since: Instant },
 }
 
 impl Opening {
@@ -59,7 +60,7 @@ impl Opening {
         };
         // The client's time is over; the store has its own.
         line.alarms.clear(Alarm::Overdue);
-        self.stage = Stage::Claiming { request, rest };
+        self.stage = Stage::Claiming { request, rest, since: cx.started };
         let claim = handshake::claim(
             Arc::clone(&cx.shared),
             self.handshake.tenant.clone(),
@@ -115,7 +116,10 @@ impl Connection {
             }
         };
         let stage = std::mem::replace(&mut opening.stage, Stage::Listening);
-        let Stage::Claiming { request, rest } = stage else { return };
+        let Stage::Claiming { request, rest, since } = stage else { return };
+        if claimed.is_resumed {
+            cx.shared.arrivals.resumed(cx.started - since);
+        }
         tracing::debug!(
             tenant = %claimed.owned.key.tenant,
             session = %claimed.owned.key.session,

@@ -17,7 +17,7 @@ use tidewire_edge::{Edge, EdgeConfig, Parts, ops_router};
 use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{MemoryMembership, NodeLease, NodeState};
+use tidewire_store::{MemoryMembership, NodeLease, NodeLoad, NodeState};
 use tidewire_testkit::SwitchedLog;
 use tidewire_transport::http::{Response, request};
 use tokio::net::TcpListener;
@@ -173,6 +173,7 @@ fn report(node: NodeId) -> LeaseReport {
         connections: 0,
         started_at_ms: 0,
         beats: false,
+        load: NodeLoad::default(),
     })
 }
 

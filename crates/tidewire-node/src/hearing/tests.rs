@@ -87,6 +87,7 @@ fn lease(name: &str) -> NodeLease {
         connections: 0,
         started_at_ms: 0,
         beats: true,
+        load: tidewire_store::NodeLoad::default(),
     }
 }
 

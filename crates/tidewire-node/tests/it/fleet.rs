@@ -11,7 +11,7 @@ use tidewire_model::{
     PublicationId, Since, Tenant, TenantChannel, Tenure, UserId,
 };
 use tidewire_node::{Ask, Join, LeaseReport, Node, NodeConfig, Ports, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeState};
+use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
 use tidewire_testkit::SwitchedLog;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -73,6 +73,7 @@ pub(crate) fn report(node: NodeId) -> LeaseReport {
         connections: 0,
         started_at_ms: 0,
         beats: false,
+        load: NodeLoad::default(),
     })
 }
 

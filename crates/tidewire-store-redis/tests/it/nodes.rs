@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 
 use tidewire_broker::{Log, Retention};
 use tidewire_model::Since;
-use tidewire_store_redis::{RedisConfig, RedisConnection, RedisLog};
+use tidewire_store::{Membership, NodeLoad};
+use tidewire_store_redis::{RedisConfig, RedisConnection, RedisLog, RedisMembership};
 use tidewire_testkit::services::RedisServer;
 
-use crate::redis::{append, config, draft, log, room, without_id};
+use crate::redis::{append, command, config, connect, draft, log, room, without_id};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn appenders_of_two_nodes_share_no_offset_and_skip_none() {
@@ -57,4 +58,17 @@ async fn nodes_under_two_prefixes_see_nothing_of_each_other() {
 
     assert_eq!(read.top, 0);
     assert!(!appended.duplicate);
+}
+
+#[tokio::test]
+async fn the_lease_of_an_older_release_says_nothing_of_its_load() {
+    let server = RedisServer::start().await;
+    let lease = r#"{"node":"old","state":"ready","weight":100,"connections":7,"started_at_ms":1}"#;
+    command(&server, &["HSET", "tw:{nodes}:l", "old", lease]).await;
+    command(&server, &["ZADD", "tw:{nodes}:x", "9999999999999", "old"]).await;
+
+    let members = RedisMembership::new(connect(&server)).members().await.expect("members");
+
+    assert_eq!(members.len(), 1);
+    assert_eq!((members[0].connections, members[0].load), (7, NodeLoad::default()));
 }

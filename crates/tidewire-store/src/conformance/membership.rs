@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tidewire_model::NodeId;
 
 use super::{LONG, until};
-use crate::{Membership, NodeLease, NodeState};
+use crate::{Membership, NodeLease, NodeLoad, NodeState};
 
 /// Makes the memberships of the suite: each empty, and none sharing anything with another.
 #[async_trait]
@@ -30,6 +30,7 @@ macro_rules! membership_conformance {
             at_first_there_are_no_members
             members_come_in_the_order_of_their_names
             renewing_replaces_the_lease
+            every_field_of_a_lease_is_kept
             a_withdrawn_lease_is_gone_at_once
             withdrawing_an_unknown_node_changes_nothing
             a_lease_that_is_not_renewed_runs_out
@@ -70,6 +71,22 @@ pub async fn renewing_replaces_the_lease(factory: &impl MembershipFactory) {
     renew(&membership, &later, LONG).await;
 
     assert_eq!(members(&membership).await, [later]);
+}
+
+pub async fn every_field_of_a_lease_is_kept(factory: &impl MembershipFactory) {
+    let membership = factory.open().await;
+    let load = NodeLoad {
+        cores_milli: 3_500,
+        cpu_permille: 1_000,
+        resume_us: u32::MAX,
+        accept_p99_ms: 1,
+        resume_p99_ms: 2_048,
+    };
+    let lease = NodeLease { load, ..lease("a") };
+
+    renew(&membership, &lease, LONG).await;
+
+    assert_eq!(members(&membership).await, [lease]);
 }
 
 pub async fn a_withdrawn_lease_is_gone_at_once(factory: &impl MembershipFactory) {
@@ -127,5 +144,6 @@ fn lease(name: &str) -> NodeLease {
         connections: 7,
         started_at_ms: 1_790_000_000_000,
         beats: true,
+        load: NodeLoad::default(),
     }
 }

@@ -5,6 +5,7 @@ mod breakdown;
 pub(crate) mod descriptors;
 pub(crate) mod dev;
 mod listen;
+mod load;
 mod signals;
 pub(crate) mod telemetry;
 pub(crate) mod threads;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::anyhow;
 use axum::Router;
+use parking_lot::Mutex;
 use tidewire_auth::{Sealer, Verifier};
 use tidewire_edge::{Edge, EdgeConfig, Parts, Render, ops_router};
 use tidewire_model::NodeId;
@@ -24,10 +26,12 @@ use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{NodeLease, NodeState};
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use breakdown::Breakdowns;
+use load::Meter;
 use threads::Threads;
 
 /// Everything a node is made of, chosen and checked.
@@ -235,15 +239,20 @@ fn lease_report(node: NodeId, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
     const ORDINARY: u32 = 100;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
+    let meter = Mutex::new(Meter::new(Instant::now()));
     Box::new(move || {
-        let is_draining = edge.get().is_some_and(Edge::is_draining);
+        let edge = edge.get();
+        let seen = edge.map(Edge::take_load).unwrap_or_default();
+        let load = meter.lock().look(Instant::now(), seen);
+        let is_draining = edge.is_some_and(Edge::is_draining);
         NodeLease {
             node: node.clone(),
             state: if is_draining { NodeState::Draining } else { NodeState::Ready },
             weight: ORDINARY,
-            connections: edge.get().map_or(0, |edge| edge.connections() as u64),
+            connections: edge.map_or(0, |edge| edge.connections() as u64),
             started_at_ms,
             beats: false,
+            load,
         }
     })
 }
