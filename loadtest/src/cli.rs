@@ -34,6 +34,8 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) load: Load,
     #[command(flatten)]
+    pub(crate) leaving: Leaving,
+    #[command(flatten)]
     pub(crate) output: Output,
 }
 
@@ -48,6 +50,8 @@ pub(crate) enum Instrument {
 pub(crate) enum Scenario {
     /// Connect everybody, then publish at a rate, or as fast as the acknowledgements come
     Fanout,
+    /// The same, with all subscribers at the first node, which then leaves
+    Drain,
 }
 
 #[derive(Args, Debug)]
@@ -129,6 +133,40 @@ pub(crate) struct Load {
     pub(crate) seed: Option<u64>,
 }
 
+/// Which node leaves, and how.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Drain")]
+pub(crate) struct Leaving {
+    /// Process of the node at the first --url: the one that leaves
+    #[arg(long, value_name = "PID", required_if_eq("scenario", "drain"))]
+    pub(crate) leaver: Option<u32>,
+    /// What it is sent
+    #[arg(long, value_enum, default_value_t = LeaveBy::Term)]
+    pub(crate) leave_by: LeaveBy,
+    /// Seconds after the warm-up at which it is sent, at most 300
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u32).range(0..=300))]
+    pub(crate) leave_after: u32,
+    /// Of each 100 subscribers, how many close the old connection before they open the new one
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(0..=100))]
+    pub(crate) apart: u32,
+    /// Of all subscribers, how many begin at the second --url, to see what the others do to them; at
+    /// most 20000
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = value_parser!(u32).range(0..=20_000))]
+    pub(crate) bystanders: u32,
+    /// Operators' listener of a node that stays, for the tokens it verifies; may be repeated
+    #[arg(long, value_name = "URL")]
+    pub(crate) ops: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LeaveBy {
+    /// SIGTERM: it drains
+    Term,
+    /// SIGKILL
+    Kill,
+}
+
 #[derive(Clone, Copy, Debug, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Encoding {
@@ -148,7 +186,8 @@ impl From<Encoding> for Codec {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct Output {
-    /// Server process on this machine whose processor time and memory to report; may be repeated
+    /// Server process on this machine whose processor time and memory to report, of those that stay
+    /// to the end; may be repeated
     #[arg(long, value_name = "PID")]
     pub(crate) pid: Vec<u32>,
     /// Print the report as one JSON object
@@ -187,6 +226,12 @@ mod tests {
     }
 
     #[test]
+    fn a_drain_needs_a_node_that_leaves() {
+        assert!(Cli::try_parse_from(["loadtest", "drain", "--dev"]).is_err());
+        assert!(Cli::try_parse_from(["loadtest", "drain", "--dev", "--leaver", "1"]).is_ok());
+    }
+
+    #[test]
     fn every_number_has_a_bound() {
         for option in [
             "--clients=20001",
@@ -202,6 +247,9 @@ mod tests {
             "--warmup=121",
             "--settle=121",
             "--connect-rate=20001",
+            "--leave-after=301",
+            "--apart=101",
+            "--bystanders=20001",
         ] {
             assert!(Cli::try_parse_from(["loadtest", "--dev", option]).is_err(), "{option}");
         }

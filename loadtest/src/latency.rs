@@ -101,6 +101,20 @@ pub(crate) struct Percentiles {
     pub(crate) max_us: u64,
 }
 
+impl Percentiles {
+    /// The same, each less so much, and zero at least.
+    pub(crate) fn beyond(self, less_us: u64) -> Self {
+        Self {
+            count: self.count,
+            p50_us: self.p50_us.saturating_sub(less_us),
+            p90_us: self.p90_us.saturating_sub(less_us),
+            p99_us: self.p99_us.saturating_sub(less_us),
+            p999_us: self.p999_us.saturating_sub(less_us),
+            max_us: self.max_us.saturating_sub(less_us),
+        }
+    }
+}
+
 impl From<&Histogram<u64>> for Percentiles {
     fn from(histogram: &Histogram<u64>) -> Self {
         Self {

@@ -11,7 +11,9 @@
 
 mod access;
 mod cli;
+mod departure;
 mod latency;
+mod moves;
 mod pace;
 mod phase;
 mod plan;

@@ -8,7 +8,8 @@ use tidewire_client::{Channel, Options};
 use tokio::time::Instant;
 
 use crate::access::Access;
-use crate::cli::{Cli, Load, Target};
+use crate::cli::{Cli, Leaving, Load, Scenario, Target};
+use crate::moves::Kind;
 use crate::process;
 use crate::tally::Window;
 
@@ -23,12 +24,18 @@ pub(crate) struct Plan {
     /// The server's processes.
     pub(crate) pids: Vec<u32>,
     pub(crate) is_quiet: bool,
+    /// The node that leaves, if one does.
+    pub(crate) leaving: Option<Leaving>,
 }
 
 impl Plan {
     pub(crate) async fn new(cli: &Cli) -> Result<Self> {
         check_target(&cli.target)?;
-        check_load(&cli.load)?;
+        let leaving = matches!(cli.scenario, Scenario::Drain).then(|| cli.leaving.clone());
+        check_load(&cli.load, leaving.is_some())?;
+        if leaving.is_some() && cli.target.url.len() < 2 {
+            bail!("--url: clients of a node that leaves need a second one to go to");
+        }
         let access = Access::open(&cli.target).await?;
         if (cli.load.publishers as usize) < access.tenants() {
             bail!("--publishers: {} tenants need as many publishers", access.tenants());
@@ -43,21 +50,39 @@ impl Plan {
             access,
             pids: cli.output.pid.clone(),
             is_quiet: cli.output.quiet,
+            leaving,
         })
     }
 
-    /// How client `number` connects. Clients start at different addresses; one that is lost or moves
-    /// goes on to the next.
-    pub(crate) fn options(&self, number: u32, user: &str) -> Result<Options> {
+    /// How publisher `number` connects. Clients start at different addresses; one that is lost or
+    /// moves goes on to the next.
+    pub(crate) fn publisher(&self, number: u32) -> Result<Options> {
+        let first = number as usize / self.access.tenants();
+        self.options(number, &format!("publisher-{number}"), first)
+    }
+
+    /// The same of a subscriber; all begin at the node that leaves, if one does, but for bystanders.
+    pub(crate) fn subscriber(&self, number: u32) -> Result<(Options, Kind)> {
+        let (first, kind) = match &self.leaving {
+            None => (number as usize / self.access.tenants(), Kind::Overlapping),
+            Some(leaving) if number < leaving.bystanders => (1, Kind::Bystander),
+            Some(leaving) if number % 100 < leaving.apart => (0, Kind::Apart),
+            Some(_) => (0, Kind::Overlapping),
+        };
+        let mut options = self.options(number, &format!("subscriber-{number}"), first)?;
+        options.overlap = kind != Kind::Apart;
+        Ok((options, kind))
+    }
+
+    fn options(&self, number: u32, user: &str, first: usize) -> Result<Options> {
         let number = number as usize;
         let mut urls = self.urls.clone();
-        urls.rotate_left(number / self.access.tenants() % self.urls.len());
-        Ok(Options {
-            urls,
-            tenant: Some(self.access.tenant(number).clone()),
-            codec: self.load.codec.into(),
-            ..Options::new("", self.access.token(number, user)?)
-        })
+        urls.rotate_left(first % self.urls.len());
+        let mut options = Options::new(String::new(), self.access.token(number, user)?);
+        options.urls = urls;
+        options.tenant = Some(self.access.tenant(number).clone());
+        options.codec = self.load.codec.into();
+        Ok(options)
     }
 
     /// A channel of the tenant of client `number`, and what identifies it in all of the run.
@@ -117,9 +142,11 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
-fn check_load(load: &Load) -> Result<()> {
+fn check_load(load: &Load, is_drain: bool) -> Result<()> {
     /// What the process opens beside its connections, with some to spare.
     const OTHER_FILES: u64 = 64;
+    /// Clients that hold two connections at once while their node leaves.
+    const MOVING: u64 = 2_048;
 
     if load.subscriptions_per_client > load.channels {
         bail!("--subscriptions-per-client is more than --channels");
@@ -127,7 +154,8 @@ fn check_load(load: &Load) -> Result<()> {
     if load.rate > 0 && u64::from(load.count) <= u64::from(load.rate) * u64::from(load.warmup) {
         bail!("--count is used up before --warmup ends: nothing would be measured");
     }
-    let files = u64::from(load.clients) + u64::from(load.publishers) + OTHER_FILES;
+    let moving = if is_drain { MOVING } else { 0 };
+    let files = u64::from(load.clients) + u64::from(load.publishers) + OTHER_FILES + moving;
     if let Some(limit) = process::open_files_limit().filter(|limit| *limit < files) {
         bail!("{files} files may be needed and {limit} may be open: raise it with `ulimit -n`");
     }

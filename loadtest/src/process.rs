@@ -50,6 +50,11 @@ fn cpu(pid: u32) -> Result<Duration> {
     parse_cpu(&text).context("its stat is not as documented")
 }
 
+/// The state in a process' `stat`, as proc(5) names it: it follows the name, which may hold anything.
+pub(crate) fn parse_state(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// Resident memory of a process, in bytes.
 pub(crate) fn resident(pid: u32) -> Result<u64> {
     // The roll-up is exact, where the kernel batches what `status` shows; it may be forbidden.
@@ -96,6 +101,12 @@ mod tests {
         assert_eq!(parse_cpu(stat), Some(Duration::from_millis(3_250)));
         assert_eq!(parse_cpu("4242 (a) R 1"), None);
         assert_eq!(parse_cpu(""), None);
+    }
+
+    #[test]
+    fn the_state_stands_behind_any_name() {
+        assert_eq!(parse_state("42 (a) R b) S 1 42 42"), Some('S'));
+        assert_eq!(parse_state(""), None);
     }
 
     #[test]

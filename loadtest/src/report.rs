@@ -16,6 +16,10 @@ use crate::process::Usage;
 use crate::progress::{Second, in_ms};
 use crate::tally::Tally;
 
+mod drain;
+
+pub(crate) use drain::DrainReport;
+
 /// Everything measured. Times carry their unit in their name.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
@@ -32,6 +36,8 @@ pub(crate) struct Report {
     deliver: Deliveries,
     check: Findings,
     connections: Connections,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drain: Option<DrainReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server: Option<Server>,
     /// Processor cores this program used while it measured: near to what there is, the figures are
@@ -127,6 +133,8 @@ pub(crate) struct Measurements {
     pub(crate) seconds: Vec<Second>,
     pub(crate) findings: Findings,
     pub(crate) ledger: Arc<Ledger>,
+    /// If a node left.
+    pub(crate) drain: Option<DrainReport>,
 }
 
 impl Report {
@@ -137,7 +145,11 @@ impl Report {
         let holds = measurements.findings.hold()
             && connect.ready == u64::from(connect.wanted)
             && publish.hold()
-            && connections.ended == 0;
+            && connections.ended == 0
+            && measurements
+                .drain
+                .as_ref()
+                .is_none_or(|drain| drain.holds() && connections.reopened == 0);
         let elapsed = measurements.elapsed();
         let tester = measurements.closing.tester - measurements.opening.tester;
         Self {
@@ -152,6 +164,7 @@ impl Report {
             deliver: Deliveries::new(tally, &measurements),
             connections,
             server: (!plan.pids.is_empty()).then(|| Server::new(plan, &measurements)),
+            drain: measurements.drain,
             tester_cores: per(tester.cpu.as_secs_f64(), elapsed),
             problems: tally.problems(),
             check: measurements.findings,
@@ -265,6 +278,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.show_load(f)?;
         self.show_figures(f)?;
+        if let Some(drain) = &self.drain {
+            write!(f, "{drain}")?;
+        }
         self.show_check(f)
     }
 }

@@ -7,6 +7,7 @@ use tidewire_witness::{Checker, Findings, Ledger, Stamp};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use crate::moves::{Kind, Move};
 use crate::phase::{Hold, Later, known};
 use crate::tally::Tally;
 
@@ -15,6 +16,7 @@ pub(crate) struct Subscriber {
     pub(crate) number: u32,
     pub(crate) run: u32,
     pub(crate) options: Options,
+    pub(crate) kind: Kind,
     pub(crate) channels: Vec<(u32, Channel)>,
     /// How long to wait for the last deliveries.
     pub(crate) settle: Duration,
@@ -58,6 +60,7 @@ struct Listener {
     run: u32,
     client: Client,
     checkers: HashMap<Channel, Checker>,
+    journey: Move,
     tally: Arc<Tally>,
 }
 
@@ -69,7 +72,8 @@ impl Listener {
             checkers.insert(channel.clone(), Checker::new(*id));
         }
         let Subscriber { number, run, .. } = *subscriber;
-        Self { number, run, client, checkers, tally: Arc::clone(&subscriber.tally) }
+        let journey = Move::new(subscriber.kind, checkers.len());
+        Self { number, run, client, checkers, journey, tally: Arc::clone(&subscriber.tally) }
     }
 
     /// Waits until every subscription is confirmed.
@@ -137,6 +141,7 @@ impl Listener {
 
     async fn finish(self, ledger: &Ledger) -> Findings {
         self.client.close().await;
+        self.tally.moves.end(&self.journey);
         let mut findings = Findings::default();
         for checker in self.checkers.into_values() {
             findings.add(&checker.finish(ledger));
@@ -146,11 +151,17 @@ impl Listener {
 
     fn take(&mut self, happening: Happening) {
         self.tally.note(&happening);
+        if self.tally.moves.have_begun() {
+            self.journey.note(&happening, Instant::now());
+        }
         match happening {
             Happening::Publication { channel, publication } => {
                 let stamp = Stamp::read(&publication.payload).filter(|stamp| stamp.run == self.run);
                 if let Some(stamp) = &stamp {
-                    self.tally.deliver(self.number, stamp, Instant::now());
+                    let now = Instant::now();
+                    self.tally.deliver(self.number, stamp, now);
+                    let due = self.tally.instant(stamp.due);
+                    self.tally.moves.deliver(&mut self.journey, due, now);
                 }
                 if let Some(checker) = self.checkers.get_mut(&channel) {
                     checker.receive(publication.position, stamp.as_ref());

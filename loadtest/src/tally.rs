@@ -12,6 +12,7 @@ use tidewire_witness::Stamp;
 use tokio::time::Instant;
 
 use crate::latency::{Latencies, Latency, histogram, microseconds};
+use crate::moves::Moves;
 
 /// Counters, histograms, and the run's clock.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Tally {
     /// Clients that could not go on.
     pub(crate) ended: Counter,
     pub(crate) latencies: Latencies,
+    pub(crate) moves: Moves,
     connect_times: Mutex<Histogram<u64>>,
     /// What went wrong, and how often.
     problems: Mutex<BTreeMap<String, u64>>,
@@ -80,6 +82,7 @@ impl Tally {
             reopened: Counter::default(),
             ended: Counter::default(),
             latencies: Latencies::new(),
+            moves: Moves::new(),
             connect_times: Mutex::new(histogram()),
             problems: Mutex::default(),
         }
@@ -88,6 +91,11 @@ impl Tally {
     /// Nanoseconds from the beginning of the run to `at`.
     pub(crate) fn clock(&self, at: Instant) -> u64 {
         u64::try_from(at.duration_since(self.origin).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// When [`clock`](Self::clock) said so.
+    pub(crate) fn instant(&self, clock: u64) -> Instant {
+        self.origin + Duration::from_nanos(clock)
     }
 
     /// Says when publications are made; once.

@@ -11,6 +11,7 @@ mod fanout;
 mod goal;
 mod host;
 mod inbound;
+mod leaving;
 mod memory;
 mod options;
 mod peers;
@@ -28,6 +29,8 @@ use anyhow::Result;
 use options::Options;
 use peers::Workshop;
 use stage::Stage;
+
+pub(crate) use leaving::run as drain;
 
 /// Measures what is asked for. With all goals asked for, the document's table is written anew.
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {

@@ -41,6 +41,9 @@ usage: cargo xtask <command>
   sim              the engine under faults drawn from seeds
                    [--seeds 300] [--first 1] [--survey]
                    [--seed 17 [--keep 3,9] [--trace file]]
+  drain            a node with 10,000 clients drains under load; fails when a promise is broken
+                   [--clients N] [--bystanders N] [--debug]
+  drain --kill     the same with 5,000 clients and SIGKILL
   tidy             what clippy cannot see: words, layers, file length, spawn sites
   proto            generate the protobuf code again
   proto --check    fail when the committed protobuf code is stale
@@ -70,6 +73,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["guard", "--bless"] => guard::bless(&root),
         ["bench", options @ ..] => bench::run(&root, options),
         ["sim", options @ ..] => sim::run(&root, options),
+        ["drain", options @ ..] => bench::drain(&root, options),
         ["tidy"] => tidy::run(&root),
         ["proto"] => proto::generate(&root),
         ["proto", "--check"] => proto::check(&root),

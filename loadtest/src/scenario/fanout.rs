@@ -1,4 +1,5 @@
-//! Connect everybody, publish, and wait until all of it has come.
+//! Connect everybody, publish, and wait until all of it has come; let a node leave meanwhile, if one
+//! is to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use tokio::time::{Instant, interval_at, sleep_until, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::cli::Load;
+use crate::departure::{Departure, verified_tokens};
 use crate::pace::Pace;
 use crate::phase::{Held, Hold, hold};
 use crate::plan::Plan;
 use crate::process::Usage;
 use crate::progress::{Progress, Second};
 use crate::publisher::Publisher;
-use crate::report::{Measurements, Report, Sample};
+use crate::report::{DrainReport, Measurements, Report, Sample};
 use crate::subscriber::Subscriber;
 use crate::tally::{Tally, Window};
 
@@ -26,15 +28,28 @@ pub(super) async fn run(plan: Plan) -> Result<Report> {
     let mut fanout = Fanout::new(plan);
     let connect_time = fanout.connect().await?;
     let idle = Usage::of(&fanout.plan.pids)?;
+    let verified = fanout.verified_tokens().await?;
     let (opening, closing) = fanout.publish().await?;
     let ledger = fanout.collect_acknowledgements().await;
     let findings = fanout.collect_findings(&ledger).await;
-    let Fanout { plan, tally, seconds, progress, .. } = fanout;
+    let auth_calls = fanout.verified_tokens().await? - verified;
+    let Fanout { plan, tally, seconds, progress, departure, .. } = fanout;
+    let drain = departure.map(|departure| DrainReport::new(&departure, &tally, auth_calls));
     progress.finish();
     Ok(Report::new(
         &plan,
         &tally,
-        Measurements { connect_time, before, idle, opening, closing, seconds, findings, ledger },
+        Measurements {
+            connect_time,
+            before,
+            idle,
+            opening,
+            closing,
+            seconds,
+            findings,
+            ledger,
+            drain,
+        },
     ))
 }
 
@@ -49,6 +64,8 @@ struct Fanout {
     publishers: Vec<JoinHandle<Acknowledged>>,
     window: watch::Sender<Option<Window>>,
     ledger: watch::Sender<Option<Arc<Ledger>>>,
+    /// The node that leaves, if one does.
+    departure: Option<Departure>,
     /// Closed once no publisher will publish any more.
     stopped: Held,
 }
@@ -71,6 +88,7 @@ impl Fanout {
             publishers: Vec::new(),
             window: watch::channel(None).0,
             ledger: watch::channel(None).0,
+            departure: None,
             stopped,
         }
     }
@@ -112,7 +130,7 @@ impl Fanout {
             let publisher = Publisher {
                 number: u16::try_from(number).context("too many publishers")?,
                 run: self.plan.run,
-                options: self.plan.options(number, &format!("publisher-{number}"))?,
+                options: self.plan.publisher(number)?,
                 channels: (0..channels).map(|index| self.plan.channel(number, index)).collect(),
                 random: Random::new(self.plan.seed, number),
                 pace: Pace::share(rate, number, publishers),
@@ -135,10 +153,12 @@ impl Fanout {
         let opening = Arc::new(Semaphore::new(OPENING));
         let every = Duration::from_secs(1) / self.plan.load.connect_rate;
         for number in 0..self.plan.load.clients {
+            let (options, kind) = self.plan.subscriber(number)?;
             let subscriber = Subscriber {
                 number,
                 run: self.plan.run,
-                options: self.plan.options(number, &format!("subscriber-{number}"))?,
+                options,
+                kind,
                 channels: self.plan.wishes(number).collect(),
                 settle: self.plan.settle(),
                 tally: Arc::clone(&self.tally),
@@ -161,6 +181,9 @@ impl Fanout {
         let window = self.plan.window(Instant::now());
         self.tally.open(window);
         self.window.send_replace(Some(window));
+        if let Some(leaving) = &self.plan.leaving {
+            self.departure = Some(Departure::new(leaving, window.measured_from)?);
+        }
         let mut ticks = interval_at(window.start + SECOND, SECOND);
         let mut opening = None;
         loop {
@@ -169,7 +192,11 @@ impl Fanout {
                 () = sleep_until(window.measured_from), if opening.is_none() => {
                     opening = Some(self.sample()?);
                 }
+                () = reached(self.departure.as_ref().and_then(Departure::due)) => self.depart()?,
                 _ = ticks.tick() => {
+                    if let Some(departure) = &mut self.departure {
+                        departure.observe(Usage::of(&self.plan.pids)?, Instant::now());
+                    }
                     let second = Second::take(&self.tally, self.seconds.last());
                     self.progress.show(&second, &self.plan.load);
                     self.seconds.push(second);
@@ -179,6 +206,23 @@ impl Fanout {
         }
         let closing = self.sample()?;
         Ok((opening.unwrap_or(closing), closing))
+    }
+
+    /// Does what is due for the node to leave.
+    fn depart(&mut self) -> Result<()> {
+        let Some(departure) = &mut self.departure else { return Ok(()) };
+        if let Some(told) = departure.step(Instant::now())? {
+            self.tally.moves.begin(told);
+        }
+        Ok(())
+    }
+
+    /// Tokens that the nodes that stay have verified so far.
+    async fn verified_tokens(&self) -> Result<u64> {
+        match &self.plan.leaving {
+            Some(leaving) => verified_tokens(&leaving.ops).await,
+            None => Ok(0),
+        }
     }
 
     fn sample(&self) -> Result<Sample> {
@@ -209,5 +253,13 @@ impl Fanout {
         }
         self.tracker.wait().await;
         findings
+    }
+}
+
+/// Waits until `at`, or for ever if there is no such time.
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }

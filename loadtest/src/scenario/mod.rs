@@ -10,6 +10,7 @@ use crate::report::Report;
 
 pub(crate) async fn run(scenario: Scenario, plan: Plan) -> Result<Report> {
     match scenario {
-        Scenario::Fanout => fanout::run(plan).await,
+        // A plan of a drain names the node that leaves.
+        Scenario::Fanout | Scenario::Drain => fanout::run(plan).await,
     }
 }

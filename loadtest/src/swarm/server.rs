@@ -44,7 +44,7 @@ impl<'a> Server<'a> {
         for pid in self.pids {
             for task in tasks(*pid).with_context(|| format!("cannot observe process {pid}"))? {
                 let stat = fs::read_to_string(task.join("stat")).unwrap_or_default();
-                if parse_state(&stat).is_some_and(|state| state != SLEEPING) {
+                if process::parse_state(&stat).is_some_and(|state| state != SLEEPING) {
                     return Ok(false);
                 }
             }
@@ -81,11 +81,6 @@ fn schedstat(task: &Path) -> Option<Duration> {
 /// Field 3 of proc(5)'s stat of a task that waits and can be interrupted.
 const SLEEPING: char = 'S';
 
-/// The state follows the name, which may hold anything.
-fn parse_state(stat: &str) -> Option<char> {
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
-}
-
 fn parse_schedstat(text: &str) -> Option<Duration> {
     text.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
 }
@@ -98,12 +93,6 @@ mod tests {
     fn time_on_the_processor_comes_first() {
         assert_eq!(parse_schedstat("123456789 42 7\n"), Some(Duration::from_nanos(123_456_789)));
         assert_eq!(parse_schedstat(""), None);
-    }
-
-    #[test]
-    fn the_state_stands_behind_any_name() {
-        assert_eq!(parse_state("42 (a) R b) S 1 42 42"), Some('S'));
-        assert_eq!(parse_state(""), None);
     }
 
     #[test]

@@ -30,6 +30,14 @@ pub(super) enum Contender {
     Deflate,
 }
 
+/// How ours are built.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Profile {
+    Release,
+    /// Quick to build; its figures mean little.
+    Debug,
+}
+
 /// Everything that was built or installed.
 pub(super) struct Workshop {
     pub(super) loadtest: PathBuf,
@@ -80,23 +88,33 @@ impl Contender {
 }
 
 impl Workshop {
+    /// Ours and the peers.
     pub(super) fn provide(root: &Path) -> Result<Self> {
+        let mut workshop = Self::ours(root, Profile::Release)?;
+        workshop.provide_peers(root);
+        Ok(workshop)
+    }
+
+    /// What is in this repository.
+    pub(super) fn ours(root: &Path, profile: Profile) -> Result<Self> {
         let target = std::env::var_os("CARGO_TARGET_DIR")
             .map_or_else(|| root.join("target"), |folder| root.join(folder));
         let folder = target.join("bench");
         fs::create_dir_all(&folder)
             .with_context(|| format!("could not make {}", folder.display()))?;
         programs::provide()?;
-        succeed(cargo(root).args(["build", "--release", "-p", "tidewire", "-p", "loadtest"]))?;
-        let mut workshop = Self {
-            loadtest: target.join("release/loadtest"),
-            tidewire: target.join("release/tidewire"),
+        let (option, built) = match profile {
+            Profile::Release => (Some("--release"), "release"),
+            Profile::Debug => (None, "debug"),
+        };
+        succeed(cargo(root).arg("build").args(option).args(["-p", "tidewire", "-p", "loadtest"]))?;
+        Ok(Self {
+            loadtest: target.join(built).join("loadtest"),
+            tidewire: target.join(built).join("tidewire"),
             folder,
             programs: BTreeMap::new(),
             versions: Vec::new(),
-        };
-        workshop.provide_peers(root);
-        Ok(workshop)
+        })
     }
 
     fn provide_peers(&mut self, root: &Path) {

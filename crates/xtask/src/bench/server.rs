@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 /// The core of the server under test.
 pub(super) const SERVER_CORE: &str = "0";
+/// More than there are; taskset(1) takes those that are there.
+const EVERY_CORE: &str = "0-1023";
 
 #[derive(Debug)]
 pub(super) struct Server {
@@ -44,6 +46,11 @@ impl Server {
     /// Starts a program that was told to listen at `address`, and waits until it does.
     pub(super) fn told(program: &Command, address: SocketAddr) -> Result<Self> {
         Self::wait_for(pinned(program), address)
+    }
+
+    /// The same on every core.
+    pub(super) fn anywhere(program: &Command, address: SocketAddr) -> Result<Self> {
+        Self::wait_for(on_core(EVERY_CORE, program), address)
     }
 
     /// The same on the core of the clients: a service that is not under test.

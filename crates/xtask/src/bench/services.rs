@@ -20,6 +20,19 @@ pub(super) struct Services {
     tidewire: PathBuf,
 }
 
+/// A node with what to talk to it by.
+pub(super) struct Node {
+    process: Server,
+    pub(super) clients: SocketAddr,
+    pub(super) ops: SocketAddr,
+}
+
+impl Node {
+    pub(super) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+}
+
 /// The tenant whose key is made up for the run.
 const TENANT: &str = "bench";
 
@@ -65,6 +78,17 @@ impl Services {
         self.start_configured(&[])
     }
 
+    /// A node that may use every core, with room for all clients of two, and in a hurry to leave.
+    pub(super) fn start_node_anywhere(&self) -> Result<Node> {
+        let (listen, ops) = (free_address()?, free_address()?);
+        let mut command = self.node(listen, ops);
+        command.env("TIDEWIRE_SERVER__MAX_CONNECTIONS", "18000");
+        command.env("TIDEWIRE_DRAIN__WINDOW", "10s").env("TIDEWIRE_DRAIN__DEADLINE", "30s");
+        let process = Server::anywhere(&command, ops).context("the node does not start")?;
+        Server::await_ok(ops, "/readyz")?;
+        Ok(Node { process, clients: listen, ops })
+    }
+
     /// The same with TLS.
     pub(super) fn start_encrypted_node(&self, certificate: &Path, key: &Path) -> Result<Server> {
         self.start_configured(&[
@@ -75,17 +99,24 @@ impl Services {
 
     fn start_configured(&self, files: &[(&str, &Path)]) -> Result<Server> {
         let (listen, ops) = (free_address()?, free_address()?);
+        let mut command = self.node(listen, ops);
+        command.envs(files.iter().copied());
+        let mut node = Server::told(&command, ops).context("the node does not start")?;
+        Server::await_ok(ops, "/readyz")?;
+        node.address = listen;
+        Ok(node)
+    }
+
+    /// The command that starts a node with these listeners.
+    fn node(&self, listen: SocketAddr, ops: SocketAddr) -> Command {
         let mut command = Command::new(&self.tidewire);
         command.arg("serve").arg("-c").arg(self.folder.join("node.toml"));
         command.env("TIDEWIRE_SERVER__LISTEN", listen.to_string());
         command.env("TIDEWIRE_OPS__LISTEN", ops.to_string());
         command.env("TIDEWIRE_NATS__SERVERS", format!("nats://{}", self.nats.address));
         command.env("TIDEWIRE_REDIS__ADDRESSES", format!("redis://{}", self.redis.address));
-        command.env("TIDEWIRE_LOG__LEVEL", "error").envs(files.iter().copied());
-        let mut node = Server::told(&command, ops).context("the node does not start")?;
-        Server::await_ok(ops, "/readyz")?;
-        node.address = listen;
-        Ok(node)
+        command.env("TIDEWIRE_LOG__LEVEL", "error");
+        command
     }
 
     /// A certificate for the loopback that vouches for itself, and its key on P-256.
