@@ -5,6 +5,8 @@ use tidewire_protocol_native::client::{Content, Received, Refusal};
 use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::Instant;
 
+use crate::base::Base;
+use crate::behind::{Behind, Met, Side};
 use crate::retry::Retry;
 use crate::seen::Seen;
 
@@ -15,24 +17,14 @@ pub(crate) struct Followed {
     pub(crate) delta: Option<DeltaFormat>,
     base: Base,
     pub(crate) position: Option<Position>,
+    /// While the connection at hand is yet to bring it there.
+    behind: Option<Behind>,
     /// The `subscribe` that has not been answered on the connection at hand.
     pub(crate) request: Option<RequestId>,
     /// When to ask again after a refusal.
     pub(crate) ask_at: Option<Instant>,
     retry: Retry,
     seen: Seen,
-}
-
-/// What the next delta would be applied to.
-enum Base {
-    /// The server sends no deltas.
-    Unneeded,
-    /// The server may send deltas, and will send one publication in full before the first.
-    Awaited,
-    Held(Box<Received>),
-    /// A delta could not be applied: what comes before the next confirmation is of a subscription
-    /// that was given up, and its publications come again after that.
-    Lost,
 }
 
 impl Followed {
@@ -43,7 +35,17 @@ impl Followed {
         };
         let (retry, seen) = (Retry::default(), Seen::default());
         let base = Base::Unneeded;
-        Self { since, delta, base, position, request: None, ask_at: None, retry, seen }
+        Self {
+            since,
+            delta,
+            base,
+            position,
+            behind: None,
+            request: None,
+            ask_at: None,
+            retry,
+            seen,
+        }
     }
 
     /// Where to go on from when no session brings it back.
@@ -62,24 +64,82 @@ impl Followed {
         self.ask_at = Some(now + self.retry.after(refusal));
     }
 
-    pub(crate) fn subscribed(&mut self, subscribed: &Subscribed, now: Instant) {
+    /// The server has confirmed the subscription, or its session has brought it back. Says whether to
+    /// ask for the channel anew, because what was brought back does not go on from where it was read
+    /// to.
+    pub(crate) fn subscribed(&mut self, subscribed: &Subscribed, now: Instant) -> bool {
         self.settle();
         self.retry = Retry::default();
-        self.position = Some(subscribed.position);
         self.base = if subscribed.delta.is_some() { Base::Awaited } else { Base::Unneeded };
-        match subscribed.recovery {
-            Recovery::NotAsked | Recovery::Recovered => {}
-            Recovery::Rewound => self.seen.rewind(subscribed.position, now),
-            Recovery::Failed(reason) => self.skip(reason, subscribed.position, now),
+        let at = subscribed.position;
+        match (subscribed.recovery, self.position) {
+            (Recovery::NotAsked, Some(position))
+                if subscribed.request.is_none() && position != at =>
+            {
+                self.give_up();
+                return true;
+            }
+            (Recovery::NotAsked | Recovery::Recovered, _) => {
+                self.go_on_after(at);
+            }
+            (Recovery::Rewound, _) => {
+                self.arrive_at(at);
+                self.seen.rewind(at, now);
+            }
+            (Recovery::Failed(reason), _) => {
+                self.skip(reason, at, now);
+            }
+        }
+        false
+    }
+
+    /// What follows comes after `position`. Says whether something is missing between that and what
+    /// has been read.
+    fn go_on_after(&mut self, position: Position) -> bool {
+        let has_read_on = self.position.filter(|read| !is_ahead(position, *read));
+        let (Some(read), Some(behind)) = (has_read_on, &mut self.behind) else {
+            self.arrive_at(position);
+            return true;
+        };
+        if behind.begin(position, read) {
+            self.behind = None;
+        }
+        false
+    }
+
+    /// From here on the connection at hand brings what is new.
+    fn arrive_at(&mut self, position: Position) {
+        self.position = Some(position);
+        self.behind = None;
+    }
+
+    /// Takes a gap; says whether anything is missing for that.
+    pub(crate) fn gap(&mut self, gap: &Gap, side: Side, now: Instant) -> bool {
+        match (side, &self.behind) {
+            (Side::Newer, _) => self.skip(gap.reason, gap.position, now),
+            (Side::Older, None) => false,
+            (Side::Older, Some(behind)) => {
+                if behind.has_reached(gap.position) {
+                    self.behind = None;
+                }
+                self.position = Some(gap.position);
+                self.forget(gap.reason, gap.position, now);
+                true
+            }
         }
     }
 
-    pub(crate) fn gap(&mut self, gap: &Gap, now: Instant) {
-        self.position = Some(gap.position);
-        self.skip(gap.reason, gap.position, now);
+    /// The connection at hand goes on after `position`; says whether anything is missing for that.
+    fn skip(&mut self, reason: GapReason, position: Position, now: Instant) -> bool {
+        if reason == GapReason::Window {
+            return self.go_on_after(position);
+        }
+        self.arrive_at(position);
+        self.forget(reason, position, now);
+        true
     }
 
-    fn skip(&mut self, reason: GapReason, position: Position, now: Instant) {
+    fn forget(&mut self, reason: GapReason, position: Position, now: Instant) {
         match reason {
             GapReason::Window => {}
             GapReason::Reset => self.seen.reset(),
@@ -87,48 +147,93 @@ impl Followed {
         }
     }
 
-    /// Gives the publication with its whole payload; `None` for one that is to be ignored, because it
-    /// will come again.
+    /// Gives the publication with its whole payload; `None` for one that is to be ignored.
     pub(crate) fn restore(
         &mut self,
         publication: Received<Content>,
+        side: Side,
     ) -> Result<Option<Received>, BadDelta> {
-        let base = match &self.base {
-            Base::Lost => return Ok(None),
-            Base::Unneeded | Base::Awaited => None,
-            Base::Held(base) => Some(base.as_ref()),
-        };
-        let whole = publication.restored(base)?;
-        if !matches!(self.base, Base::Unneeded) {
-            self.base = Base::Held(Box::new(whole.clone()));
+        match (side, &mut self.behind) {
+            (Side::Newer, _) => self.base.restore(publication),
+            (Side::Older, None) => Ok(None),
+            // The connection at hand brings it as well.
+            (Side::Older, Some(behind)) => {
+                Ok(behind.base.restore(publication).unwrap_or_else(|_| {
+                    behind.base = Base::Lost;
+                    None
+                }))
+            }
         }
-        Ok(Some(whole))
     }
 
     /// Gives up what the server sends now, and deltas for good.
     pub(crate) fn lose_base(&mut self) {
-        self.base = Base::Lost;
+        self.give_up();
         self.delta = None;
+    }
+
+    /// Gives up what the server sends before the next confirmation.
+    fn give_up(&mut self) {
+        self.base = Base::Lost;
+        if let Some(behind) = &mut self.behind {
+            behind.begin_anew();
+        }
     }
 
     /// A connection begins: what the last one sent is no base on it.
     pub(crate) fn begin_anew(&mut self) {
         self.settle();
-        self.base = Base::Unneeded;
+        let base = std::mem::take(&mut self.base);
+        self.behind = self.position.map(|_| Behind::new(base));
     }
 
-    /// Reads a publication; says whether the application has not had it before.
-    pub(crate) fn read(&mut self, publication: &Received, now: Instant) -> bool {
-        let is_old = self.position.is_some_and(|position| {
-            position.epoch == publication.position.epoch
-                && publication.position.offset <= position.offset
-        });
+    /// Whether the connection at hand brings all that is new.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.behind.is_none() && self.request.is_none() && self.ask_at.is_none()
+    }
+
+    /// Reads a publication; says whether the application has not had it before. `None` for one that
+    /// comes over both connections, and whose turn is over the other.
+    pub(crate) fn read(
+        &mut self,
+        publication: &Received,
+        side: Side,
+        now: Instant,
+    ) -> Option<bool> {
+        match (side, &mut self.behind, self.position) {
+            (Side::Older, None, _) => return None,
+            (Side::Newer, Some(behind), Some(read)) => {
+                match behind.meet(publication.position, read) {
+                    Met::Before => return None,
+                    Met::Here => {
+                        self.behind = None;
+                        return None;
+                    }
+                    Met::Beyond => self.behind = None,
+                    Met::Instead(position) => {
+                        self.arrive_at(position);
+                        self.seen.rewind(position, now);
+                    }
+                }
+            }
+            _ => {}
+        }
+        let is_old = self.position.is_some_and(|read| is_at_or_before(publication.position, read));
         if is_old {
-            return false;
+            return Some(false);
         }
         self.position = Some(publication.position);
-        self.seen.read(publication, now)
+        Some(self.seen.read(publication, now))
     }
+}
+
+/// Whether `position` is in the epoch of `read`, and beyond it.
+fn is_ahead(position: Position, read: Position) -> bool {
+    position.epoch == read.epoch && position.offset > read.offset
+}
+
+fn is_at_or_before(position: Position, read: Position) -> bool {
+    position.epoch == read.epoch && position.offset <= read.offset
 }
 
 #[cfg(test)]
@@ -166,8 +271,11 @@ mod tests {
         let mut followed = Followed::new(Since::Now, None);
 
         assert!(read(&mut followed, 1, Some("a")));
-        followed
-            .gap(&Gap { reason: GapReason::Window, position: position(5), missed: None }, now());
+        followed.gap(
+            &Gap { reason: GapReason::Window, position: position(5), missed: None },
+            Side::Newer,
+            now(),
+        );
 
         assert!(read(&mut followed, 6, Some("a")));
     }
@@ -181,8 +289,11 @@ mod tests {
     }
 
     fn rewind_gap(followed: &mut Followed) {
-        followed
-            .gap(&Gap { reason: GapReason::Rewind, position: position(0), missed: None }, now());
+        followed.gap(
+            &Gap { reason: GapReason::Rewind, position: position(0), missed: None },
+            Side::Newer,
+            now(),
+        );
     }
 
     fn subscribed(recovery: Recovery) -> Subscribed {
@@ -198,7 +309,7 @@ mod tests {
             publisher: None,
             payload: Payload::binary("".into()),
         };
-        followed.read(&publication, now())
+        followed.read(&publication, Side::Newer, now()).expect("it is the only connection")
     }
 
     fn position(offset: u64) -> Position {

@@ -6,6 +6,7 @@ use tidewire_protocol_native::client::{Content, Received, Refusal};
 use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::Instant;
 
+use crate::behind::Side;
 use crate::followed::Followed;
 
 /// The channels the application wants.
@@ -44,10 +45,19 @@ impl Following {
     pub(crate) fn ask_in_full(
         &mut self,
         channel: &Channel,
-        mut send: impl FnMut(Command) -> Option<RequestId>,
+        send: impl FnMut(Command) -> Option<RequestId>,
     ) {
         let Some(followed) = self.channels.get_mut(channel) else { return };
         followed.lose_base();
+        self.ask_anew(channel, send);
+    }
+
+    /// Gives a subscription up, and asks for its channel from where it has been read to.
+    pub(crate) fn ask_anew(
+        &mut self,
+        channel: &Channel,
+        mut send: impl FnMut(Command) -> Option<RequestId>,
+    ) {
         send(Command::Unsubscribe { channel: channel.clone() });
         self.ask(channel, send);
     }
@@ -121,16 +131,21 @@ impl Following {
         false
     }
 
-    pub(crate) fn subscribed(&mut self, subscribed: &Subscribed, now: Instant) {
-        if let Some(followed) = self.channels.get_mut(&subscribed.channel) {
-            followed.subscribed(subscribed, now);
-        }
+    /// Takes a confirmation; says whether to [`ask_anew`](Self::ask_anew).
+    pub(crate) fn subscribed(&mut self, subscribed: &Subscribed, now: Instant) -> bool {
+        let followed = self.channels.get_mut(&subscribed.channel);
+        followed.is_some_and(|followed| followed.subscribed(subscribed, now))
     }
 
-    pub(crate) fn gap(&mut self, channel: &Channel, gap: &Gap, now: Instant) {
-        if let Some(followed) = self.channels.get_mut(channel) {
-            followed.gap(gap, now);
-        }
+    /// Takes a gap; says whether the application misses anything for that.
+    pub(crate) fn gap(&mut self, channel: &Channel, gap: &Gap, side: Side, now: Instant) -> bool {
+        let followed = self.channels.get_mut(channel);
+        followed.is_some_and(|followed| followed.gap(gap, side, now))
+    }
+
+    /// Whether the connection at hand brings all that is new in every channel.
+    pub(crate) fn is_in_step(&self) -> bool {
+        self.channels.values().all(Followed::is_in_step)
     }
 
     /// Gives the publication with its whole payload; `None` for one that nobody waits for.
@@ -138,20 +153,22 @@ impl Following {
         &mut self,
         channel: &Channel,
         publication: Received<Content>,
+        side: Side,
     ) -> Result<Option<Received>, BadDelta> {
         let Some(followed) = self.channels.get_mut(channel) else { return Ok(None) };
-        followed.restore(publication)
+        followed.restore(publication, side)
     }
 
     /// Reads a publication; says whether the application has not had it before. `None` if it does
-    /// not want the channel.
+    /// not want the channel, or has it over the other connection.
     pub(crate) fn read(
         &mut self,
         channel: &Channel,
         publication: &Received,
+        side: Side,
         now: Instant,
     ) -> Option<bool> {
-        Some(self.channels.get_mut(channel)?.read(publication, now))
+        self.channels.get_mut(channel)?.read(publication, side, now)
     }
 
     pub(crate) fn position(&self, channel: &Channel) -> Option<Position> {

@@ -8,11 +8,14 @@
 //! Nothing here spawns a task: whoever calls [`Client::next`] drives it.
 
 mod backoff;
+mod base;
+mod behind;
 mod client;
 mod connection;
 mod followed;
 mod following;
 mod happening;
+mod leaving;
 mod opening;
 mod options;
 mod repeats;

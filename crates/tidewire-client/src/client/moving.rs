@@ -1,0 +1,178 @@
+//! From one connection to the next: after a loss, or because the node asks for it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use tidewire_model::{Channel, Connected, Disconnect, Resume, SessionNonce, Token};
+use tokio::time::{Instant, sleep_until};
+
+use super::{Client, ClientError, ResumeState, sending};
+use crate::connection::Lost;
+use crate::happening::{Came, Happening};
+use crate::leaving::Leaving;
+use crate::opening::{Opened, Opening};
+
+/// A move to another node, until the connection to that is open.
+pub(super) struct Move {
+    /// When to open it; `None` while it is being opened.
+    pub(super) at: Option<Instant>,
+    /// How long the connection at hand is served.
+    until: Instant,
+    /// It has been tried for, and may have claimed the session.
+    is_tried: bool,
+    /// How the connection at hand was lost meanwhile.
+    lost: Option<String>,
+}
+
+impl Client {
+    pub(super) fn asked_to_move(&mut self, (after, window): (Duration, Duration), token: Token) {
+        if let Some(state) = &mut self.resume {
+            state.token = token;
+        }
+        let at = Instant::now() + after;
+        self.moving.get_or_insert_with(|| Move {
+            at: Some(at),
+            until: at + window,
+            is_tried: false,
+            lost: None,
+        });
+        self.happenings.push_back(Happening::Asked { after, window });
+    }
+
+    /// Opens the connection it was asked for. The one at hand is read meanwhile, unless there may be
+    /// only one.
+    pub(super) fn move_over(&mut self) {
+        self.attempt += 1;
+        if self.options.overlap {
+            if let Some(moving) = &mut self.moving {
+                moving.at = None;
+                moving.is_tried = true;
+            }
+            return self.open();
+        }
+        self.moving = None;
+        self.leaving = self.connection.take().map(Leaving::closing);
+        self.happenings.push_back(Happening::Left);
+    }
+
+    /// Whether the connection is over because this client itself has resumed on a second one, of
+    /// which it has not heard: the claim stands, and the same nonce makes it again.
+    fn has_moved(&self, lost: &Lost) -> bool {
+        let is_tried = self.moving.as_ref().is_some_and(|moving| moving.is_tried);
+        is_tried && lost.code() == Some(Disconnect::Moved.code())
+    }
+
+    /// The connection at hand is over. If another is being opened, that is all; otherwise the client
+    /// has to come back.
+    pub(super) fn lose(&mut self, lost: Lost) -> Result<(), ClientError> {
+        if !lost.invites_back() && !self.has_moved(&lost) {
+            return Err(lost.into());
+        }
+        let reason = lost.to_string();
+        match &mut self.moving {
+            Some(moving) if self.opening.is_some() => {
+                self.connection = None;
+                moving.lost = Some(reason);
+            }
+            _ => {
+                self.cut();
+                self.attempt += 1;
+                self.happenings.push_back(Happening::Lost { reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits before it connects again: for the end of the connection it may not hold as well, or for
+    /// a random time. Cancel-safe: it goes on waiting where it was.
+    pub(super) async fn come_back(&mut self) {
+        if let Some(leaving) = &mut self.leaving {
+            while leaving.next().await.is_some() {}
+            self.leaving = None;
+            return self.open();
+        }
+        let now = Instant::now();
+        let at = *self
+            .come_back_at
+            .get_or_insert_with(|| now + self.backoff.next(now, &self.options.random));
+        sleep_until(at).await;
+        self.come_back_at = None;
+        self.open();
+    }
+
+    /// Begins to open a connection; the one there is stays until the new one is open.
+    pub(super) fn open(&mut self) {
+        let resume = self.resume.as_ref().map(|state| Resume {
+            token: state.token.clone(),
+            nonce: state.nonce,
+            positions: self.following.positions(),
+        });
+        self.opening = Some(Opening::start(&self.options, self.attempt, resume));
+    }
+
+    pub(super) fn opened(&mut self, opened: Opened) -> Result<(), ClientError> {
+        let now = Instant::now();
+        let told = self.opening.take().map(Opening::told).unwrap_or_default();
+        match opened {
+            Ok((connection, connected)) => {
+                let came = self.how_it_came();
+                let older = self.connection.replace(connection).zip(self.moving.take());
+                self.leaving = older.map(|(older, moving)| Leaving::reading(older, moving.until));
+                self.backoff.opened(now);
+                self.settle_in(connected, told, came);
+            }
+            Err(error) if !error.is_transient() => return Err(error.into()),
+            Err(_) if self.connection.is_some() => {
+                let wait = self.backoff.next(now, &self.options.random);
+                if let Some(moving) = &mut self.moving {
+                    moving.at = Some(now + wait);
+                }
+            }
+            Err(_) => {
+                self.attempt += 1;
+                let lost = self.moving.take().and_then(|moving| moving.lost);
+                self.happenings.extend(lost.map(|reason| Happening::Lost { reason }));
+            }
+        }
+        Ok(())
+    }
+
+    fn how_it_came(&self) -> Came {
+        match (&self.connection, &self.resume) {
+            (Some(_), _) => Came::Over,
+            (None, Some(_)) => Came::Back,
+            (None, None) => Came::First,
+        }
+    }
+
+    /// Asks for whatever the session does not bring back by itself, then publishes again what was
+    /// not acknowledged, before anything new.
+    fn settle_in(&mut self, connected: Connected, told: HashSet<Channel>, came: Came) {
+        let token = connected.resume_token;
+        let nonce = SessionNonce::from_bytes(self.options.random.bytes());
+        self.resume = Some(ResumeState { token, nonce });
+        // A resumed session brings back every channel whose position it was told. A command that has
+        // not been answered may never have arrived.
+        let are_back = if connected.resumed { told } else { HashSet::new() };
+        self.following.begin_anew(&are_back, sending(&mut self.connection));
+        self.unacknowledged.begin_anew(sending(&mut self.connection));
+        let (node, resumed) = (connected.node.to_string(), connected.resumed);
+        self.happenings.push_back(Happening::Connected { node, resumed, came });
+    }
+
+    /// Leaves the older connection once the one at hand brings all that is new.
+    pub(super) fn leave_if_in_step(&mut self) {
+        let is_over = |leaving: &mut Leaving| leaving.is_reading() && self.following.is_in_step();
+        if let Some(leaving) = self.leaving.take_if(is_over) {
+            self.leaving = Some(leaving.close());
+            self.happenings.push_back(Happening::Left);
+        }
+    }
+
+    /// The older connection is over.
+    pub(super) fn left(&mut self) {
+        if self.leaving.take().is_some_and(|leaving| leaving.is_reading()) {
+            self.happenings.push_back(Happening::Left);
+        }
+    }
+}
