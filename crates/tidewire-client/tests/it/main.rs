@@ -2,6 +2,7 @@
 
 mod coming_back;
 mod deltas;
+mod moving;
 mod peer;
 mod publishing;
 mod subscribing;

@@ -73,6 +73,12 @@ impl Served {
     /// Lets the client in; gives its `connect`.
     pub(crate) async fn connect(&mut self, resumed: bool) -> Value {
         let command = self.command().await;
+        self.welcome(&command, resumed).await;
+        command["connect"].clone()
+    }
+
+    /// Answers the `connect` that `command` is.
+    pub(crate) async fn welcome(&mut self, command: &Value, resumed: bool) {
         self.say(json!({ "id": command["id"], "connected": {
             "session": "6f1f63a5b7d94f0c8a1e5d3c2b4a6978",
             "resume_token": "resume",
@@ -82,7 +88,6 @@ impl Served {
             "ping_interval_ms": 25_000,
         }}))
         .await;
-        command["connect"].clone()
     }
 
     /// The next command.
@@ -119,6 +124,18 @@ impl Served {
         let mut error = refusal(2000, "unavailable");
         error["retry_after_ms"] = 1.into();
         self.say(json!({ "id": command["id"], "error": error })).await;
+    }
+
+    /// Waits for the client's goodbye, and gives its code.
+    pub(crate) async fn closed(&mut self) -> Option<u16> {
+        while let Some(Ok(frame)) = self.socket.next().await {
+            if let Message::Close(frame) = frame {
+                // Its answer to the goodbye goes out as it reads on.
+                while self.socket.next().await.is_some_and(|frame| frame.is_ok()) {}
+                return frame.map(|frame| frame.code.into());
+            }
+        }
+        None
     }
 
     pub(crate) async fn close(mut self, code: u16) {
