@@ -14,13 +14,13 @@ pub(crate) struct Leaving {
 }
 
 enum Stage {
-    Reading(Connection),
+    Reading(Box<Connection>),
     Closing(Pin<Box<dyn Future<Output = ()> + Send>>),
 }
 
 impl Leaving {
     pub(crate) fn reading(connection: Connection, until: Instant) -> Self {
-        Self { stage: Stage::Reading(connection), until }
+        Self { stage: Stage::Reading(Box::new(connection)), until }
     }
 
     pub(crate) fn closing(connection: Connection) -> Self {
@@ -30,7 +30,7 @@ impl Leaving {
     /// Says goodbye, if that has not been done.
     pub(crate) fn close(self) -> Self {
         match self.stage {
-            Stage::Reading(connection) => Self::closing(connection),
+            Stage::Reading(connection) => Self::closing(*connection),
             Stage::Closing(_) => self,
         }
     }

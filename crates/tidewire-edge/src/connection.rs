@@ -7,6 +7,7 @@
 mod alarms;
 mod control;
 mod effects;
+mod fenced;
 mod leaving;
 mod line;
 mod opening;

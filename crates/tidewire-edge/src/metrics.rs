@@ -161,19 +161,27 @@ pub(crate) fn began(tenant: Option<&TenantMetrics>) {
     }
 }
 
-/// Counts the end of a connection: without `disconnect` the client, or the network, has ended it.
-pub(crate) fn ended(
-    lasted: Duration,
-    tenant: Option<&TenantMetrics>,
-    disconnect: Option<Disconnect>,
-) {
+/// How a connection with a session came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    ByServer(Disconnect),
+    /// The client, or the network, has ended it.
+    ByClient,
+    /// So it has, after it moved as it was asked to.
+    Moved,
+}
+
+/// Counts the end of a connection.
+pub(crate) fn ended(lasted: Duration, tenant: Option<&TenantMetrics>, end: End) {
     gauge!("tidewire_connections", "transport" => WEBSOCKET).decrement(1.0);
     if let Some(tenant) = tenant {
         tenant.connections.decrement(1.0);
     }
     histogram!("tidewire_connection_duration_seconds", "transport" => WEBSOCKET).record(lasted);
-    let initiator = if disconnect.is_some() { "server" } else { "client" };
-    let code = disconnect.map_or("client".into(), |disconnect| disconnect.code().to_string());
+    let (initiator, code) = match end {
+        End::ByServer(disconnect) => ("server", disconnect.code().to_string()),
+        End::ByClient | End::Moved => ("client", "client".into()),
+    };
     counter!(
         "tidewire_connections_closed_total",
         "transport" => WEBSOCKET, "initiator" => initiator, "code" => code
@@ -182,12 +190,12 @@ pub(crate) fn ended(
     let drained = |outcome: &'static str| {
         counter!("tidewire_drain_connections_total", "outcome" => outcome).increment(1);
     };
-    match disconnect {
-        Some(Disconnect::Slow) => {
+    match end {
+        End::ByServer(Disconnect::Slow) => {
             counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
         }
-        Some(Disconnect::Moved) => drained("moved"),
-        Some(Disconnect::Draining) => drained("closed"),
+        End::Moved | End::ByServer(Disconnect::Moved) => drained("moved"),
+        End::ByServer(Disconnect::Draining) => drained("closed"),
         _ => {}
     }
 }

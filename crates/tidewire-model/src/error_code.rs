@@ -44,11 +44,13 @@ pub enum ErrorCode {
     Overloaded,
     /// The node made a mistake; it is in its log.
     Internal,
+    /// The session goes on over another connection.
+    Moved,
 }
 
 impl ErrorCode {
     /// Every code there is, by number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::UnknownCommand,
         Self::BadChannel,
@@ -67,6 +69,7 @@ impl ErrorCode {
         Self::Timeout,
         Self::Overloaded,
         Self::Internal,
+        Self::Moved,
     ];
 
     pub fn number(self) -> u16 {
@@ -89,6 +92,7 @@ impl ErrorCode {
             Self::Timeout => 2001,
             Self::Overloaded => 2002,
             Self::Internal => 2003,
+            Self::Moved => 2004,
         }
     }
 
@@ -113,6 +117,7 @@ impl ErrorCode {
             Self::Timeout => "timeout",
             Self::Overloaded => "overloaded",
             Self::Internal => "internal",
+            Self::Moved => "moved",
         }
     }
 

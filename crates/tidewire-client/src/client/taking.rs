@@ -71,9 +71,8 @@ impl Client {
     ) {
         for publication in publications {
             match self.following.restore(channel, publication, side) {
-                Ok(whole) => {
-                    whole.into_iter().for_each(|whole| self.receive(channel, whole, side));
-                }
+                Ok(Some(whole)) => self.receive(channel, whole, side),
+                Ok(None) => {}
                 Err(BadDelta) => {
                     return self.following.ask_in_full(channel, sending(&mut self.connection));
                 }

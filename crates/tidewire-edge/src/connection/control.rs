@@ -14,8 +14,8 @@ impl Serving {
     pub(super) fn heed(&mut self, control: Control, line: &mut Line, cx: &mut Context) -> Verdict {
         match control {
             Control::LetGo(generation) if generation > self.owned.generation => {
-                self.is_fenced = true;
-                Err(Ending::Disconnected(Disconnect::Moved))
+                self.let_go(line)?;
+                self.go_on(line, cx)
             }
             Control::LetGo(_) | Control::Refuse => Ok(()),
             Control::Move { after, window } => {

@@ -101,6 +101,9 @@ impl Serving {
     }
 
     pub(super) fn save(&mut self, line: &mut Line, cx: &mut Context) {
+        if self.is_fenced {
+            return;
+        }
         if !self.is_told {
             return line.alarms.save_later(cx.now);
         }

@@ -11,7 +11,7 @@ use super::alarms::{Alarm, GOODBYE, LAST_ANSWERS};
 use super::opening::Opening;
 use super::serving::Serving;
 use super::{Connection, Ending, Line, State};
-use crate::metrics;
+use crate::metrics::{self, End};
 use crate::outcome::{self, Outcome};
 use crate::worker::Context;
 
@@ -89,8 +89,13 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
     for (channel, join) in joins {
         cx.leave(&serving.in_tenant(channel), line.id, join);
     }
+    let end = match disconnect {
+        Some(disconnect) => End::ByServer(disconnect),
+        None if serving.is_fenced && line.alarms.is_leaving() => End::Moved,
+        None => End::ByClient,
+    };
     line.alarms.end();
-    metrics::ended(cx.now.since(line.since), line.tenant.as_deref(), disconnect);
+    metrics::ended(cx.now.since(line.since), line.tenant.as_deref(), end);
     tracing::debug!(
         tenant = %serving.owned.key.tenant,
         session = %serving.owned.key.session,

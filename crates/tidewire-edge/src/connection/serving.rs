@@ -34,7 +34,7 @@ pub(super) struct Serving {
     pub(super) reads: u8,
     /// A write of the session is under way; the next waits, or might be overtaken.
     pub(super) is_saving: bool,
-    /// The store has refused a write: the session has another owner, and is not ours to release.
+    /// The session has another owner, and is not ours to write or release.
     pub(super) is_fenced: bool,
     /// The client is known to have been told of its session. Until one that was resumed is heard
     /// again that answer may be lost, and a write would keep it from repeating its claim.
@@ -135,6 +135,7 @@ impl Serving {
 
     fn take(&mut self, decoded: Decoded, cx: &mut Context) {
         match decoded {
+            Decoded::Request(request) if self.refuse_if_moved(&request, cx) => {}
             Decoded::Request(mut request) => {
                 if let Command::Subscribe { channel, delta, .. } = &mut request.command {
                     let tenant = &self.owned.key.tenant;
@@ -212,7 +213,7 @@ impl Serving {
             }
             Alarm::Stalled if line.link.unsent() < MOST_UNSENT => {}
             Alarm::Stalled => return Err(Ending::Disconnected(Disconnect::Slow)),
-            Alarm::WindowPassed => return Err(Ending::Disconnected(Disconnect::Draining)),
+            Alarm::WindowPassed => return Err(self.window_passed()),
             Alarm::Overdue => {}
         }
         self.go_on(line, cx)
@@ -245,10 +246,7 @@ impl Serving {
         match saved {
             Ok(Saved::Done) if line.alarms.is_leaving() => self.save_if_due(line, cx),
             Ok(Saved::Done) => {}
-            Ok(Saved::Fenced) => {
-                self.is_fenced = true;
-                return Err(Ending::Disconnected(Disconnect::Moved));
-            }
+            Ok(Saved::Fenced) => self.let_go(line)?,
             Err(error) => {
                 tracing::debug!(%error, "cannot save a session; trying again");
                 line.alarms.save_later(cx.now);

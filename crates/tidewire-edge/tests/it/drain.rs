@@ -80,8 +80,8 @@ async fn a_node_that_leaves_says_so_asks_its_clients_to_move_and_then_closes() {
     assert_eq!(window, DRAIN.window);
     let mut again = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
     assert!(again.connected().await.resumed);
-    mover.closes_with(4408).await;
     stayer.published("room/1", text("served in the window")).await;
+    hears(&mut mover, "served in the window").await;
 
     let url = format!("http://{}/v1/ws", fleet.nodes[0].address);
     let refused = request(Method::GET, &url, &[], Bytes::new()).await.expect("an answer");
@@ -91,6 +91,7 @@ async fn a_node_that_leaves_says_so_asks_its_clients_to_move_and_then_closes() {
     for peer in [stayer, late] {
         peer.closes_with(1012).await;
     }
+    mover.closes_with(4408).await;
     soon(is_done).await.expect("drained");
     assert_eq!(fleet.nodes[0].edge.connections(), 0);
     bystander.is_undisturbed().await;
@@ -185,6 +186,84 @@ async fn a_drain_is_over_when_the_last_goodbye_has_been_said() {
     assert!(is_done.try_recv().is_err(), "a goodbye is under way");
     peer.closes_with(1012).await;
     soon(is_done).await.expect("drained");
+}
+
+/// A node that gives its clients all the time to move, one of them that was asked to, and has.
+async fn moved() -> (Fleet, Peer, Peer) {
+    let (announce, window) = (Duration::ZERO, Duration::from_mins(1));
+    let deadline = 3 * window;
+    let drain_config = DrainConfig { announce, window, deadline, ..DRAIN };
+    let fleet = Fleet::start(2, EdgeConfig { drain: drain_config, ..EdgeConfig::default() }).await;
+    let mut old = Peer::connect(&fleet.nodes[0], "ada").await;
+    old.subscribe("room/1").await;
+    let _is_done = drain(&fleet, &CancellationToken::new());
+    let token = hint(&mut old).await;
+    let mut new = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
+    assert!(new.connected().await.resumed);
+    new.subscribed().await;
+    (fleet, old, new)
+}
+
+#[tokio::test]
+async fn a_client_that_has_moved_is_served_over_both_connections() {
+    let (fleet, mut old, mut new) = moved().await;
+
+    new.published("room/1", text("to both")).await;
+    hears(&mut old, "to both").await;
+    old.published("room/1", text("in flight")).await;
+    hears(&mut new, "in flight").await;
+
+    assert_eq!(until_refused(&mut old).await, 2004);
+    new.published("room/1", text("still to both")).await;
+    hears(&mut old, "still to both").await;
+    assert_eq!(fleet.nodes[0].edge.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_client_that_has_moved_may_leave_by_itself_and_counts_as_moved() {
+    let (fleet, mut old, _new) = moved().await;
+    until_refused(&mut old).await;
+    let before = count_moved(&fleet).await;
+
+    old.close().await;
+
+    until(|| fleet.nodes[0].edge.connections() == 0).await;
+    assert!(count_moved(&fleet).await > before);
+}
+
+/// Reads on until `payload` comes.
+async fn hears(peer: &mut Peer, payload: &str) {
+    loop {
+        if let ServerEvent::Publications { publications, .. } = peer.next().await
+            && publications.iter().any(|one| one.payload == text(payload))
+        {
+            return;
+        }
+    }
+}
+
+/// Subscribes until the node knows that the session has moved; gives the code of its refusal.
+async fn until_refused(peer: &mut Peer) -> u16 {
+    for number in 0.. {
+        let channel = channel(&format!("more/{number}"));
+        peer.send(Command::Subscribe { channel, since: Since::Now, delta: None });
+        loop {
+            match peer.next().await {
+                ServerEvent::Failed { refusal, .. } => return refusal.code,
+                ServerEvent::Subscribed(_) => break,
+                _ => {}
+            }
+        }
+    }
+    unreachable!("it is refused at last")
+}
+
+async fn count_moved(fleet: &Fleet) -> u64 {
+    let metrics = fleet.nodes[0].get("/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let line = r#"tidewire_drain_connections_total{outcome="moved"} "#;
+    let count = metrics.lines().find_map(|one| one.strip_prefix(line));
+    count.map_or(0, |count| count.parse().expect("a number"))
 }
 
 async fn hint(peer: &mut Peer) -> Token {

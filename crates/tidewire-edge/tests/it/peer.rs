@@ -126,6 +126,11 @@ impl Peer {
         }
     }
 
+    /// Says goodbye.
+    pub(crate) async fn close(self) {
+        soon(self.0.close()).await;
+    }
+
     /// Reads on to the end: what came, and the last word together with the close code.
     pub(crate) async fn ending(mut self) -> (Vec<ServerEvent>, Option<Closing>, Option<u16>) {
         let mut heard = Vec::new();
