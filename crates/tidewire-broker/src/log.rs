@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use async_trait::async_trait;
 use tidewire_model::{
     Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
@@ -170,21 +168,6 @@ pub enum Status {
 pub struct Head {
     pub position: Position,
     pub incarnation: Incarnation,
-}
-
-/// How much of each channel a log keeps.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Retention {
-    /// Publications; the log may keep somewhat more.
-    pub size: usize,
-    /// Counted from a channel's newest publication.
-    pub ttl: Duration,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self { size: 1_000, ttl: Duration::from_mins(5) }
-    }
 }
 
 /// Why the log could not do it.

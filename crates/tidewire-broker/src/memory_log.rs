@@ -5,12 +5,14 @@ mod kept;
 mod recent;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewire_model::{
-    Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
+    ChannelRules, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
+    TenantChannel,
 };
 use tokio::time::Instant;
 
@@ -25,6 +27,7 @@ use crate::{Appended, Draft, Head, Log, LogError, Outcome, Read, Retention};
 /// a day after their publications ran out, or an hour after their last use when they had none.
 pub struct MemoryLog {
     retention: Retention,
+    rules: Arc<ChannelRules>,
     sources: Sources,
     state: Mutex<State>,
 }
@@ -69,7 +72,17 @@ impl MemoryLog {
             recent: RecentIds::default(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
         };
-        Self { retention, sources, state: Mutex::new(state) }
+        Self { retention, rules: Arc::default(), sources, state: Mutex::new(state) }
+    }
+
+    /// Keeps of a channel what its rule says, and the retention of this log of any other.
+    #[must_use]
+    pub fn with_rules(self, rules: Arc<ChannelRules>) -> Self {
+        Self { rules, ..self }
+    }
+
+    fn retention(&self, channel: &TenantChannel) -> Retention {
+        self.rules.retention(channel, self.retention)
     }
 
     /// Begins a new incarnation, as if the log had crashed and come back without the newest `lost`
@@ -89,26 +102,26 @@ impl MemoryLog {
 
     /// What is kept of `channel`, which has begun its life in this incarnation then.
     fn open<'a>(&self, state: &'a mut State, channel: &TenantChannel) -> Open<'a> {
-        let now = Instant::now();
-        state.sweep(now, self.retention);
+        let (now, retention) = (Instant::now(), self.retention(channel));
+        state.sweep(now, |channel| self.retention(channel));
         let State { channels, recent, incarnation, .. } = state;
         if !channels.contains_key(channel) {
             channels.insert(channel.clone(), Kept::new(now));
         }
         let kept = channels.get_mut(channel).expect("inserted above if it was missing");
-        kept.expire(now, self.retention.ttl);
+        kept.expire(now, retention.ttl);
         kept.touch(now);
         kept.live_in(*incarnation, || (self.sources.random)());
         let now_ms = (self.sources.unix_ms)();
-        Open { now, now_ms, kept, recent, incarnation: *incarnation }
+        Open { now, now_ms, kept, recent, retention, incarnation: *incarnation }
     }
 
     /// What is kept of `channel` for who only asks; `None` if it has never begun.
     fn peek<'a>(&self, state: &'a mut State, channel: &TenantChannel) -> Option<&'a mut Kept> {
         let now = Instant::now();
-        state.sweep(now, self.retention);
+        state.sweep(now, |channel| self.retention(channel));
         let kept = state.channels.get_mut(channel)?;
-        kept.expire(now, self.retention.ttl);
+        kept.expire(now, self.retention(channel).ttl);
         kept.live_in(state.incarnation, || (self.sources.random)());
         Some(kept)
     }
@@ -117,21 +130,21 @@ impl MemoryLog {
     fn nowhere(&self, incarnation: Incarnation) -> Position {
         Position::new(incarnation.epoch((self.sources.random)()), 0)
     }
+}
 
-    fn append_one(&self, open: &mut Open<'_>, channel: &TenantChannel, draft: &Draft) -> Appended {
-        let Open { now, now_ms, kept, recent, .. } = open;
-        let key = draft.dedupe_key(&channel.channel);
-        if let Some(position) = key.and_then(|key| recent.find(channel, key, *now)) {
-            let time_ms = kept.find(position.offset).map_or(*now_ms, |first| first.time_ms);
-            return Appended { position, time_ms, duplicate: true };
-        }
-        let position = kept.next_position();
-        kept.push(publication(channel, position, *now_ms, draft), self.retention.size);
-        if let Some(key) = key {
-            recent.insert(channel, key, position, *now);
-        }
-        Appended { position, time_ms: *now_ms, duplicate: false }
+fn append_one(open: &mut Open<'_>, channel: &TenantChannel, draft: &Draft) -> Appended {
+    let Open { now, now_ms, kept, recent, retention, .. } = open;
+    let key = draft.dedupe_key(&channel.channel);
+    if let Some(position) = key.and_then(|key| recent.find(channel, key, *now)) {
+        let time_ms = kept.find(position.offset).map_or(*now_ms, |first| first.time_ms);
+        return Appended { position, time_ms, duplicate: true };
     }
+    let position = kept.next_position();
+    kept.push(publication(channel, position, *now_ms, draft), retention.size);
+    if let Some(key) = key {
+        recent.insert(channel, key, position, *now);
+    }
+    Appended { position, time_ms: *now_ms, duplicate: false }
 }
 
 fn publication(
@@ -163,7 +176,7 @@ impl Log for MemoryLog {
         if epoch.is_some_and(|epoch| epoch != open.kept.top_position().epoch) {
             return Ok(Outcome::Forked);
         }
-        let append_one = |draft| self.append_one(&mut open, channel, draft);
+        let append_one = |draft| append_one(&mut open, channel, draft);
         Ok(Outcome::Kept(drafts.iter().map(append_one).collect()))
     }
 
@@ -225,6 +238,7 @@ struct Open<'a> {
     now_ms: u64,
     kept: &'a mut Kept,
     recent: &'a mut RecentIds,
+    retention: Retention,
     incarnation: Incarnation,
 }
 
@@ -239,12 +253,13 @@ struct State {
 
 impl State {
     /// Forgets channels that have been idle long enough, at most once a minute.
-    fn sweep(&mut self, now: Instant, retention: Retention) {
+    fn sweep(&mut self, now: Instant, retention: impl Fn(&TenantChannel) -> Retention) {
         if now < self.next_sweep {
             return;
         }
         self.next_sweep = now + SWEEP_INTERVAL;
-        self.channels.retain(|_, kept| {
+        self.channels.retain(|channel, kept| {
+            let retention = retention(channel);
             kept.expire(now, retention.ttl);
             let ttl = if kept.top() == 0 { UNUSED_TTL } else { retention.ttl + NUMBERING_TTL };
             now < kept.touched() + ttl

@@ -1,10 +1,9 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tidewire_hub::QueueLimits;
-use tidewire_model::{Channel, DeltaFormat, Filter, Tenant, TenantChannel};
+use tidewire_model::ChannelRules;
 use tidewire_session::Limits;
 use tidewire_transport::Compression;
 
@@ -72,51 +71,6 @@ impl EdgeConfig {
     /// What a session may have and ask.
     pub(crate) fn limits(&self) -> Limits {
         Limits { payload_bytes: self.max_message_bytes / 2, ..Limits::default() }
-    }
-}
-
-/// How the channels of tenants are treated, by the first rule whose filter has their name.
-#[derive(Clone, Debug, Default)]
-pub struct ChannelRules {
-    rules: HashMap<Tenant, Vec<ChannelRule>>,
-}
-
-/// How the channels are treated that a filter names.
-#[derive(Clone, Debug)]
-pub struct ChannelRule {
-    pub filter: Filter,
-    /// How long publications may wait for others, to be written with them: fewer and larger writes
-    /// for so much later a delivery. Zero waits for nothing, and still writes together what comes
-    /// together.
-    pub flush_window: Duration,
-    /// How publications may be written as what changed, for subscribers that ask for it.
-    pub delta: Option<DeltaFormat>,
-}
-
-impl ChannelRules {
-    pub fn new(rules: HashMap<Tenant, Vec<ChannelRule>>) -> Self {
-        Self { rules }
-    }
-
-    /// How long publications of a channel may wait for others.
-    pub(crate) fn flush_window(&self, channel: &TenantChannel) -> Duration {
-        let rule = self.rule(&channel.tenant, &channel.channel);
-        rule.map_or(Duration::ZERO, |rule| rule.flush_window)
-    }
-
-    /// What of a wish for deltas a channel grants.
-    pub(crate) fn grant(
-        &self,
-        tenant: &Tenant,
-        channel: &Channel,
-        wish: Option<DeltaFormat>,
-    ) -> Option<DeltaFormat> {
-        wish.filter(|_| self.rule(tenant, channel).and_then(|rule| rule.delta) == wish)
-    }
-
-    fn rule(&self, tenant: &Tenant, channel: &Channel) -> Option<&ChannelRule> {
-        let mut rules = self.rules.get(tenant).into_iter().flatten();
-        rules.find(|rule| rule.filter.matches(channel))
     }
 }
 

@@ -26,7 +26,7 @@ mod upgrade;
 mod wheel;
 mod worker;
 
-pub use config::{ChannelRule, ChannelRules, DrainConfig, EdgeConfig};
+pub use config::{DrainConfig, EdgeConfig};
 pub use edge::{Edge, Parts};
 pub use load::EdgeLoad;
 pub use ops::{Render, ops_router};

@@ -1,3 +1,4 @@
+use std::cmp::Ordering;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,21 @@ impl Filter {
             }
         }
         levels.next().is_none()
+    }
+
+    /// How much more narrowly this filter names channels than another: level by level from the left,
+    /// a name is narrower than `*`, and that than `**`; of two that are alike as far as both go, the
+    /// longer is narrower. Two different filters that match one channel are never equal.
+    pub fn compare_specificity(&self, other: &Self) -> Ordering {
+        self.ranks().cmp(other.ranks())
+    }
+
+    fn ranks(&self) -> impl Iterator<Item = u8> {
+        self.0.split('/').map(|level| match level {
+            "**" => 0,
+            "*" => 1,
+            _ => 2,
+        })
     }
 }
 
@@ -147,7 +163,37 @@ mod tests {
         assert!(matches("*/$b", "a/$b"));
     }
 
+    #[test]
+    fn narrower_filters_come_after_wider_ones() {
+        let wider_first =
+            ["**", "*", "*/**", "*/1", "chat", "chat/**", "chat/*", "chat/*/x", "chat/1"];
+
+        let filters = wider_first.map(|pattern| Filter::parse(pattern).expect("filter"));
+
+        for pair in filters.windows(2) {
+            assert_eq!(pair[0].compare_specificity(&pair[1]), Ordering::Less, "{pair:?}");
+            assert_eq!(pair[1].compare_specificity(&pair[0]), Ordering::Greater, "{pair:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn of_two_filters_of_one_channel_one_is_narrower(
+            one in "(a|b|\\*)(/(a|b|\\*)){0,3}(/\\*\\*)?",
+            other in "(a|b|\\*)(/(a|b|\\*)){0,3}(/\\*\\*)?",
+            name in "(a|b)(/(a|b)){0,4}",
+        ) {
+            let [one, other] = [one, other].map(|pattern| Filter::parse(&pattern).expect("filter"));
+            let name = Channel::parse(&name).expect("channel");
+
+            let order = one.compare_specificity(&other);
+
+            prop_assert_eq!(order, other.compare_specificity(&one).reverse());
+            if one.matches(&name) && other.matches(&name) {
+                prop_assert_eq!(order == Ordering::Equal, one == other);
+            }
+        }
+
         #[test]
         fn every_channel_is_a_filter_that_matches_it(name in "[a-z$:/*]{0,12}|\\PC{1,8}") {
             if let Ok(channel) = Channel::parse(&name) {

@@ -24,6 +24,7 @@ mod permissions;
 mod position;
 mod publication;
 mod random;
+mod rules;
 mod tenant;
 mod token;
 
@@ -43,5 +44,6 @@ pub use permissions::{Action, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use random::Random;
+pub use rules::{ChannelRule, ChannelRules, Retention};
 pub use tenant::{InvalidTenant, Tenant};
 pub use token::Token;

@@ -117,6 +117,10 @@ impl Joiner {
 impl Shard {
     pub(crate) fn join(&mut self, join: Join, now: Instant) {
         let Join { channel, since, connection, id: join, outbox } = join;
+        let since = match since {
+            Since::Now if self.around.rules.gives_latest(&channel) => Since::Last(1),
+            since => since,
+        };
         self.follow(&channel, now);
         let Some(state) = self.channels.get_mut(&channel) else { return };
         state.idle_since = None;

@@ -1,6 +1,7 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{NodeId, Random};
+use tidewire_model::{ChannelRules, NodeId, Random};
 
 use crate::ring::RingLimits;
 
@@ -11,6 +12,8 @@ pub struct NodeConfig {
     /// How many tasks share the node's channels; one per core is right.
     pub shards: usize,
     pub ring_limits: RingLimits,
+    /// How the channels of tenants are treated; the log and the edge need the same.
+    pub rules: Arc<ChannelRules>,
     /// How long after a loss a session can be resumed.
     pub resume_window: Duration,
     /// Names sessions: the system, unless a run is to be repeated from a seed.
@@ -23,6 +26,7 @@ impl NodeConfig {
             id,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             ring_limits: RingLimits::default(),
+            rules: Arc::default(),
             resume_window: Duration::from_mins(2),
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
         }

@@ -220,6 +220,7 @@ fn start_shards(
             is_deaf: Arc::clone(is_deaf),
             polled_per_second: POLLED_PER_SECOND.div_ceil(count),
             ring_limits: config.ring_limits,
+            rules: Arc::clone(&config.rules),
             metrics: Metrics::new(index),
         });
         let (inbox, actions) = mpsc::channel(SHARD_INBOX);

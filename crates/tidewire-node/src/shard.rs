@@ -12,7 +12,9 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tidewire_broker::{Appended, Broker, BrokerError, Head, Log, LogError, Partition, Read};
-use tidewire_model::{ConnectionId, Envelope, JoinId, Position, Publication, TenantChannel};
+use tidewire_model::{
+    ChannelRules, ConnectionId, Envelope, JoinId, Position, Publication, TenantChannel,
+};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -69,6 +71,7 @@ pub(crate) struct Surroundings {
     /// How many channels a shard compares each second while it is deaf.
     pub(crate) polled_per_second: usize,
     pub(crate) ring_limits: RingLimits,
+    pub(crate) rules: Arc<ChannelRules>,
     pub(crate) metrics: Metrics,
 }
 

@@ -1,6 +1,7 @@
 mod entry;
 mod known;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,8 +10,8 @@ use tidewire_broker::{
     Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Status,
 };
 use tidewire_model::{
-    Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
-    TenantChannel,
+    ChannelRules, Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication,
+    Since, TenantChannel,
 };
 
 use self::known::KnownPositions;
@@ -31,24 +32,25 @@ use crate::retry::Try;
 pub struct RedisLog {
     connection: RedisConnection,
     retention: Retention,
+    rules: Arc<ChannelRules>,
     known: KnownPositions,
 }
 
 impl RedisLog {
     /// Nodes that share a Redis should agree on the retention; the newest write decides.
     pub fn new(connection: RedisConnection, retention: Retention) -> Self {
-        Self { connection, retention, known: KnownPositions::default() }
+        let known = KnownPositions::default();
+        Self { connection, retention, rules: Arc::default(), known }
     }
 
-    /// Begins a call of a fenced function.
-    fn call(&self, function: Function, keys: &[String], attempt: &Try) -> Cmd {
-        let mut call = function.call(keys);
-        let ttl = u64::try_from(self.retention.ttl.as_millis()).unwrap_or(u64::MAX);
-        call.arg(attempt.seen.as_str())
-            .arg(&attempt.nonce)
-            .arg(u8::from(attempt.raise))
-            .arg(ttl.clamp(1, LONGEST_TTL_MS));
-        call
+    /// Keeps of a channel what its rule says, and the retention of this log of any other.
+    #[must_use]
+    pub fn with_rules(self, rules: Arc<ChannelRules>) -> Self {
+        Self { rules, ..self }
+    }
+
+    fn retention(&self, channel: &TenantChannel) -> Retention {
+        self.rules.retention(channel, self.retention)
     }
 
     /// The fence, and the keys of what is kept of a channel.
@@ -73,11 +75,12 @@ impl RedisLog {
         let (fence, mut keys) = self.keys(channel);
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
         let batch = random::nonce(self.connection.random());
+        let retention = self.retention(channel);
         // Taken before the first try is sent: whatever any of the tries stores is above it.
         let known = self.known.find(channel);
         let build = |attempt: &Try| {
-            let mut call = self.call(Function::Append, &keys, attempt);
-            call.arg(self.retention.size).arg(&batch);
+            let mut call = begin_call(Function::Append, &keys, attempt, retention.ttl);
+            call.arg(retention.size).arg(&batch);
             call.arg(if attempt.may_have_happened { "again" } else { "first" });
             match known {
                 None => call.arg("").arg(0),
@@ -111,8 +114,9 @@ impl RedisLog {
         limit: usize,
     ) -> Result<Read, CallError> {
         let (fence, keys) = self.keys(channel);
+        let ttl = self.retention(channel).ttl;
         let build = |attempt: &Try| {
-            let mut call = self.call(Function::Read, &keys, attempt);
+            let mut call = begin_call(Function::Read, &keys, attempt, ttl);
             call.arg(limit.clamp(1, MOST_ENTRIES)).arg(MAX_PAGE_BYTES);
             match since {
                 Since::Now => call.arg("now"),
@@ -148,8 +152,9 @@ impl RedisLog {
             Direction::Forward => "forward",
             Direction::Backward => "backward",
         };
+        let ttl = self.retention(channel).ttl;
         let build = |attempt: &Try| {
-            let mut call = self.call(Function::Page, &keys, attempt);
+            let mut call = begin_call(Function::Page, &keys, attempt, ttl);
             call.arg(limit).arg(MAX_PAGE_BYTES).arg(direction);
             match query.from {
                 None => call.arg(""),
@@ -206,7 +211,10 @@ impl RedisLog {
             keys.push(self.connection.keys().meta(partition, channel));
             keys.push(self.connection.keys().log(partition, channel));
         }
-        let build = |attempt: &Try| self.call(Function::Heads, &keys, attempt);
+        // It is about the numbering only, which may outlive its publications by longer.
+        let ttls = group.iter().map(|index| self.retention(&channels[*index]).ttl);
+        let ttl = ttls.max().unwrap_or_default();
+        let build = |attempt: &Try| begin_call(Function::Heads, &keys, attempt, ttl);
         let budget = self.connection.deadline();
         let mut reply = self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
         group.iter().map(|_| parse_head(&mut reply)).collect()
@@ -216,7 +224,8 @@ impl RedisLog {
     async fn try_incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, CallError> {
         let fence = self.connection.fence(Partition::of(channel));
         let keys = [fence.key.clone()];
-        let build = |attempt: &Try| self.call(Function::Heads, &keys, attempt);
+        let ttl = self.retention.ttl;
+        let build = |attempt: &Try| begin_call(Function::Heads, &keys, attempt, ttl);
         let budget = self.connection.deadline();
         self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
         Ok(self.connection.newest_incarnation(&fence))
@@ -281,6 +290,17 @@ fn parse_is_kept(word: &str) -> Result<bool, CallError> {
         "FORKED" => Ok(false),
         _ => Err(unexpected("what became of a batch")),
     }
+}
+
+/// Begins a call of a fenced function, about channels that are kept for `ttl`.
+fn begin_call(function: Function, keys: &[String], attempt: &Try, ttl: Duration) -> Cmd {
+    let mut call = function.call(keys);
+    let ttl = u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX);
+    call.arg(attempt.seen.as_str())
+        .arg(&attempt.nonce)
+        .arg(u8::from(attempt.raise))
+        .arg(ttl.clamp(1, LONGEST_TTL_MS));
+    call
 }
 
 fn parse_appended(reply: &mut Reply) -> Result<Appended, CallError> {

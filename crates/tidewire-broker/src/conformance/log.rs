@@ -6,25 +6,31 @@
     reason = "a behaviour that is not met is a panic: that is what a suite is for"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidewire_model::{
-    Channel, Direction, HistoryPage, HistoryQuery, Incarnation, Payload, Position, Publication,
-    PublicationId, Since, Tenant, TenantChannel, UserId,
+    Channel, ChannelRule, ChannelRules, Direction, Filter, HistoryPage, HistoryQuery, Incarnation,
+    Payload, Position, Publication, PublicationId, Since, Tenant, TenantChannel, UserId,
 };
 
 use crate::{Appended, Draft, Log, MAX_PAGE_BYTES, Outcome, Read, Retention, Status};
 
 /// Makes the logs of the suite: each empty, and none sharing anything with another.
 #[async_trait]
-pub trait LogFactory {
+pub trait LogFactory: Sync {
     type Log: Log + 'static;
 
-    async fn open(&self, retention: Retention) -> Self::Log;
+    async fn open(&self, retention: Retention) -> Self::Log {
+        self.open_with(retention, Arc::default()).await
+    }
+
+    /// A log that keeps what `rules` say, and `retention` where they say nothing.
+    async fn open_with(&self, retention: Retention, rules: Arc<ChannelRules>) -> Self::Log;
 }
 
 /// Makes a `#[tokio::test]` of every behaviour. `$factory` is an expression of a
@@ -57,6 +63,7 @@ macro_rules! log_conformance {
             a_position_beyond_the_newest_is_set_back
             no_more_than_the_retention_is_kept
             publications_run_out_and_the_numbering_goes_on
+            a_rules_retention_holds_for_its_channels_only
             paging_forward_reaches_the_newest
             paging_backward_reaches_the_oldest
             paging_large_publications_reaches_all_of_them
@@ -391,6 +398,26 @@ pub async fn publications_run_out_and_the_numbering_goes_on(factory: &impl LogFa
     assert_eq!((stale.status, stale.base), (Status::Trimmed, 2));
     assert_eq!((current.status, current.base), (Status::Continues, 2));
     assert_eq!(next[0].position, Position::new(first[0].position.epoch, 3));
+}
+
+pub async fn a_rules_retention_holds_for_its_channels_only(factory: &impl LogFactory) {
+    let brief = Retention { size: 100, ttl: Duration::from_millis(100) };
+    let filter = Filter::parse("brief/*").expect("filter");
+    let rule = ChannelRule { retention: Some(brief), ..ChannelRule::new(filter) };
+    let rules = ChannelRules::new(HashMap::from([(room().tenant, vec![rule])]));
+    let log = factory.open_with(Retention::default(), Arc::new(rules)).await;
+    let room_of_rule =
+        TenantChannel::new(room().tenant, Channel::parse("brief/1").expect("channel"));
+
+    log.append(&room_of_rule, &drafts(2)).await.expect("append");
+    append(&log, &drafts(2)).await;
+    let last = |channel: TenantChannel| {
+        let log = &log;
+        async move { log.read(&channel, Since::Last(10), 10).await.expect("read").publications.len() }
+    };
+
+    until(async || last(room_of_rule.clone()).await == 0).await;
+    assert_eq!(last(room()).await, 2);
 }
 
 pub async fn paging_forward_reaches_the_newest(factory: &impl LogFactory) {

@@ -14,8 +14,8 @@ struct InMemory;
 impl LogFactory for InMemory {
     type Log = MemoryLog;
 
-    async fn open(&self, retention: Retention) -> MemoryLog {
-        MemoryLog::new(retention)
+    async fn open_with(&self, retention: Retention, rules: Arc<ChannelRules>) -> MemoryLog {
+        MemoryLog::new(retention).with_rules(rules)
     }
 }
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_hub::Subscribers;
-use tidewire_model::{Delivery, Deltas, Envelope, Event, Gap, Position, TenantChannel};
+use tidewire_model::{
+    ChannelRules, Delivery, Deltas, Envelope, Event, Gap, Position, TenantChannel,
+};
 use tidewire_protocol::Protocol;
 use tidewire_transport::{Deflate, Prepared, Scratch};
 use tokio::time::Instant;
 
 use super::{Context, Slots};
-use crate::config::ChannelRules;
 use crate::connection::{Connection, FRAME_BYTES, Word};
 use crate::metrics::Tally;
 

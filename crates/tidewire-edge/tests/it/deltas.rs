@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tidewire_client::{
     Client, Codec, Content, Happening, Options, Payload, Received, ServerEvent, Since,
 };
-use tidewire_edge::{ChannelRule, ChannelRules, EdgeConfig};
-use tidewire_model::{Command, Connected, DeltaFormat, Filter, Subscribed, Tenant};
+use tidewire_edge::EdgeConfig;
+use tidewire_model::{
+    ChannelRule, ChannelRules, Command, Connected, DeltaFormat, Filter, Subscribed, Tenant,
+};
 
 use crate::fleet::{Fleet, Running, TENANT, soon, token};
 use crate::peer::{Peer, channel};
@@ -18,9 +19,8 @@ const OFFERED: &str = "state/1";
 /// Nodes that offer deltas in `state/**`.
 async fn fleet(nodes: usize) -> Fleet {
     let rule = ChannelRule {
-        filter: Filter::parse("state/**").expect("filter"),
-        flush_window: Duration::ZERO,
         delta: Some(DeltaFormat::Fossil),
+        ..ChannelRule::new(Filter::parse("state/**").expect("filter"))
     };
     let rules = HashMap::from([(Tenant::parse(TENANT).expect("tenant"), vec![rule])]);
     let config = EdgeConfig { rules: Arc::new(ChannelRules::new(rules)), ..EdgeConfig::default() };

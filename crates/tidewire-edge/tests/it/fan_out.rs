@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_client::Codec;
-use tidewire_edge::{ChannelRule, ChannelRules, EdgeConfig};
+use tidewire_edge::EdgeConfig;
 use tidewire_hub::QueueLimits;
-use tidewire_model::{Filter, Tenant};
+use tidewire_model::{ChannelRule, ChannelRules, Filter, Tenant};
 use tidewire_protocol::Frame;
 use tidewire_transport::{Compression, Limits, Transport, client, client::Settings};
 
@@ -118,9 +118,8 @@ async fn one_run_reaches_either_encoding() {
 #[tokio::test]
 async fn publications_wait_for_each_other_as_long_as_the_rule_says() {
     let rule = |filter: &str| ChannelRule {
-        filter: Filter::parse(filter).expect("filter"),
         flush_window: Duration::from_secs(10),
-        delta: None,
+        ..ChannelRule::new(Filter::parse(filter).expect("filter"))
     };
     let tenant = Tenant::parse(TENANT).expect("tenant");
     let rules = ChannelRules::new(HashMap::from([(tenant, vec![rule("ticker/*")])]));

@@ -1,5 +1,6 @@
 //! N nodes on one log and one network, and subscribers that keep what they are handed.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,8 +8,8 @@ use bytes::Bytes;
 use tidewire_broker::{Draft, Log, MemoryBroker, MemoryNetwork, Notice};
 use tidewire_hub::{Inbox, Outbox, QueueLimits, outbox};
 use tidewire_model::{
-    Channel, ConnectionId, Delivery, Failure, JoinId, Joined, NodeId, Payload, Position,
-    PublicationId, Since, Tenant, TenantChannel, Tenure, UserId,
+    Channel, ChannelRule, ChannelRules, ConnectionId, Delivery, Failure, JoinId, Joined, NodeId,
+    Payload, Position, PublicationId, Since, Tenant, TenantChannel, Tenure, UserId,
 };
 use tidewire_node::{Ask, Join, LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
@@ -30,6 +31,13 @@ pub(crate) struct Fleet<const N: usize> {
 
 impl<const N: usize> Fleet<N> {
     pub(crate) fn start() -> Self {
+        Self::with_rules(Vec::new())
+    }
+
+    /// Nodes that treat the channels of the tests' tenant by `rules`.
+    pub(crate) fn with_rules(rules: Vec<ChannelRule>) -> Self {
+        let rules = HashMap::from([(channel("any").tenant, rules)]);
+        let rules = Arc::new(ChannelRules::new(rules));
         let network = MemoryNetwork::default();
         let log = Arc::new(SwitchedLog::new(400));
         let sessions = Arc::new(MemorySessionStore::default());
@@ -45,7 +53,8 @@ impl<const N: usize> Fleet<N> {
                 sessions: Arc::clone(&sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
-            Node::start(NodeConfig::new(id.clone()), ports, report(id), tasks)
+            let config = NodeConfig { rules: Arc::clone(&rules), ..NodeConfig::new(id.clone()) };
+            Node::start(config, ports, report(id), tasks)
         });
         let mut notices = Vec::new();
         let nodes = started.map(|(node, received)| {

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use tidewire_hub::QueueLimits;
-use tidewire_model::{Delivery, ErrorCode, GapReason, Position, Recovery, Since};
+use tidewire_model::{
+    ChannelRule, Delivery, ErrorCode, Filter, GapReason, Position, Recovery, Since,
+};
 use tokio::time::Instant;
 
 use crate::fleet::{Fleet, Subscriber, channel, draft, draft_with_id, publish};
@@ -225,6 +227,31 @@ async fn the_last_few_come_first_for_those_who_ask() {
     };
     assert_eq!(offsets(three.expect("joined")), [3, 4, 5]);
     assert_eq!(offsets(all.expect("joined")), [1, 2, 3, 4, 5]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_newest_comes_first_where_the_rule_says_so() {
+    let filter = Filter::parse("state/*").expect("filter");
+    let latest = ChannelRule { gives_latest: true, ..ChannelRule::new(filter) };
+    let Fleet { nodes: [a, b], .. } = &Fleet::with_rules(vec![latest]);
+    let mut position = None;
+    for number in 0..3 {
+        position = Some(publish(a, "state/1", draft(&number.to_string())).await);
+        publish(a, "news", draft(&number.to_string())).await;
+    }
+    let position = position.expect("published");
+
+    let (_, latest) = Subscriber::join(b, "state/1", Since::Now).await;
+    let (_, resumed) = Subscriber::join(b, "state/1", Since::Position(position)).await;
+    let (_, empty) = Subscriber::join(b, "state/2", Since::Now).await;
+    let (_, other) = Subscriber::join(b, "news", Since::Now).await;
+
+    let latest = latest.expect("joined");
+    assert_eq!((latest.missed.len(), latest.recovery), (1, Recovery::NotAsked));
+    assert_eq!(latest.missed[0].payload.bytes(), "2");
+    for joined in [resumed, empty, other] {
+        assert_eq!(joined.expect("joined").missed.len(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,10 +1,12 @@
 //! The suites of the ports.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use tidewire_broker::Retention;
 use tidewire_broker::conformance::log::LogFactory;
+use tidewire_model::ChannelRules;
 use tidewire_store::conformance::{MembershipFactory, SessionStoreFactory};
 use tidewire_store_redis::{
     RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
@@ -35,8 +37,8 @@ impl InRedis {
 impl LogFactory for InRedis {
     type Log = RedisLog;
 
-    async fn open(&self, retention: Retention) -> RedisLog {
-        RedisLog::new(self.connect(), retention)
+    async fn open_with(&self, retention: Retention, rules: Arc<ChannelRules>) -> RedisLog {
+        RedisLog::new(self.connect(), retention).with_rules(rules)
     }
 }
 

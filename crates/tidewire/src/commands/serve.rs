@@ -2,7 +2,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use axum::Router;
-use tidewire_edge::{ChannelRules, DrainConfig, EdgeConfig};
+use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::NodeId;
 use tidewire_node::NodeConfig;
 
@@ -67,7 +67,11 @@ fn provide_descriptors(max_connections: usize) {
 }
 
 fn node_config(config: &Config, node: NodeId) -> NodeConfig {
-    NodeConfig { resume_window: config.session.resume_window, ..NodeConfig::new(node) }
+    NodeConfig {
+        resume_window: config.session.resume_window,
+        rules: Arc::clone(&config.channel_rules),
+        ..NodeConfig::new(node)
+    }
 }
 
 fn edge_config(config: &Config) -> EdgeConfig {
@@ -88,7 +92,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_message_bytes: server.max_message_bytes,
         compression: server.compression,
         tls: config.tls.clone(),
-        rules: Arc::new(ChannelRules::new(config.channel_rules.clone())),
+        rules: Arc::clone(&config.channel_rules),
         ..EdgeConfig::default()
     }
 }

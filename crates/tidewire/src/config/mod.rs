@@ -35,8 +35,8 @@ pub use reference::reference;
 pub use schema::json_schema;
 pub use secret::{MASK, Secret};
 pub use settings::{
-    Config, Drain, History, Listen, Nats, NatsLogin, Redis, RedisLogin, RedisTopology, Server,
-    Session, generated_node_id,
+    Config, Drain, Listen, Nats, NatsLogin, Redis, RedisLogin, RedisTopology, Server, Session,
+    generated_node_id,
 };
 pub use source::Place;
 

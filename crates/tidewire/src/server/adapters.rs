@@ -27,13 +27,10 @@ pub(crate) fn memory(node: &NodeId) -> Ports {
 /// A node of a cluster. Neither NATS nor Redis has to be there yet.
 pub(crate) async fn cluster(config: &Config, node: &NodeId) -> anyhow::Result<Ports> {
     let redis = RedisConnection::new(redis_config(&config.redis))?;
-    let retention = Retention {
-        size: usize::try_from(config.history.size).context("history.size is too large")?,
-        ttl: config.history.ttl,
-    };
+    let log = RedisLog::new(redis.clone(), config.history);
     let broker = NatsBroker::connect(nats_config(&config.nats)?, node.clone()).await?;
     Ok(Ports {
-        log: Arc::new(RedisLog::new(redis.clone(), retention)),
+        log: Arc::new(log.with_rules(Arc::clone(&config.channel_rules))),
         broker: Arc::new(broker),
         sessions: Arc::new(RedisSessionStore::new(redis.clone())),
         membership: Arc::new(RedisMembership::new(redis)),

@@ -8,7 +8,7 @@ use tidewire::config::{
     Config, ConfigError, Loaded, NatsLogin, Origin, RedisTopology, generated_node_id, initial_file,
 };
 use tidewire_auth::Verifier;
-use tidewire_model::{DeltaFormat, Tenant};
+use tidewire_model::{ChannelRule, DeltaFormat, Filter, Retention, Tenant};
 use tidewire_transport::Compression;
 
 /// Files that name each other, and an environment.
@@ -122,20 +122,15 @@ fn threads_and_compression_can_be_chosen() {
 }
 
 #[test]
-fn rules_are_the_tenants_own_and_keep_their_order() {
-    let tenant = |name: &str, rules: &str| {
-        format!(
-            "[[tenants]]\nname = \"{name}\"\n[[tenants.keys]]\nid = \"{name}\"\n\
-             algorithm = \"HS256\"\nsecret = \"a secret of {name}, of 32 bytes or more\"\n{rules}"
-        )
-    };
-    let rules = "[[tenants.rules]]\npattern = \"ticker/fast\"\n\
-                 [[tenants.rules]]\npattern = \"ticker/**\"\nflush_window = \"100ms\"\ndelta = \"fossil\"\n";
+fn rules_are_the_tenants_own_and_stand_in_the_order_they_are_tried() {
+    let rules = "[[tenants.rules]]\npattern = \"ticker/**\"\nflush_window = \"100ms\"\n\
+                 delta = \"fossil\"\n[[tenants.rules]]\npattern = \"ticker/fast\"\n";
     let config = Setup::new(&(tenant("acme", "") + &tenant("globex", rules))).config();
 
-    let names: Vec<_> = config.channel_rules.keys().map(Tenant::as_str).collect();
-    assert_eq!(names, ["globex"]);
-    let rules: Vec<_> = config.channel_rules[&Tenant::parse("globex").expect("tenant")]
+    assert_eq!(config.channel_rules.of(&Tenant::parse("acme").expect("tenant")), []);
+    let rules: Vec<_> = config
+        .channel_rules
+        .of(&Tenant::parse("globex").expect("tenant"))
         .iter()
         .map(|rule| (rule.filter.to_string(), rule.flush_window, rule.delta))
         .collect();
@@ -146,6 +141,53 @@ fn rules_are_the_tenants_own_and_keep_their_order() {
             ("ticker/**".to_owned(), Duration::from_millis(100), Some(DeltaFormat::Fossil))
         ]
     );
+}
+
+#[test]
+fn a_preset_holds_where_a_rule_says_nothing_itself() {
+    const DAY: Duration = Duration::from_hours(24);
+    let basis = || ChannelRule::new(Filter::parse("a").expect("filter"));
+    let kept = |size, ttl| Some(Retention { size, ttl });
+    for (settings, expected) in [
+        ("", basis()),
+        ("preset = \"chat\"", ChannelRule { retention: kept(1_000, DAY), ..basis() }),
+        ("preset = \"notify\"", ChannelRule { retention: kept(100, 7 * DAY), ..basis() }),
+        (
+            "preset = \"state\"",
+            ChannelRule {
+                retention: kept(16, DAY),
+                gives_latest: true,
+                delta: Some(DeltaFormat::Fossil),
+                ..basis()
+            },
+        ),
+        (
+            "preset = \"state\"\nlatest = \"off\"\ndelta = \"off\"\nhistory_ttl = \"1m\"",
+            ChannelRule { retention: kept(16, Duration::from_mins(1)), ..basis() },
+        ),
+        (
+            "history_size = 7\nlatest = \"on\"",
+            ChannelRule {
+                retention: kept(7, Duration::from_mins(5)),
+                gives_latest: true,
+                ..basis()
+            },
+        ),
+    ] {
+        let rule = format!("[[tenants.rules]]\npattern = \"a\"\n{settings}\n");
+
+        let config = Setup::new(&tenant("acme", &rule)).config();
+
+        let rules = config.channel_rules.of(&Tenant::parse("acme").expect("tenant"));
+        assert_eq!(rules, [expected], "{settings}");
+    }
+}
+
+fn tenant(name: &str, rules: &str) -> String {
+    format!(
+        "[[tenants]]\nname = \"{name}\"\n[[tenants.keys]]\nid = \"{name}\"\n\
+         algorithm = \"HS256\"\nsecret = \"a secret of {name}, of 32 bytes or more\"\n{rules}"
+    )
 }
 
 #[test]

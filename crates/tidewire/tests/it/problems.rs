@@ -182,6 +182,10 @@ fn rules_that_cannot_hold_are_refused() {
         )
     };
     let rule = "[[tenants.rules]]\npattern = \"b\"\n";
+    let many = |count: usize| {
+        let rules = (0..count).map(|index| format!("[[tenants.rules]]\npattern = \"c{index}\"\n"));
+        rules.collect::<String>()
+    };
     for (rules, expected) in [
         (
             "[[tenants.rules]]\npattern = \"a-*\"".into(),
@@ -193,12 +197,26 @@ fn rules_that_cannot_hold_are_refused() {
         ),
         (format!("{rule}delta = \"vcdiff\""), "tenants[0].rules[0].delta: "),
         ("[[tenants.rules]]".into(), "tenants[0].rules[0]: key `pattern` is missing"),
-        (rule.repeat(257), "tenants[0].rules: at most 256 allowed, found 257"),
+        (format!("{rule}preset = \"blog\""), "tenants[0].rules[0].preset: "),
+        (format!("{rule}latest = true"), "tenants[0].rules[0].latest: "),
+        (
+            format!("{rule}history_size = 0"),
+            "tenants[0].rules[0].history_size: expected a whole number from 1 to 100000",
+        ),
+        (
+            format!("{rule}history_ttl = \"8d\""),
+            "tenants[0].rules[0].history_ttl: expected a duration from \"1s\" to \"7d\"",
+        ),
+        (
+            rule.repeat(2),
+            "tenants[0].rules[1].pattern: rules[0] has this pattern too, and only one could hold",
+        ),
+        (many(257), "tenants[0].rules: at most 256 allowed, found 257"),
     ] {
         let problem = only_problem(&tenant(&rules));
         assert!(problem.starts_with(expected), "{problem:?}");
     }
-    assert!(Setup::new(&tenant(&rule.repeat(256))).load().is_ok());
+    assert!(Setup::new(&tenant(&many(256))).load().is_ok());
 }
 
 #[test]

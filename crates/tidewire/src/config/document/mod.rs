@@ -11,9 +11,12 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::period::Period;
+pub use super::period::Period;
 use super::secret::Secret;
-pub use tenant::{ActionName, AlgorithmName, ApiKey, ChannelRule, DeltaName, Tenant, TokenKey};
+pub use tenant::{
+    ActionName, AlgorithmName, ApiKey, ChannelRule, DeltaName, LatestName, PresetName, Tenant,
+    TokenKey,
+};
 
 /// The configuration of a Tidewire node.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]

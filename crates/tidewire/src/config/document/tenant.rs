@@ -21,8 +21,9 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub api_keys: Vec<ApiKey>,
-    /// How its channels are treated: the first rule whose pattern has a channel's name holds for it.
-    /// At most 256.
+    /// How its channels are treated: of the rules whose pattern has a channel's name the most specific
+    /// holds for it, whatever their order. Level by level from the left, a name is more specific than
+    /// `*` and that than `**`. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     pub rules: Vec<ChannelRule>,
@@ -73,24 +74,56 @@ pub struct ApiKey {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChannelRule {
-    /// Name or pattern of the channels it is for.
+    /// Name or pattern of the channels it is for. No two rules of a tenant may share one.
     pub pattern: String,
+    /// What holds where the rule says nothing itself. `chat` keeps 1000 publications for 24 h, `notify`
+    /// 100 for 7 d, `state` 16 for 24 h with `latest = "on"` and `delta = "fossil"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<PresetName>,
+    /// Publications kept per channel; `history.size` unless set here or by the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub history_size: Option<u32>,
+    /// How long they are kept, counted from a channel's newest publication; `history.ttl` unless set
+    /// here or by the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-min" = "1s", "x-max" = "7d"))]
+    pub history_ttl: Option<Period>,
+    /// Whether who subscribes without a position is sent the newest publication first. `off` unless
+    /// set here or by the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<LatestName>,
     /// How long a publication may wait for others, to be written to each client together with them:
-    /// less CPU for busy channels, for so much later a delivery. With `0s`, unless set, nothing waits;
-    /// what comes at the same time is written together all the same.
-    #[serde(default)]
+    /// less CPU for busy channels, for so much later a delivery. With `0s`, unless set here or by the
+    /// preset, nothing waits; what comes at the same time is written together all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-min" = "0s", "x-max" = "100ms"))]
-    pub flush_window: Period,
+    pub flush_window: Option<Period>,
     /// Whether publications go out as what changed since the one before, to subscribers that ask for
-    /// it: for channels of successive states, larger than a few hundred bytes. `off` unless set.
-    #[serde(default)]
-    pub delta: DeltaName,
+    /// it: for channels of successive states, larger than a few hundred bytes. `off` unless set here
+    /// or by the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<DeltaName>,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PresetName {
+    Chat,
+    Notify,
+    State,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LatestName {
+    Off,
+    On,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeltaName {
-    #[default]
     Off,
     Fossil,
 }

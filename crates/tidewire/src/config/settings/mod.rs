@@ -2,6 +2,7 @@
 
 mod address;
 mod login;
+mod rules;
 mod tenants;
 mod tls;
 
@@ -14,8 +15,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
-use tidewire_edge::ChannelRule;
-use tidewire_model::{NodeId, Tenant};
+use tidewire_model::{ChannelRules, NodeId, Retention, Tenant};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
@@ -37,13 +37,13 @@ pub struct Config {
     pub tls: Option<Arc<ServerConfig>>,
     pub nats: Nats,
     pub redis: Redis,
-    pub history: History,
+    /// How much is kept of channels of which no rule says something else.
+    pub history: Retention,
     pub session: Session,
     pub drain: Drain,
     pub log: Log,
     pub auth: Auth,
-    /// How the channels of tenants are treated, by the first rule whose filter has their name.
-    pub channel_rules: HashMap<Tenant, Vec<ChannelRule>>,
+    pub channel_rules: Arc<ChannelRules>,
 }
 
 /// Where the node can be reached.
@@ -65,12 +65,6 @@ pub struct Server {
     pub compression: Compression,
     /// In lower case, as browsers send them; empty allows every one.
     pub allowed_origins: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct History {
-    pub size: u32,
-    pub ttl: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -182,7 +176,11 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     let session = check_session(&document.session, draft);
     let drain = check_drain(&document.drain, draft);
     let log = check_log(&document.log, draft);
-    let tenants = tenants::check(&document.tenants, draft);
+    let history = Retention {
+        size: usize::try_from(document.history.size).unwrap_or(usize::MAX),
+        ttl: document.history.ttl.duration(),
+    };
+    let tenants = tenants::check(&document.tenants, history, draft);
     let audience = check_audience(&document.auth, draft);
     let tenants = tenants?;
     Some(Config {
@@ -193,7 +191,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         tls,
         nats: nats?,
         redis: redis?,
-        history: History { size: document.history.size, ttl: document.history.ttl.duration() },
+        history,
         session: session?,
         drain: drain?,
         log: log?,
@@ -203,7 +201,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
             ring: tenants.ring,
             signing: tenants.signing,
         },
-        channel_rules: tenants.channel_rules,
+        channel_rules: Arc::new(tenants.channel_rules),
     })
 }
 

@@ -6,9 +6,9 @@ use tidewire_auth::{
     ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, KeyRing, SigningKey, TenantKeys,
     VerificationKey,
 };
-use tidewire_edge::ChannelRule;
-use tidewire_model::{Action, Filter, Permissions, Tenant};
+use tidewire_model::{Action, ChannelRules, Filter, Permissions, Retention, Tenant};
 
+use super::rules;
 use crate::config::document::{self, ActionName, AlgorithmName};
 use crate::config::draft::Draft;
 
@@ -16,22 +16,28 @@ use crate::config::draft::Draft;
 pub(super) struct Tenants {
     pub(super) ring: KeyRing,
     pub(super) signing: HashMap<Tenant, SigningKey>,
-    pub(super) channel_rules: HashMap<Tenant, Vec<ChannelRule>>,
+    pub(super) channel_rules: ChannelRules,
 }
 
-pub(super) fn check(tenants: &[document::Tenant], draft: &mut Draft) -> Option<Tenants> {
+/// `history` is what is kept of channels of which no rule says something else.
+pub(super) fn check(
+    tenants: &[document::Tenant],
+    history: Retention,
+    draft: &mut Draft,
+) -> Option<Tenants> {
     let mut valid = Vec::new();
-    let mut rules = Vec::new();
+    let mut all_rules = Vec::new();
     for (index, tenant) in tenants.iter().enumerate() {
         let path = format!("tenants[{index}]");
         valid.extend(check_tenant(tenant, &path, draft));
-        rules.extend(check_rules(&tenant.rules, &path, draft));
+        all_rules.extend(rules::check(&tenant.rules, &path, history, draft));
     }
-    if valid.len() < tenants.len() || rules.len() < tenants.len() {
+    if valid.len() < tenants.len() || all_rules.len() < tenants.len() {
         return None;
     }
     let names = valid.iter().map(|keys| keys.tenant.clone());
-    let channel_rules = names.zip(rules).filter(|(_, rules)| !rules.is_empty()).collect();
+    let channel_rules = names.zip(all_rules).filter(|(_, rules)| !rules.is_empty()).collect();
+    let channel_rules = ChannelRules::new(channel_rules);
     let signing = valid
         .iter()
         .zip(tenants)
@@ -39,21 +45,6 @@ pub(super) fn check(tenants: &[document::Tenant], draft: &mut Draft) -> Option<T
         .collect();
     let ring = draft.accept("tenants", KeyRing::new(valid))?;
     Some(Tenants { ring, signing, channel_rules })
-}
-
-fn check_rules(
-    rules: &[document::ChannelRule],
-    path: &str,
-    draft: &mut Draft,
-) -> Option<Vec<ChannelRule>> {
-    let mut valid = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
-        let path = format!("{path}.rules[{index}].pattern");
-        let filter = draft.accept(&path, Filter::parse(&rule.pattern));
-        let (flush_window, delta) = (rule.flush_window.duration(), rule.delta.into());
-        valid.extend(filter.map(|filter| ChannelRule { filter, flush_window, delta }));
-    }
-    (valid.len() == rules.len()).then_some(valid)
 }
 
 fn check_tenant(tenant: &document::Tenant, path: &str, draft: &mut Draft) -> Option<TenantKeys> {

@@ -1,0 +1,196 @@
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::{Channel, DeltaFormat, Filter, Tenant, TenantChannel};
+
+/// How the channels of tenants are treated: each by the most specific rule of its tenant whose
+/// filter has its name, whatever their order ([`Filter::compare_specificity`]).
+///
+/// A look-up takes time linear in the rules of the tenant, so what is asked about a channel again
+/// and again is better remembered beside it.
+#[derive(Clone, Debug, Default)]
+pub struct ChannelRules {
+    /// The most specific first.
+    rules: HashMap<Tenant, Vec<ChannelRule>>,
+}
+
+/// How the channels are treated that a filter names.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChannelRule {
+    pub filter: Filter,
+    /// How much the log keeps; as much as of any other channel if nothing is said.
+    pub retention: Option<Retention>,
+    /// Whether who subscribes without a position is handed the newest publication first.
+    pub gives_latest: bool,
+    /// How long publications may wait for others, to be written with them: fewer and larger writes
+    /// for so much later a delivery. Zero waits for nothing, and still writes together what comes
+    /// together.
+    pub flush_window: Duration,
+    /// How publications may be written as what changed, for subscribers that ask for it.
+    pub delta: Option<DeltaFormat>,
+}
+
+/// How much of a channel a log keeps.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Retention {
+    /// Publications; the log may keep somewhat more.
+    pub size: usize,
+    /// Counted from a channel's newest publication.
+    pub ttl: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { size: 1_000, ttl: Duration::from_mins(5) }
+    }
+}
+
+impl ChannelRule {
+    /// A rule that treats the channels of `filter` as if there were none.
+    pub fn new(filter: Filter) -> Self {
+        Self {
+            filter,
+            retention: None,
+            gives_latest: false,
+            flush_window: Duration::ZERO,
+            delta: None,
+        }
+    }
+}
+
+impl ChannelRules {
+    /// The order of a tenant's rules does not matter, unless two have the same filter: then the
+    /// first holds.
+    pub fn new(mut rules: HashMap<Tenant, Vec<ChannelRule>>) -> Self {
+        for rules in rules.values_mut() {
+            rules.sort_by(|one, other| other.filter.compare_specificity(&one.filter));
+        }
+        Self { rules }
+    }
+
+    /// A tenant's rules, the most specific first.
+    pub fn of(&self, tenant: &Tenant) -> &[ChannelRule] {
+        self.rules.get(tenant).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether every channel is treated alike.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The rule that holds for a channel, if any does.
+    pub fn rule(&self, tenant: &Tenant, channel: &Channel) -> Option<&ChannelRule> {
+        if self.is_empty() {
+            return None;
+        }
+        self.of(tenant).iter().find(|rule| rule.filter.matches(channel))
+    }
+
+    /// How much the log keeps of a channel, given what it keeps of others.
+    pub fn retention(&self, channel: &TenantChannel, otherwise: Retention) -> Retention {
+        self.of_channel(channel).and_then(|rule| rule.retention).unwrap_or(otherwise)
+    }
+
+    /// Whether who subscribes to a channel without a position is handed its newest publication.
+    pub fn gives_latest(&self, channel: &TenantChannel) -> bool {
+        self.of_channel(channel).is_some_and(|rule| rule.gives_latest)
+    }
+
+    /// How long publications of a channel may wait for others.
+    pub fn flush_window(&self, channel: &TenantChannel) -> Duration {
+        self.of_channel(channel).map_or(Duration::ZERO, |rule| rule.flush_window)
+    }
+
+    /// What of a wish for deltas a channel grants.
+    pub fn grant(
+        &self,
+        tenant: &Tenant,
+        channel: &Channel,
+        wish: Option<DeltaFormat>,
+    ) -> Option<DeltaFormat> {
+        wish.filter(|_| self.rule(tenant, channel).and_then(|rule| rule.delta) == wish)
+    }
+
+    fn of_channel(&self, channel: &TenantChannel) -> Option<&ChannelRule> {
+        self.rule(&channel.tenant, &channel.channel)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_specific_rule_holds_whatever_their_order() {
+        let filters = ["**", "chat/**", "chat/*", "chat/1", "*/1"];
+        let mut backward = filters;
+        backward.reverse();
+
+        for order in [filters, backward] {
+            let rules = rules("acme", &order);
+            for (name, expected) in [
+                ("chat/1", "chat/1"),
+                ("chat/2", "chat/*"),
+                ("chat/1/2", "chat/**"),
+                ("game/1", "*/1"),
+                ("news", "**"),
+            ] {
+                let rule = rules.rule(&tenant("acme"), &channel(name)).expect(name);
+                assert_eq!(rule.filter.as_str(), expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tenants_rules_say_nothing_about_anothers_channels() {
+        let rules = rules("acme", &["**"]);
+
+        assert!(rules.rule(&tenant("acme"), &channel("news")).is_some());
+        assert!(rules.rule(&tenant("globex"), &channel("news")).is_none());
+    }
+
+    #[test]
+    fn where_a_rule_says_nothing_a_channel_is_like_any_other() {
+        let long = Retention { size: 5, ttl: Duration::from_hours(1) };
+        let said = ChannelRule { retention: Some(long), ..ChannelRule::new(filter("said/*")) };
+        let all = vec![said, ChannelRule::new(filter("silent/*"))];
+        let rules = ChannelRules::new(HashMap::from([(tenant("acme"), all)]));
+        let retention = |name: &str| {
+            let channel = TenantChannel::new(tenant("acme"), channel(name));
+            rules.retention(&channel, Retention::default())
+        };
+
+        assert_eq!(retention("said/1"), long);
+        assert_eq!(retention("silent/1"), Retention::default());
+        assert_eq!(retention("other"), Retention::default());
+    }
+
+    #[test]
+    fn a_wish_for_deltas_is_granted_only_where_the_rule_has_that_format() {
+        let rule =
+            ChannelRule { delta: Some(DeltaFormat::Fossil), ..ChannelRule::new(filter("a")) };
+        let rules = ChannelRules::new(HashMap::from([(tenant("acme"), vec![rule])]));
+        let grant = |name, wish| rules.grant(&tenant("acme"), &channel(name), wish);
+
+        assert_eq!(grant("a", Some(DeltaFormat::Fossil)), Some(DeltaFormat::Fossil));
+        assert_eq!(grant("a", None), None);
+        assert_eq!(grant("b", Some(DeltaFormat::Fossil)), None);
+    }
+
+    fn rules(owner: &str, filters: &[&str]) -> ChannelRules {
+        let rules = filters.iter().map(|pattern| ChannelRule::new(filter(pattern))).collect();
+        ChannelRules::new(HashMap::from([(tenant(owner), rules)]))
+    }
+
+    fn tenant(name: &str) -> Tenant {
+        Tenant::parse(name).expect("tenant")
+    }
+
+    fn channel(name: &str) -> Channel {
+        Channel::parse(name).expect("channel")
+    }
+
+    fn filter(pattern: &str) -> Filter {
+        Filter::parse(pattern).expect("filter")
+    }
+}
