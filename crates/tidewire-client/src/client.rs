@@ -4,7 +4,7 @@ use tidewire_model::{
     Channel, Command, DeltaFormat, Payload, Position, PublicationId, Publish, Random, RequestId,
     SessionNonce, Since, Token,
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::Options;
 use crate::backoff::Backoff;
@@ -15,6 +15,7 @@ use crate::leaving::Leaving;
 use crate::opening::Opening;
 use crate::repeats::Repeats;
 use crate::unacknowledged::{Full, Unacknowledged};
+use crate::wait::{of, reached};
 use moving::Move;
 
 /// A session that outlives its connections.
@@ -211,19 +212,6 @@ impl Client {
 /// Sends over `connection`; without one a command has no id, and waits for the next connection.
 fn sending(connection: &mut Option<Connection>) -> impl FnMut(Command) -> Option<RequestId> {
     |command| connection.as_mut()?.send(command).ok()
-}
-
-/// Waits until `at`, or for ever if there is no such time.
-async fn reached(at: Option<Instant>) {
-    of(at.map(sleep_until)).await;
-}
-
-/// Waits for `future`, or for ever if there is none.
-async fn of<T>(future: Option<impl Future<Output = T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
-    }
 }
 
 /// Tells this client's publications from those of the same user's other clients.

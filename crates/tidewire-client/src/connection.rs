@@ -10,6 +10,7 @@ use tidewire_transport::{
 use tokio::time::timeout;
 
 use crate::Options;
+use crate::wait::reached;
 
 /// One WebSocket to a node, with an identity: commands out, events in.
 pub struct Connection {
@@ -18,10 +19,14 @@ pub struct Connection {
     last_request: RequestId,
     ready: VecDeque<ServerEvent>,
     closing: Option<Closing>,
+    /// How long the server may be silent; `None` before it has said how often it pings.
+    patience: Option<Duration>,
 }
 
 /// What a server may send in one frame: more than it ever does.
 const LIMITS: Limits = Limits { message_bytes: 16 << 20, fragments: 64 };
+/// How long a ping may be on its way.
+const LATE: Duration = Duration::from_secs(10);
 const GOODBYE: Duration = Duration::from_secs(1);
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,6 +43,7 @@ impl Connection {
             let connect = Connect { token: Some(options.token.clone()), resume };
             connection.send(Command::Connect(connect))?;
             let connected = connection.answer().await?;
+            connection.patience = Some(patience(connected.ping_interval));
             Ok((connection, connected))
         };
         timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(OpenError::Timeout))
@@ -53,6 +59,7 @@ impl Connection {
             last_request: RequestId::default(),
             ready: VecDeque::new(),
             closing: None,
+            patience: None,
         })
     }
 
@@ -101,11 +108,26 @@ impl Connection {
                 }
                 return Ok(event);
             }
-            match self.socket.receive().await {
-                Ok(Some(frame)) => self.ready.extend(self.codec.decode(&frame)?),
-                Err(TransportError::Io(error)) => return Err(Lost::Broken(error)),
-                Ok(None) | Err(_) => return Err(self.lost()),
+            let silent_at = self.patience.map(|patience| self.socket.last_heard() + patience);
+            // What has come is read first: it may have waited for us.
+            tokio::select! {
+                biased;
+                received = self.socket.receive() => match received {
+                    Ok(Some(frame)) => self.ready.extend(self.codec.decode(&frame)?),
+                    Err(TransportError::Io(error)) => return Err(Lost::Broken(error)),
+                    Ok(None) | Err(_) => return Err(self.lost()),
+                },
+                () = reached(silent_at) => self.check_silence()?,
             }
+        }
+    }
+
+    /// Fails if the server has been silent for too long; pings count as signs of life.
+    fn check_silence(&self) -> Result<(), Lost> {
+        let silent = self.socket.last_heard().elapsed();
+        match self.patience {
+            Some(patience) if silent >= patience => Err(Lost::Silent(silent)),
+            _ => Ok(()),
         }
     }
 
@@ -167,6 +189,8 @@ impl OpenError {
 pub enum Lost {
     #[error("server closed the connection{}", describe(*.code, .closing.as_ref()))]
     Closed { code: Option<u16>, closing: Option<Closing> },
+    #[error("server has not been heard for {} s", .0.as_secs())]
+    Silent(Duration),
     #[error("connection broke")]
     Broken(#[source] std::io::Error),
     #[error("server sent what is not the protocol")]
@@ -178,7 +202,7 @@ impl Lost {
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Closed { code, closing } => closing.as_ref().map(|last| last.code).or(*code),
-            Self::Broken(_) | Self::Protocol(_) => None,
+            Self::Silent(_) | Self::Broken(_) | Self::Protocol(_) => None,
         }
     }
 
@@ -189,10 +213,16 @@ impl Lost {
             Self::Closed { code, .. } => {
                 code.is_none_or(|code| matches!(code, 1001 | 1005 | 1012 | 1013 | 4500..=4999))
             }
-            Self::Broken(_) => true,
+            Self::Silent(_) | Self::Broken(_) => true,
             Self::Protocol(_) => false,
         }
     }
+}
+
+/// A server that is there pings every `interval`, so that one is missing after that, and late by as
+/// much as a network may be late.
+fn patience(interval: Duration) -> Duration {
+    interval + interval.min(LATE)
 }
 
 fn describe(code: Option<u16>, closing: Option<&Closing>) -> String {

@@ -22,6 +22,7 @@ mod repeats;
 mod retry;
 mod seen;
 mod unacknowledged;
+mod wait;
 
 pub use client::{Client, ClientError};
 pub use connection::{Connection, Lost, OpenError};

@@ -64,7 +64,7 @@ impl Disconnect {
     ];
 
     /// The WebSocket close code.
-    pub fn code(self) -> u16 {
+    pub const fn code(self) -> u16 {
         match self {
             Self::Normal => 1000,
             Self::ProtocolError => 1002,

@@ -7,7 +7,7 @@ use tidewire_model::{Channel, Connected, Disconnect, Resume, SessionNonce, Token
 use tokio::time::{Instant, sleep_until};
 
 use super::{Client, ClientError, ResumeState, sending};
-use crate::connection::Lost;
+use crate::connection::{Lost, OpenError};
 use crate::happening::{Came, Happening};
 use crate::leaving::Leaving;
 use crate::opening::{Opened, Opening};
@@ -23,6 +23,8 @@ pub(super) struct Move {
     /// How the connection at hand was lost meanwhile.
     lost: Option<String>,
 }
+
+const MOVED: u16 = Disconnect::Moved.code();
 
 impl Client {
     pub(super) fn asked_to_move(&mut self, (after, window): (Duration, Duration), token: Token) {
@@ -59,14 +61,20 @@ impl Client {
     /// which it has not heard: the claim stands, and the same nonce makes it again.
     fn has_moved(&self, lost: &Lost) -> bool {
         let is_tried = self.moving.as_ref().is_some_and(|moving| moving.is_tried);
-        is_tried && lost.code() == Some(Disconnect::Moved.code())
+        is_tried && lost.code() == Some(MOVED)
     }
 
     /// The connection at hand is over. If another is being opened, that is all; otherwise the client
     /// has to come back.
+    ///
+    /// A session that somebody else has taken up is theirs, as when a browser's tab is doubled: the
+    /// client begins another from its positions. A first connection takes nothing from anybody, so
+    /// that ends there.
     pub(super) fn lose(&mut self, lost: Lost) -> Result<(), ClientError> {
-        if !lost.invites_back() && !self.has_moved(&lost) {
-            return Err(lost.into());
+        match lost.code() {
+            _ if lost.invites_back() || self.has_moved(&lost) => {}
+            Some(MOVED) => self.resume = None,
+            _ => return Err(lost.into()),
         }
         let reason = lost.to_string();
         match &mut self.moving {
@@ -121,27 +129,39 @@ impl Client {
                 self.backoff.opened(now);
                 self.settle_in(connected, told, came);
             }
+            // Somebody else has taken the session up before this client heard of it.
+            Err(OpenError::Lost(lost)) if lost.code() == Some(MOVED) => {
+                self.resume = None;
+                self.not_opened(now);
+            }
             Err(error) if !error.is_transient() => return Err(error.into()),
-            Err(_) if self.connection.is_some() => {
-                let wait = self.backoff.next(now, &self.options.random);
-                if let Some(moving) = &mut self.moving {
-                    moving.at = Some(now + wait);
-                }
-            }
-            Err(_) => {
-                self.attempt += 1;
-                let lost = self.moving.take().and_then(|moving| moving.lost);
-                self.happenings.extend(lost.map(|reason| Happening::Lost { reason }));
-            }
+            Err(_) => self.not_opened(now),
         }
         Ok(())
     }
 
+    /// Tries again later.
+    fn not_opened(&mut self, now: Instant) {
+        if self.connection.is_some() {
+            let wait = self.backoff.next(now, &self.options.random);
+            if let Some(moving) = &mut self.moving {
+                moving.at = Some(now + wait);
+            }
+            return;
+        }
+        self.attempt += 1;
+        let lost = self.moving.take().and_then(|moving| moving.lost);
+        self.happenings.extend(lost.map(|reason| Happening::Lost { reason }));
+    }
+
     fn how_it_came(&self) -> Came {
-        match (&self.connection, &self.resume) {
-            (Some(_), _) => Came::Over,
-            (None, Some(_)) => Came::Back,
-            (None, None) => Came::First,
+        if self.connection.is_some() {
+            Came::Over
+        } else if self.attempt == 0 && self.resume.is_none() {
+            // The first attempt succeeds, or there is no client.
+            Came::First
+        } else {
+            Came::Back
         }
     }
 

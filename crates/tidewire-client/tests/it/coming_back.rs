@@ -1,7 +1,12 @@
-use serde_json::json;
-use tidewire_client::{ClientError, Happening, Lost, Options};
+use std::time::Duration;
 
-use crate::peer::{Peer, await_happening, meanwhile, next};
+use serde_json::json;
+use tidewire_client::{Came, Happening, Options, Since};
+
+use crate::peer::{PING_INTERVAL, Peer, await_happening, channel, meanwhile};
+
+/// How long a ping may be on its way.
+const LATE: Duration = Duration::from_secs(10);
 
 #[tokio::test]
 async fn a_move_whose_answer_is_lost_is_made_again_with_the_same_nonce() {
@@ -33,13 +38,78 @@ async fn a_move_whose_answer_is_lost_is_made_again_with_the_same_nonce() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_taken_up_elsewhere_is_not_fought_for() {
+async fn a_session_that_was_taken_up_elsewhere_is_left_to_whoever_did_and_another_begun() {
+    let peer = Peer::listen().await;
+    let (mut client, mut served) = peer.welcome().await;
+    client.subscribe(channel("room:42"), Since::Now);
+
+    let serve = async {
+        served.subscribe(7).await;
+        let closed = served.close(4408);
+        let (mut next, ()) = tokio::join!(peer.accept(), closed);
+        (next.connect(false).await, next.subscribe(7).await)
+    };
+    let ((connect, subscribe), happenings) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(connect, json!({ "token": "token" }));
+    assert_eq!(subscribe["since"]["offset"], 7);
+    let is_back = |happening: &Happening| {
+        matches!(happening, Happening::Connected { resumed: false, came: Came::Back, .. })
+    };
+    await_happening(&mut client, happenings, is_back).await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_taken_up_before_its_client_has_it_back_is_left_too() {
     let peer = Peer::listen().await;
     let (mut client, served) = peer.welcome().await;
 
-    let (ended, ()) = tokio::join!(next(&mut client), served.close(4408));
-
-    let Err(ClientError::Lost(Lost::Closed { code: Some(4408), .. })) = ended else {
-        panic!("{ended:?}")
+    let serve = async {
+        drop(served);
+        let mut again = peer.accept().await;
+        let resume = again.command().await["connect"]["resume"].clone();
+        let closed = again.close(4408);
+        let (mut next, ()) = tokio::join!(peer.accept(), closed);
+        (resume, next.connect(false).await)
     };
+    let ((resume, connect), _) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(resume["token"], "resume");
+    assert_eq!(connect, json!({ "token": "token" }));
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left() {
+    let (silent, other) = (Peer::listen().await, Peer::listen().await);
+    let urls = vec![silent.url(), other.url()];
+    let (mut client, _silent) =
+        silent.welcome_to(Options { urls, ..Options::new("", "token") }).await;
+
+    let ((), happenings) = meanwhile(&mut client, pass(PING_INTERVAL)).await;
+    assert_eq!(happenings, []);
+    pass(LATE).await;
+    let serve = async { other.accept().await.connect(true).await };
+    let (connect, happenings) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(connect["resume"]["token"], "resume");
+    assert!(matches!(happenings[0], Happening::Lost { .. }), "{happenings:?}");
+}
+
+#[tokio::test]
+async fn pings_are_signs_of_life() {
+    let peer = Peer::listen().await;
+    let (mut client, mut served) = peer.welcome().await;
+
+    for _ in 0..4 {
+        pass(PING_INTERVAL).await;
+        let ((), happenings) = meanwhile(&mut client, served.ping()).await;
+        assert_eq!(happenings, []);
+    }
+}
+
+/// Lets time pass.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
 }

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 pub(crate) const EPOCH: &str = "mfabc12000010001";
 pub(crate) const NEXT_EPOCH: &str = "mfabc12000020001";
 
@@ -85,7 +86,7 @@ impl Served {
             "resume_window_ms": 120_000,
             "resumed": resumed,
             "node": "a",
-            "ping_interval_ms": 25_000,
+            "ping_interval_ms": u64::try_from(PING_INTERVAL.as_millis()).expect("small"),
         }}))
         .await;
     }
@@ -124,6 +125,12 @@ impl Served {
         let mut error = refusal(2000, "unavailable");
         error["retry_after_ms"] = 1.into();
         self.say(json!({ "id": command["id"], "error": error })).await;
+    }
+
+    /// Pings, and waits for the answer.
+    pub(crate) async fn ping(&mut self) {
+        self.socket.send(Message::Ping("".into())).await.expect("the client is there");
+        while !matches!(self.socket.next().await, Some(Ok(Message::Pong(_)))) {}
     }
 
     /// Waits for the client's goodbye, and gives its code.
