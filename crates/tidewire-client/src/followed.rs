@@ -200,23 +200,19 @@ impl Followed {
         side: Side,
         now: Instant,
     ) -> Option<bool> {
-        match (side, &mut self.behind, self.position) {
-            (Side::Older, None, _) => return None,
-            (Side::Newer, Some(behind), Some(read)) => {
-                match behind.meet(publication.position, read) {
-                    Met::Before => return None,
-                    Met::Here => {
-                        self.behind = None;
-                        return None;
-                    }
-                    Met::Beyond => self.behind = None,
-                    Met::Instead(position) => {
-                        self.arrive_at(position);
-                        self.seen.rewind(position, now);
-                    }
+        if let (Side::Newer, Some(behind), Some(read)) = (side, &mut self.behind, self.position) {
+            match behind.meet(publication.position, read) {
+                Met::Before => return None,
+                Met::Here => {
+                    self.behind = None;
+                    return None;
+                }
+                Met::Beyond => self.behind = None,
+                Met::Instead(position) => {
+                    self.arrive_at(position);
+                    self.seen.rewind(position, now);
                 }
             }
-            _ => {}
         }
         let is_old = self.position.is_some_and(|read| is_at_or_before(publication.position, read));
         if is_old {
