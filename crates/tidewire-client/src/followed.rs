@@ -142,7 +142,7 @@ impl Followed {
     fn forget(&mut self, reason: GapReason, position: Position, now: Instant) {
         match reason {
             GapReason::Window => {}
-            GapReason::Reset => self.seen.reset(),
+            GapReason::Reset => self.seen.reset(now),
             GapReason::Rewind => self.seen.rewind(position, now),
         }
     }

@@ -6,7 +6,8 @@ use tidewire_protocol_native::client::Received;
 use tokio::time::Instant;
 
 /// What was read last in a channel. A failover sets the channel back, and then some of it comes again
-/// under other offsets: only its publisher and id tell.
+/// under other offsets: only its publisher and id tell. What was published without an id comes again
+/// under one that names the position it had.
 ///
 /// Filters nothing but that. An id is its publisher's own, and whether it is used twice is for the
 /// server to say.
@@ -34,8 +35,12 @@ impl Seen {
             self.again_until = None;
             self.again = HashSet::new();
         }
-        let Some(id) = &publication.id else { return true };
-        let key = (publication.publisher.clone(), id.clone());
+        let id = publication.id.clone().or_else(|| {
+            let position = publication.position.to_string();
+            PublicationId::parse(&position).ok()
+        });
+        let Some(id) = id else { return true };
+        let key = (publication.publisher.clone(), id);
         // It comes again once at most: from here on the log knows its id.
         let is_new = !self.again.remove(&key);
         if self.read.len() == MOST {
@@ -56,9 +61,12 @@ impl Seen {
         self.again_until = Some(now + LASTS);
     }
 
-    /// The channel's numbering began anew: offsets from before mean nothing any more.
-    pub(crate) fn reset(&mut self) {
-        *self = Self::default();
+    /// The channel's numbering began anew, and anything that was read may come again.
+    pub(crate) fn reset(&mut self, now: Instant) {
+        let read = std::mem::take(&mut self.read).into_iter().rev();
+        let room = MOST.saturating_sub(self.again.len());
+        self.again.extend(read.take(room).map(|(_, key)| key));
+        self.again_until = Some(now + LASTS);
     }
 }
 

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_broker::{Appended, Draft, LogError};
+use tidewire_broker::{Appended, Draft, LogError, Outcome};
 use tidewire_model::{Envelope, Position, Publication, TenantChannel};
 use tokio::time::Instant;
 
 use crate::ask::Reply;
 use crate::lane::{Batch, Lane, Pending};
-use crate::publish::{failure, not_begun};
+use crate::publish::{failure, healing, not_begun};
 use crate::shard::{Done, Shard};
 
 /// Where a channel stood when it was last published to from here, and when that was.
@@ -25,6 +25,9 @@ const QUIET_AFTER: Duration = Duration::from_millis(250);
 impl Shard {
     pub(crate) fn publish(&mut self, channel: TenantChannel, pending: Pending, now: Instant) {
         let lane = self.lanes.entry(channel.clone()).or_default();
+        if lane.is_stuck() {
+            return pending.reply.send(Err(healing()), now);
+        }
         lane.push(pending, now);
         if let Some(batch) = lane.next_batch() {
             self.append(channel, batch);
@@ -32,9 +35,9 @@ impl Shard {
     }
 
     fn append(&mut self, channel: TenantChannel, batch: Batch) {
-        let log = Arc::clone(&self.around.log);
+        let (log, epoch) = (Arc::clone(&self.around.log), self.tail.confirmed(&channel));
         self.running.push(Box::pin(async move {
-            let outcome = log.append(&channel, &batch.drafts).await;
+            let outcome = log.append_in(&channel, epoch, &batch.drafts).await;
             Done::Appended(channel, batch, outcome)
         }));
     }
@@ -43,29 +46,42 @@ impl Shard {
     /// tells the publishers.
     pub(crate) fn finish_append(
         &mut self,
-        channel: TenantChannel,
-        batch: Batch,
-        outcome: Result<Vec<Appended>, LogError>,
+        channel: &TenantChannel,
+        (batch, outcome): (Batch, Result<Outcome, LogError>),
         now: Instant,
     ) {
-        let Batch { drafts, replies } = batch;
-        match outcome {
-            Ok(appended) => {
-                self.pass_on(&channel, drafts.into_iter().zip(&appended), now);
+        let has_forked = match outcome {
+            Ok(Outcome::Kept(appended)) => {
+                let Batch { drafts, replies } = batch;
+                let has_forked = self.remember(channel, (&drafts, &appended), now);
+                self.pass_on(channel, drafts.into_iter().zip(&appended), now);
                 for (reply, appended) in replies.into_iter().zip(appended) {
                     reply.send(Ok(appended), now);
                 }
+                has_forked
+            }
+            Ok(Outcome::Forked) => {
+                if let Some(lane) = self.lanes.get_mut(channel) {
+                    lane.put_back(batch);
+                }
+                true
             }
             Err(error) => {
                 tracing::debug!(%channel, %error, "cannot append");
-                self.refuse(&channel, replies, (&error, now));
+                self.refuse(channel, batch.replies, (&error, now));
+                false
             }
-        }
-        let Some(lane) = self.lanes.get_mut(&channel) else { return };
+        };
+        let Some(lane) = self.lanes.get_mut(channel) else { return };
         lane.appended();
-        match lane.next_batch() {
-            Some(batch) => self.append(channel, batch),
-            None => drop(self.lanes.remove(&channel)),
+        if has_forked { self.begin_heal(channel) } else { self.append_next(channel) }
+    }
+
+    /// Appends what waits in a channel's lane, or gives the lane up.
+    pub(crate) fn append_next(&mut self, channel: &TenantChannel) {
+        match self.lanes.get_mut(channel).and_then(Lane::next_batch) {
+            Some(batch) => self.append(channel.clone(), batch),
+            None => drop(self.lanes.remove(channel)),
         }
     }
 
@@ -89,7 +105,7 @@ impl Shard {
 
     /// Hands a whole batch to the channel's feed before anything that follows from it is done: its
     /// publications reach each worker as one run.
-    fn pass_on<'a>(
+    pub(crate) fn pass_on<'a>(
         &mut self,
         channel: &TenantChannel,
         batch: impl Iterator<Item = (Draft, &'a Appended)>,

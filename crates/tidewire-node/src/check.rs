@@ -29,6 +29,7 @@ impl Shard {
         if self.around.is_deaf.load(Ordering::Relaxed) {
             self.poll(now);
         }
+        self.watch(now);
         self.check_due(now);
         self.forget_idle(now);
         self.count_subscriptions();

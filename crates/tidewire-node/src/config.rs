@@ -4,6 +4,7 @@ use std::time::Duration;
 use tidewire_model::{ChannelRules, NodeId, Random};
 
 use crate::ring::RingLimits;
+use crate::tail::TailLimits;
 
 /// How a node runs.
 #[derive(Clone, Debug)]
@@ -12,6 +13,7 @@ pub struct NodeConfig {
     /// How many tasks share the node's channels; one per core is right.
     pub shards: usize,
     pub ring_limits: RingLimits,
+    pub tail_limits: TailLimits,
     /// How the channels of tenants are treated; the log and the edge need the same.
     pub rules: Arc<ChannelRules>,
     /// How long after a loss a session can be resumed.
@@ -26,6 +28,7 @@ impl NodeConfig {
             id,
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             ring_limits: RingLimits::default(),
+            tail_limits: TailLimits::default(),
             rules: Arc::default(),
             resume_window: Duration::from_mins(2),
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),

@@ -5,16 +5,35 @@ use tidewire_model::{ErrorCode, Failure};
 use tokio::time::Instant;
 
 use crate::ask::Reply;
+use crate::tail::Acknowledged;
 
 /// The drafts of one channel on their way to the log, in the order they were published.
 ///
 /// At most one batch is under way: a later batch can never overtake an earlier one that had to be
-/// repeated, so the order of publishing is the order of offsets.
+/// repeated, so the order of publishing is the order of offsets. Nor can it overtake what was
+/// acknowledged before and is lost: that comes first.
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
     waiting: VecDeque<Pending>,
     bytes: usize,
-    is_appending: bool,
+    state: State,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Idle,
+    Appending,
+    Healing(Heal),
+}
+
+/// Bringing back what the log has lost of what was acknowledged.
+#[derive(Debug, Default)]
+pub(crate) struct Heal {
+    /// To be appended again, the first first.
+    pub(crate) lost: VecDeque<Acknowledged>,
+    /// How often in a row the log could not be reached.
+    pub(crate) failures: u32,
 }
 
 /// A draft and who waits for its position.
@@ -52,10 +71,10 @@ impl Lane {
     /// Takes the next batch, if none is under way and anything waits. Answered by
     /// [`Lane::appended`].
     pub(crate) fn next_batch(&mut self) -> Option<Batch> {
-        if self.is_appending || self.waiting.is_empty() {
+        if !matches!(self.state, State::Idle) || self.waiting.is_empty() {
             return None;
         }
-        self.is_appending = true;
+        self.state = State::Appending;
         let most = self.waiting.len().min(Self::BATCH);
         let (mut drafts, mut replies) = (Vec::with_capacity(most), Vec::with_capacity(most));
         let mut bytes = 0;
@@ -76,14 +95,62 @@ impl Lane {
     }
 
     pub(crate) fn appended(&mut self) {
-        self.is_appending = false;
+        self.state = State::Idle;
+    }
+
+    /// Puts a batch back that was not appended, before all that waits.
+    pub(crate) fn put_back(&mut self, batch: Batch) {
+        let Batch { drafts, replies } = batch;
+        for (draft, reply) in drafts.into_iter().zip(replies).rev() {
+            self.bytes += draft.weight();
+            self.waiting.push_front(Pending { draft, reply });
+        }
+    }
+
+    /// Begins to heal, unless it does so already or a batch is under way: that finds out by itself.
+    pub(crate) fn begin_heal(&mut self) -> bool {
+        let is_idle = matches!(self.state, State::Idle);
+        if is_idle {
+            self.state = State::Healing(Heal::default());
+        }
+        is_idle
+    }
+
+    pub(crate) fn heal(&mut self) -> Option<&mut Heal> {
+        match &mut self.state {
+            State::Healing(heal) => Some(heal),
+            State::Idle | State::Appending => None,
+        }
+    }
+
+    /// Whether it has to heal and the log cannot be reached: nothing can wait here then.
+    pub(crate) fn is_stuck(&self) -> bool {
+        matches!(&self.state, State::Healing(heal) if heal.failures > 0)
+    }
+
+    pub(crate) fn healed(&mut self) {
+        self.state = State::Idle;
+    }
+}
+
+impl Heal {
+    /// The drafts to append next, as many as a batch may hold: those of the first of `lost`.
+    pub(crate) fn next_batch(&self) -> Vec<Draft> {
+        let mut bytes = 0;
+        let fits = |one: &&Acknowledged| {
+            let is_room = bytes < Lane::BATCH_BYTES;
+            bytes += one.draft.weight();
+            is_room
+        };
+        let batch = self.lost.iter().take(Lane::BATCH).take_while(fits);
+        batch.map(Acknowledged::again).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use tidewire_model::Payload;
+    use tidewire_model::{Incarnation, Payload, Position};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -129,6 +196,52 @@ mod tests {
 
         let failure = answer.try_recv().expect("answered").expect_err("refused");
         assert_eq!(failure.code, ErrorCode::Overloaded);
+    }
+
+    #[test]
+    fn a_batch_that_is_put_back_goes_before_all_that_waits() {
+        let mut lane = Lane::default();
+        lane.push(pending(1), Instant::now());
+        lane.push(pending(2), Instant::now());
+        let batch = lane.next_batch().expect("a batch");
+        lane.push(pending(3), Instant::now());
+
+        lane.put_back(batch);
+        lane.appended();
+
+        assert_eq!(sizes(lane.next_batch()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn nothing_is_appended_while_it_heals_and_it_does_not_heal_while_it_appends() {
+        let mut lane = Lane::default();
+        assert!(lane.begin_heal());
+        assert!(!lane.begin_heal(), "it does already");
+        lane.push(pending(1), Instant::now());
+        assert!(lane.next_batch().is_none());
+
+        lane.healed();
+
+        assert_eq!(sizes(lane.next_batch()), [1]);
+        assert!(!lane.begin_heal(), "a batch is under way");
+        assert!(lane.heal().is_none());
+    }
+
+    #[test]
+    fn what_is_to_be_appended_again_is_bounded_like_a_batch() {
+        let one = |bytes| {
+            let position = Position::new(Incarnation::ZERO.epoch(0), 1);
+            Acknowledged::new(Instant::now(), position, draft(bytes))
+        };
+        let batch = |bytes: &[usize]| {
+            let lost = bytes.iter().copied().map(one).collect();
+            Heal { lost, failures: 0 }.next_batch().len()
+        };
+
+        assert_eq!(batch(&[1; 70]), Lane::BATCH);
+        assert_eq!(batch(&[200 * 1_024; 4]), 2);
+        assert_eq!(batch(&[512 * 1_024; 2]), 1);
+        assert_eq!(batch(&[]), 0);
     }
 
     fn pending(bytes: usize) -> Pending {

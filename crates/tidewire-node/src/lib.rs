@@ -8,7 +8,8 @@
 //! subscribers.
 //!
 //! Invariants: at most one append and one repairing read are under way per channel; a publication
-//! is passed on only after the log has it; nothing waits for a client.
+//! is passed on only after the log has it; what was acknowledged in the last half minute goes into
+//! the log again, before anything new, if a failover has lost it; nothing waits for a client.
 
 mod append;
 mod ask;
@@ -18,6 +19,7 @@ mod channel;
 mod check;
 mod config;
 mod feed;
+mod heal;
 mod hearing;
 mod held;
 mod interest;
@@ -31,6 +33,7 @@ mod ring;
 mod router;
 mod sessions;
 mod shard;
+mod tail;
 mod throttle;
 mod timers;
 
@@ -42,3 +45,4 @@ pub use placement::placement;
 pub use publish::Publishing;
 pub use ring::RingLimits;
 pub use sessions::{OwnedSession, SESSION_RENEWAL, SessionError};
+pub use tail::TailLimits;

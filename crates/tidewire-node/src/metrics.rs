@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use metrics::{Counter, Gauge, Histogram};
 use tidewire_model::{Joined, Recovery};
 
@@ -13,6 +15,11 @@ pub(crate) struct Metrics {
     recovered_publications: Histogram,
     channels: Gauge,
     subscriptions: Gauge,
+    pub(crate) forks: Counter,
+    pub(crate) healed: Counter,
+    pub(crate) heals_abandoned: Counter,
+    tail_bytes: Gauge,
+    tail_seconds: Gauge,
 }
 
 impl Metrics {
@@ -29,7 +36,12 @@ impl Metrics {
             recovered_gap: metrics::counter!("tidewire_recover_total", "result" => "gap"),
             recovered_publications: metrics::histogram!("tidewire_recovered_messages"),
             channels: metrics::gauge!("tidewire_channels", "shard" => shard.clone()),
-            subscriptions: metrics::gauge!("tidewire_subscriptions", "shard" => shard),
+            subscriptions: metrics::gauge!("tidewire_subscriptions", "shard" => shard.clone()),
+            forks: metrics::counter!("tidewire_forks_total"),
+            healed: metrics::counter!("tidewire_healed_total"),
+            heals_abandoned: metrics::counter!("tidewire_heal_abandoned_total"),
+            tail_bytes: metrics::gauge!("tidewire_origin_tail_bytes", "shard" => shard.clone()),
+            tail_seconds: metrics::gauge!("tidewire_origin_tail_seconds", "shard" => shard),
         }
     }
 
@@ -53,5 +65,12 @@ impl Metrics {
     pub(crate) fn subscriptions(&self, channels: usize, subscriptions: usize) {
         self.channels.set(channels as f64);
         self.subscriptions.set(subscriptions as f64);
+    }
+
+    /// How much of what was acknowledged is remembered, and how far back that is all of it.
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    pub(crate) fn tail(&self, bytes: usize, reaches_back: Duration) {
+        self.tail_bytes.set(bytes as f64);
+        self.tail_seconds.set(reaches_back.as_secs_f64());
     }
 }

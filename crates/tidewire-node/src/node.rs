@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use crate::publish::{Publishing, failure};
 use crate::router::Router;
 use crate::shard::{Action, Shard, Surroundings, Suspicion};
-use crate::{LeaseReport, NodeConfig, members};
+use crate::{LeaseReport, NodeConfig, TailLimits, members};
 
 /// A node of the cluster: a cheap handle on its shards and ports.
 #[derive(Clone)]
@@ -211,6 +211,7 @@ fn start_shards(
     let repairs = Arc::new(Semaphore::new(REPAIRS));
     let joins = Arc::new(Semaphore::new(JOINS));
     let count = config.shards.max(1);
+    let tail_limits = TailLimits { bytes: config.tail_limits.bytes / count, ..config.tail_limits };
     let start = |index: usize| {
         let around = Arc::new(Surroundings {
             log: Arc::clone(&ports.log),
@@ -220,6 +221,7 @@ fn start_shards(
             is_deaf: Arc::clone(is_deaf),
             polled_per_second: POLLED_PER_SECOND.div_ceil(count),
             ring_limits: config.ring_limits,
+            tail_limits,
             rules: Arc::clone(&config.rules),
             metrics: Metrics::new(index),
         });

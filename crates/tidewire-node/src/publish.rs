@@ -26,6 +26,12 @@ pub(crate) fn not_begun() -> Failure {
     Failure::new(ErrorCode::Unavailable, message)
 }
 
+/// What a publisher is told while the log is unreachable that has lost what was acknowledged before.
+pub(crate) fn healing() -> Failure {
+    let message = "the channel's log cannot be reached to bring back what it has lost; try again";
+    Failure::new(ErrorCode::Unavailable, message)
+}
+
 /// What a publisher is told when the log could not do it. Names no address: that is the operator's
 /// business, and in the log.
 pub(crate) fn failure(error: &LogError) -> Failure {

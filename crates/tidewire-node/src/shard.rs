@@ -4,6 +4,7 @@
 //! log, the broker) runs as futures that it owns and polls, and comes back as [`Done`]. A channel
 //! belongs to exactly one shard, so its publications are handled in one order.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -11,9 +12,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidewire_broker::{Appended, Broker, BrokerError, Head, Log, LogError, Partition, Read};
+use tidewire_broker::{Broker, BrokerError, Draft, Head, Log, LogError, Outcome, Partition, Read};
 use tidewire_model::{
-    ChannelRules, ConnectionId, Envelope, JoinId, Position, Publication, TenantChannel,
+    ChannelRules, ConnectionId, Envelope, Incarnation, JoinId, Position, Publication, TenantChannel,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -30,6 +31,7 @@ use crate::lane::{Batch, Lane, Pending};
 use crate::metrics::Metrics;
 use crate::publish::stopped;
 use crate::ring::RingLimits;
+use crate::tail::{Tail, TailLimits};
 use crate::throttle::Throttle;
 use crate::timers::Timers;
 
@@ -47,7 +49,10 @@ pub(crate) enum Done {
     Subscribed(Partition, Result<(), BrokerError>),
     Read(TenantChannel, Result<Read, LogError>),
     ReadForJoin(TenantChannel, (ConnectionId, JoinId), Result<Read, LogError>),
-    Appended(TenantChannel, Batch, Result<Vec<Appended>, LogError>),
+    Appended(TenantChannel, Batch, Result<Outcome, LogError>),
+    Compared(TenantChannel, Result<Read, LogError>),
+    Healed(TenantChannel, Vec<Draft>, Result<Outcome, LogError>),
+    Watched(u16, Result<Incarnation, LogError>),
     Heads {
         channels: Vec<TenantChannel>,
         asked_at: Instant,
@@ -72,6 +77,8 @@ pub(crate) struct Surroundings {
     pub(crate) polled_per_second: usize,
     pub(crate) ring_limits: RingLimits,
     pub(crate) rules: Arc<ChannelRules>,
+    /// Of each shard.
+    pub(crate) tail_limits: TailLimits,
     pub(crate) metrics: Metrics,
 }
 
@@ -91,6 +98,12 @@ pub(crate) struct Shard {
     pub(crate) interest: Interest,
     pub(crate) tenures: Tenures,
     pub(crate) lanes: ByChannel<Lane>,
+    pub(crate) tail: Tail,
+    /// When to go on with heals that have failed.
+    pub(crate) heals: Timers,
+    /// Parts of the log that have been asked which life they are in.
+    pub(crate) watching: HashSet<u16>,
+    pub(crate) has_missed_watch: bool,
     /// Channels that were published to from here, until that is announced.
     pub(crate) quiet: ByChannel<Newest>,
     pub(crate) announcements: Timers,
@@ -113,12 +126,17 @@ const BURST: usize = 256;
 
 impl Shard {
     pub(crate) fn new(around: Arc<Surroundings>) -> Self {
+        let tail = Tail::new(around.tail_limits);
         Self {
             around,
             channels: ByChannel::default(),
             interest: Interest::default(),
             tenures: Tenures::default(),
             lanes: ByChannel::default(),
+            tail,
+            heals: Timers::default(),
+            watching: HashSet::new(),
+            has_missed_watch: false,
             quiet: ByChannel::default(),
             announcements: Timers::default(),
             alarms: Timers::default(),
@@ -146,7 +164,7 @@ impl Shard {
             // what is running follows from it and is bounded by lanes and feeds.
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if self.lanes.is_empty() && inbox.is_empty() => break,
+                () = stop.cancelled(), if self.has_answered_all() && inbox.is_empty() => break,
                 Some(done) = self.running.next() => self.finish_all(done, Instant::now()),
                 () = tokio::time::sleep_until(alarm) => self.ring_alarms(Instant::now()),
                 () = suspicion.0.notified() => self.check_all(Instant::now()),
@@ -163,8 +181,17 @@ impl Shard {
         self.part(inbox).await;
     }
 
+    /// Whether no publisher waits. Where the log cannot be reached to bring back what it has lost,
+    /// nobody does.
+    fn has_answered_all(&self) -> bool {
+        self.lanes.len() == self.heals.len()
+    }
+
     fn next_alarm(&self) -> Instant {
-        let next = [self.alarms.next(), self.announcements.next()].into_iter().flatten().min();
+        let next = [self.alarms.next(), self.announcements.next(), self.heals.next()]
+            .into_iter()
+            .flatten()
+            .min();
         next.unwrap_or_else(|| Instant::now() + TICK)
     }
 
@@ -214,6 +241,10 @@ impl Shard {
             }
         }
         self.refuse_joiners();
+        if !self.lanes.is_empty() {
+            let channels = self.lanes.len();
+            tracing::error!(channels, "the log may lack acknowledged publications");
+        }
     }
 
     /// Finishes what is ready, or a shard with a full inbox would finish one append per burst.
@@ -233,8 +264,13 @@ impl Shard {
                 self.finish_read_for_join(&channel, joiner, outcome, now);
             }
             Done::Appended(channel, batch, outcome) => {
-                self.finish_append(channel, batch, outcome, now);
+                self.finish_append(&channel, (batch, outcome), now);
             }
+            Done::Compared(channel, outcome) => self.finish_compare(&channel, outcome, now),
+            Done::Healed(channel, drafts, outcome) => {
+                self.finish_heal(&channel, (drafts, outcome), now);
+            }
+            Done::Watched(part, outcome) => self.finish_watch(part, outcome, now),
             Done::Heads { channels, asked_at, outcome } => {
                 self.finish_check((&channels, asked_at), outcome, now);
             }
@@ -248,6 +284,9 @@ impl Shard {
         }
         while let Some(channel) = self.announcements.due(now) {
             self.announce_if_quiet(&channel, now);
+        }
+        while let Some(channel) = self.heals.due(now) {
+            self.compare(&channel);
         }
     }
 

@@ -31,6 +31,11 @@ impl Timers {
         self.by_time.first().map(|(at, _)| *at)
     }
 
+    /// How many alarms are set.
+    pub(crate) fn len(&self) -> usize {
+        self.by_time.len()
+    }
+
     /// Takes a channel whose alarm is due.
     pub(crate) fn due(&mut self, now: Instant) -> Option<TenantChannel> {
         if self.next()? > now {

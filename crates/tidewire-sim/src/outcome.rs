@@ -27,6 +27,7 @@ pub struct Counts {
     pub(crate) acknowledged: usize,
     pub(crate) lost: usize,
     pub(crate) duplicates: usize,
+    pub(crate) healed: usize,
     pub(crate) tally: Tally,
     /// How long after the last fault everybody was where they should be.
     pub(crate) slowest: Duration,
@@ -39,6 +40,7 @@ impl Counts {
         let counts = [
             ("lost publications", self.lost as u64),
             ("duplicates", self.duplicates as u64),
+            ("healed publications", self.healed as u64),
             ("publications", tally.publications),
             ("recovered", tally.recovered),
             ("rewound", tally.rewound),
@@ -62,6 +64,7 @@ impl AddAssign<&Self> for Counts {
         self.acknowledged += other.acknowledged;
         self.lost += other.lost;
         self.duplicates += other.duplicates;
+        self.healed += other.healed;
         self.tally.add(other.tally);
         self.slowest = self.slowest.max(other.slowest);
     }
@@ -72,10 +75,10 @@ impl fmt::Display for Counts {
         let Tally { publications, recovered, rewound, windows, resets, .. } = self.tally;
         write!(
             f,
-            "stored {}, acknowledged {}, lost by the log {}, duplicates {}, delivered {publications}, \
+            "stored {}, acknowledged {}, lost by the log {}, healed {}, duplicates {}, delivered {publications}, \
              recovered {recovered}, rewound {rewound}, windows {windows}, resets {resets}, settled \
              within {:.2?}",
-            self.stored, self.acknowledged, self.lost, self.duplicates, self.slowest
+            self.stored, self.acknowledged, self.lost, self.healed, self.duplicates, self.slowest
         )
     }
 }

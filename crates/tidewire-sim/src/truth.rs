@@ -14,13 +14,15 @@ pub(crate) struct Truth {
     kept: HashSet<(TenantChannel, Bytes)>,
     /// Everything ever stored, lost or not.
     named: HashMap<(TenantChannel, Position), Bytes>,
-    /// What publishers were told first, until the log has lost it.
+    /// What publishers were told first, or again after the log had lost it.
     answers: HashMap<(TenantChannel, Bytes), Position>,
     /// Where reads were told that publications before are no longer kept.
     trims: HashSet<(TenantChannel, u64)>,
     pub(crate) restarts: u64,
     pub(crate) lost: usize,
     pub(crate) duplicates: usize,
+    /// What was stored again after it had been acknowledged and lost.
+    pub(crate) healed: usize,
     violations: Vec<Objection>,
 }
 
@@ -56,6 +58,7 @@ impl Truth {
             let is_new = self.kept.insert((channel.clone(), name.clone()));
             entries.push(Entry { position, name: name.clone() });
             let known = self.named.insert((channel.clone(), position), name.clone());
+            self.healed += usize::from(self.answers.contains_key(&(channel.clone(), name.clone())));
             if !is_next || !is_new || known.is_some() {
                 let invariant = if is_new { Invariant::Agreement } else { Invariant::Once };
                 self.object(
@@ -150,6 +153,13 @@ impl Truth {
                 ));
             }
         }
+        let is_missing = |answer: &&(TenantChannel, Bytes)| !self.kept.contains(answer);
+        let mut missing: Vec<_> = self.answers.keys().filter(is_missing).collect();
+        missing.sort_unstable();
+        objections.extend(missing.into_iter().map(|(channel, name)| {
+            let text = format!("{channel}: {name:?} was acknowledged and is not in the log");
+            Objection::new(Invariant::Keeping, text)
+        }));
         if self.lost == 0 {
             objections.extend(self.channels.iter().filter_map(|(channel, entries)| {
                 disorder(entries).map(|entry| {

@@ -299,6 +299,7 @@ impl World {
             acknowledged: truth.acknowledged(),
             lost: truth.lost,
             duplicates: truth.duplicates,
+            healed: truth.healed,
             tally,
             slowest,
         };

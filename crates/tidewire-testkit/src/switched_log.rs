@@ -3,13 +3,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention};
 use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 /// A log in memory that can be switched off, and made to keep whoever asks waiting.
 pub struct SwitchedLog {
     log: MemoryLog,
     is_down: AtomicBool,
     is_held: watch::Sender<bool>,
+    /// For those who may go though the others are held.
+    exceptions: Semaphore,
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
     comparisons: AtomicUsize,
@@ -23,6 +25,7 @@ impl SwitchedLog {
             log,
             is_down: AtomicBool::new(false),
             is_held: watch::Sender::new(false),
+            exceptions: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
             comparisons: AtomicUsize::new(0),
@@ -41,6 +44,11 @@ impl SwitchedLog {
     /// Keeps appends and pages waiting, or lets them go.
     pub fn hold(&self, is_held: bool) {
         self.is_held.send_replace(is_held);
+    }
+
+    /// Lets the first of those go that are kept waiting, and holds the others on.
+    pub fn let_one_go(&self) {
+        self.exceptions.add_permits(1);
     }
 
     /// Appends and pages that wait now.
@@ -62,7 +70,11 @@ impl SwitchedLog {
         let waiting = self.waiting.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_waiting.fetch_max(waiting, Ordering::SeqCst);
         let mut is_held = self.is_held.subscribe();
-        is_held.wait_for(|is_held| !is_held).await.expect("the log is there");
+        tokio::select! {
+            biased;
+            exception = self.exceptions.acquire() => exception.expect("it is not closed").forget(),
+            free = is_held.wait_for(|is_held| !is_held) => drop(free.expect("the log is there")),
+        }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 

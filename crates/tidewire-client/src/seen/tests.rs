@@ -81,14 +81,31 @@ fn of_too_many_the_oldest_are_forgotten() {
 }
 
 #[test]
-fn a_numbering_that_begins_anew_leaves_nothing_to_compare_with() {
+fn what_was_read_before_the_numbering_began_anew_may_come_again() {
     let mut seen = Seen::default();
     seen.read(&publication(500, Some("ada"), "a"), now());
 
-    seen.reset();
+    seen.reset(now());
     seen.rewind(position(1), now());
 
-    assert!(seen.read(&publication(2, Some("ada"), "a"), now()));
+    assert!(!seen.read(&publication(2, Some("ada"), "a"), now()));
+    assert!(seen.read(&publication(3, Some("ada"), "a"), now()), "once");
+}
+
+#[test]
+fn what_had_no_id_comes_again_under_the_name_of_its_position() {
+    let mut seen = Seen::default();
+    let without = |offset| Received { id: None, ..publication(offset, Some("ada"), "-") };
+    seen.read(&without(1), now());
+    seen.read(&without(2), now());
+
+    seen.rewind(position(1), now());
+
+    let again = position(2).to_string();
+    let next = Position::new(Incarnation::ZERO.epoch(2), 2);
+    let in_its_place = Received { position: next, ..without(2) };
+    assert!(seen.read(&in_its_place, now()), "a new one");
+    assert!(!seen.read(&publication(3, Some("ada"), &again), now()));
 }
 
 fn now() -> Instant {

@@ -31,15 +31,23 @@ pub(crate) struct Fleet<const N: usize> {
 
 impl<const N: usize> Fleet<N> {
     pub(crate) fn start() -> Self {
-        Self::with_rules(Vec::new())
+        Self::start_on(Arc::new(SwitchedLog::new(400)))
+    }
+
+    /// As [`Fleet::start`], on a log that others may use too.
+    pub(crate) fn start_on(log: Arc<SwitchedLog>) -> Self {
+        Self::with(log, Vec::new())
     }
 
     /// Nodes that treat the channels of the tests' tenant by `rules`.
     pub(crate) fn with_rules(rules: Vec<ChannelRule>) -> Self {
+        Self::with(Arc::new(SwitchedLog::new(400)), rules)
+    }
+
+    fn with(log: Arc<SwitchedLog>, rules: Vec<ChannelRule>) -> Self {
         let rules = HashMap::from([(channel("any").tenant, rules)]);
         let rules = Arc::new(ChannelRules::new(rules));
         let network = MemoryNetwork::default();
-        let log = Arc::new(SwitchedLog::new(400));
         let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());

@@ -2,5 +2,6 @@
 
 mod asks;
 mod fleet;
+mod heal;
 mod publications;
 mod sessions;

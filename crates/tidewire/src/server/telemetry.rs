@@ -147,6 +147,13 @@ fn describe_engine() {
     describe_histogram!("tidewire_broadcast_recipients", "Subscribers per publication.");
     describe_counter!("tidewire_deliveries_total", "Publications put into subscribers' queues.");
     describe_counter!("tidewire_gaps_total", "Gaps announced to subscribers.");
+    describe_counter!("tidewire_forks_total", "Channels compared with a log that failed over.");
+    describe_counter!("tidewire_healed_total", "Publications stored again after a failover.");
+    let unsure = "Acknowledged publications that could not be compared with the log.";
+    describe_counter!("tidewire_heal_abandoned_total", unsure);
+    describe_gauge!("tidewire_origin_tail_bytes", "Acknowledged publications remembered.");
+    let reach = "How far back, in seconds, all acknowledged publications are remembered.";
+    describe_gauge!("tidewire_origin_tail_seconds", reach);
     describe_counter!("tidewire_log_reads_total", "Reads of the log to repair a channel.");
     describe_counter!("tidewire_recover_total", "Subscriptions that named a position.");
     describe_histogram!("tidewire_recovered_messages", "Publications replayed per recovery.");
