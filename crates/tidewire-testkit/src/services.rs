@@ -1,6 +1,6 @@
 //! Redis and NATS as children of a test.
 //!
-//! Start from [`RedisServer::start`] and [`NatsServer::start`]. Each server has a port of its own on
+//! Start from [`RedisServer::start`], [`NatsServer::start`] and [`SentinelServer::start`]. Each server has a port of its own on
 //! 127.0.0.1 and a temporary directory, and is killed when its handle is dropped. The programs are
 //! found on `PATH`, in `/usr/sbin` and in `/usr/local/sbin`, or named by `TIDEWIRE_REDIS_SERVER` and
 //! `TIDEWIRE_NATS_SERVER`.
@@ -10,7 +10,10 @@
 mod nats;
 mod process;
 mod redis;
+mod resp;
+mod sentinel;
 
 pub use nats::NatsServer;
 pub use process::free_port;
 pub use redis::RedisServer;
+pub use sentinel::{SentinelServer, Watch};

@@ -13,7 +13,7 @@ use crate::graph::{Graph, Kinds};
 use crate::tree;
 
 /// Our crates by row. A crate may name only crates of lower rows.
-const ROWS: [&[&str]; 7] = [
+const ROWS: [&[&str]; 8] = [
     &["tidewire-model"],
     &["tidewire-session", "tidewire-witness"],
     &["tidewire-hub", "tidewire-broker", "tidewire-store", "tidewire-protocol", "tidewire-auth"],
@@ -21,6 +21,7 @@ const ROWS: [&[&str]; 7] = [
     &["tidewire-edge", "tidewire-broker-nats", "tidewire-store-redis", "tidewire-protocol-native"],
     &["tidewire-client"],
     &["tidewire", "loadtest", "tidewire-guard", "tidewire-sim", "tidewire-testkit"],
+    &["tidewire-chaos"],
 ];
 
 /// Crates that decide without waiting, so a runtime below them is a mistake.

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
 
 mod bench;
+mod chaos;
 mod check;
 mod conformance;
 mod deny;
@@ -41,6 +42,8 @@ usage: cargo xtask <command>
   sim              the engine under faults drawn from seeds
                    [--seeds 300] [--first 1] [--survey]
                    [--seed 17 [--keep 3,9] [--trace file]]
+  chaos            whole clusters under faults, judged by what their clients saw
+                   --rows | --row N | [--seed S] --minutes M [--small] [--debug]
   drain            a node with 10,000 clients drains under load; fails when a promise is broken
                    [--clients N] [--bystanders N] [--debug]
   drain --kill     the same with 5,000 clients and SIGKILL
@@ -73,6 +76,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["guard", "--bless"] => guard::bless(&root),
         ["bench", options @ ..] => bench::run(&root, options),
         ["sim", options @ ..] => sim::run(&root, options),
+        ["chaos", options @ ..] => chaos::run(&root, options),
         ["drain", options @ ..] => bench::drain(&root, options),
         ["tidy"] => tidy::run(&root),
         ["proto"] => proto::generate(&root),

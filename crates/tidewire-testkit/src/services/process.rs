@@ -101,6 +101,10 @@ impl<K: Kind> Process<K> {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub(super) fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::process::{Kind, Process};
+use super::resp;
 
 /// A `redis-server` of its own for a test. It keeps nothing on disk unless asked to.
 pub struct RedisServer(Process<Redis>);
@@ -36,6 +37,28 @@ impl RedisServer {
     pub async fn on_port(port: u16) -> Self {
         let arguments = ["--appendonly", "no"].map(String::from).into();
         Self(Process::start_on_port(Redis { arguments }, port).await)
+    }
+
+    /// As [`RedisServer::with_arguments`], on a port that [`free_port`](super::free_port) gave out
+    /// before.
+    pub async fn on_port_with_arguments(port: u16, arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self(Process::start_on_port(Redis { arguments }, port).await)
+    }
+
+    /// What the server answers to a command: a list one item a line, nothing as an empty text, an
+    /// error with its word in front.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from answering within 5 s.
+    pub async fn command(&self, words: &[&str]) -> std::io::Result<String> {
+        resp::command(self.address(), words).await
+    }
+
+    /// The folder of its files.
+    pub fn dir(&self) -> &Path {
+        self.0.dir()
     }
 
     pub fn url(&self) -> String {

@@ -1,7 +1,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use tidewire_testkit::services::{NatsServer, RedisServer, free_port};
+use tidewire_testkit::services::{NatsServer, RedisServer, SentinelServer, Watch, free_port};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -113,4 +113,17 @@ async fn first_line(stream: TcpStream) -> Option<String> {
     let mut line = String::new();
     BufReader::new(stream).read_line(&mut line).await.ok()?;
     Some(line.trim_end().to_owned()).filter(|line| !line.is_empty())
+}
+
+#[tokio::test]
+async fn a_sentinel_knows_the_primary_it_watches() {
+    let redis = RedisServer::start().await;
+    let watch = Watch { primary: redis.address(), quorum: 1, down_after_ms: 500 };
+
+    let sentinel = SentinelServer::start(watch).await;
+
+    let told = sentinel.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "main"]).await;
+    let address = redis.address();
+    assert_eq!(told.expect("an answer"), format!("{}\n{}", address.ip(), address.port()));
+    assert_eq!(redis.command(&["SET", "a", "1"]).await.expect("an answer"), "OK");
 }

@@ -1,0 +1,45 @@
+//! Rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
+//! others.
+
+use tidewire_chaos::rows::row;
+use tidewire_chaos::{Setup, Size};
+use tokio::sync::Mutex;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_killed_loses_nothing_and_nobody_is_asked_who_they_are() {
+    run(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_append_whose_answer_is_lost_is_stored_once() {
+    run(7).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_nats_server_that_is_killed_delays_nobody_for_long() {
+    run(11).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_with_its_data_begins_a_new_life_of_the_log() {
+    run(20).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resume_whose_answer_is_lost_is_granted_again() {
+    run(30).await;
+}
+
+/// A cluster is a dozen processes: one at a time.
+static STAGE: Mutex<()> = Mutex::const_new(());
+
+async fn run(number: u32) {
+    let _alone = STAGE.lock().await;
+    let row = row(number).expect("there is such a row");
+
+    let outcome = row.run(Setup::new(env!("CARGO_BIN_EXE_tidewire")), Size::SMALL).await;
+
+    if let Err(error) = outcome {
+        unreachable!("{error:#}");
+    }
+}
