@@ -44,6 +44,6 @@ pub use permissions::{Action, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use random::Random;
-pub use rules::{ChannelRule, ChannelRules, Retention};
+pub use rules::{ChannelRule, ChannelRules, DeliveryClass, Retention};
 pub use tenant::{InvalidTenant, Tenant};
 pub use token::Token;

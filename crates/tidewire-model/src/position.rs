@@ -141,6 +141,9 @@ impl Position {
     /// The largest offset a client may name.
     pub const MAX_OFFSET: u64 = (1 << 53) - 1;
 
+    /// Where nothing stands: of a publication that no log has numbered.
+    pub const NONE: Self = Self { epoch: Epoch([b'0'; 16]), offset: 0 };
+
     pub fn new(epoch: Epoch, offset: u64) -> Self {
         Self { epoch, offset }
     }

@@ -62,6 +62,13 @@ pub struct Publication {
     pub payload: Payload,
 }
 
+impl Publication {
+    /// Whether no log has it: it stands at [`Position::NONE`], and each node numbers it anew.
+    pub fn is_fleeting(&self) -> bool {
+        self.position.offset == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

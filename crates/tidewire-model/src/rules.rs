@@ -18,6 +18,7 @@ pub struct ChannelRules {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ChannelRule {
     pub filter: Filter,
+    pub class: DeliveryClass,
     /// How much the log keeps; as much as of any other channel if nothing is said.
     pub retention: Option<Retention>,
     /// Whether who subscribes without a position is handed the newest publication first.
@@ -28,6 +29,16 @@ pub struct ChannelRule {
     pub flush_window: Duration,
     /// How publications may be written as what changed, for subscribers that ask for it.
     pub delta: Option<DeltaFormat>,
+}
+
+/// What is promised of a channel's publications.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum DeliveryClass {
+    /// At most once, and nothing is kept: the log is never asked, and nothing ends when it does.
+    Ephemeral,
+    /// In order and without a silent loss, from the log that keeps them.
+    #[default]
+    Recoverable,
 }
 
 /// How much of a channel a log keeps.
@@ -50,6 +61,7 @@ impl ChannelRule {
     pub fn new(filter: Filter) -> Self {
         Self {
             filter,
+            class: DeliveryClass::default(),
             retention: None,
             gives_latest: false,
             flush_window: Duration::ZERO,
@@ -84,6 +96,10 @@ impl ChannelRules {
             return None;
         }
         self.of(tenant).iter().find(|rule| rule.filter.matches(channel))
+    }
+
+    pub fn class(&self, channel: &TenantChannel) -> DeliveryClass {
+        self.of_channel(channel).map(|rule| rule.class).unwrap_or_default()
     }
 
     /// How much the log keeps of a channel, given what it keeps of others.
@@ -163,6 +179,8 @@ mod tests {
         assert_eq!(retention("said/1"), long);
         assert_eq!(retention("silent/1"), Retention::default());
         assert_eq!(retention("other"), Retention::default());
+        let other = TenantChannel::new(tenant("acme"), channel("other"));
+        assert_eq!(rules.class(&other), DeliveryClass::Recoverable);
     }
 
     #[test]

@@ -7,13 +7,15 @@ use futures_util::future::BoxFuture;
 use tidewire_broker::{BrokerError, LogError, Partition, Read};
 use tidewire_hub::Outbox;
 use tidewire_model::{
-    ConnectionId, Delivery, ErrorCode, Failure, JoinId, Joined, Since, TenantChannel, Tenure,
+    ConnectionId, Delivery, DeliveryClass, ErrorCode, Failure, JoinId, Joined, Since,
+    TenantChannel, Tenure,
 };
 use tokio::time::Instant;
 
 use crate::ask::Join;
 use crate::audience::{Audience, Tenures};
 use crate::feed::Feed;
+use crate::fleeting::drawn_epoch;
 use crate::publish::stopped;
 use crate::ring::Ring;
 use crate::shard::{Done, PAGE, Shard, Surroundings};
@@ -75,6 +77,12 @@ impl ChannelState {
 
     pub(crate) fn is_wanted(&self) -> bool {
         self.has_joiners() || !self.audience.is_empty()
+    }
+
+    /// Whether its position is held against the log's now and again: somebody would miss what is
+    /// missing, and there is a log to know of it.
+    pub(crate) fn is_compared(&self) -> bool {
+        !self.audience.is_empty() && !self.feed.is_fleeting()
     }
 
     /// Remembers since when nobody has wanted the channel.
@@ -180,8 +188,12 @@ impl Shard {
             return;
         }
         let ring = Ring::new(self.around.ring_limits);
+        let feed = match self.around.rules.class(channel) {
+            DeliveryClass::Recoverable => Feed::new(ring),
+            DeliveryClass::Ephemeral => Feed::fleeting(ring, drawn_epoch(&self.around.random)),
+        };
         let mut state = ChannelState {
-            feed: Feed::new(ring),
+            feed,
             audience: Audience::default(),
             joiners: Vec::new(),
             check_at: self.next_check(channel, now),
@@ -196,7 +208,7 @@ impl Shard {
                 Done::Subscribed(partition, outcome)
             }));
         } else if self.interest.is_settled(&partition) {
-            state.feed.read_by(now);
+            state.feed.begin(now);
         }
         self.channels.insert(channel.clone(), state);
     }
@@ -230,7 +242,7 @@ impl Shard {
         channels.sort_unstable();
         for channel in channels {
             if let Some(state) = self.channels.get_mut(&channel) {
-                state.feed.read_by(now);
+                state.feed.begin(now);
             }
             self.settle(&channel, now);
         }

@@ -58,7 +58,7 @@ impl Shard {
     /// are more than may be asked about in a second, the liveliest come first.
     fn poll(&mut self, now: Instant) {
         let most = self.around.polled_per_second;
-        let heard = self.channels.values_mut().filter(|state| !state.audience.is_empty());
+        let heard = self.channels.values_mut().filter(|state| state.is_compared());
         let mut states: Vec<_> = heard.collect();
         if states.len() > most {
             states.select_nth_unstable_by_key(most, |state| Reverse(state.active_at));
@@ -84,7 +84,7 @@ impl Shard {
             return;
         }
         let is_due = |(_, state): &(&TenantChannel, &ChannelState)| {
-            state.check_at <= now && !state.audience.is_empty()
+            state.check_at <= now && state.is_compared()
         };
         let mut due: Vec<_> = self
             .channels

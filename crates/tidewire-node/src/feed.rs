@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_broker::{Lineage, Read, Standing, Status};
-use tidewire_model::{Envelope, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since};
+use tidewire_model::{
+    Envelope, Epoch, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since,
+};
 use tokio::time::Instant;
 
 use crate::held::Held;
@@ -19,6 +21,8 @@ use crate::ring::Ring;
 
 #[derive(Debug)]
 pub(crate) struct Feed {
+    /// The epoch in which this node numbers a channel that no log keeps; see `fleeting.rs`.
+    fleeting: Option<Epoch>,
     /// Up to where subscribers have been served; `None` until the log was read once.
     at: Option<Position>,
     /// The newest life of the log seen. Anything an older one says is not believed.
@@ -60,6 +64,7 @@ impl Feed {
     /// Begins to follow a channel; it wants its first read when the broker has been told.
     pub(crate) fn new(ring: Ring) -> Self {
         Self {
+            fleeting: None,
             at: None,
             newest: Incarnation::ZERO,
             ring,
@@ -80,6 +85,9 @@ impl Feed {
 
     /// Asks for a read at `at` at the latest.
     pub(crate) fn read_by(&mut self, at: Instant) {
+        if self.is_fleeting() {
+            return;
+        }
         self.read_at = Some(self.read_at.map_or(at, |earlier| earlier.min(at)));
     }
 
@@ -282,6 +290,9 @@ impl Feed {
     /// Brings a subscriber in step from memory alone, if that covers what it asks for.
     pub(crate) fn join(&self, since: Since) -> Option<Joined> {
         let at = self.at?;
+        if self.is_fleeting() {
+            return Some(self.join_fleeting(at, since));
+        }
         let (recovery, missed) = match since {
             Since::Now => (Recovery::NotAsked, Vec::new()),
             Since::Position(position) => {
@@ -371,5 +382,6 @@ fn lost(since: Since, read: &Read) -> Option<u64> {
     }
 }
 
+mod fleeting;
 #[cfg(test)]
 mod tests;

@@ -19,6 +19,7 @@ mod channel;
 mod check;
 mod config;
 mod feed;
+mod fleeting;
 mod heal;
 mod hearing;
 mod held;

@@ -8,6 +8,8 @@ pub(crate) struct Metrics {
     pub(crate) repair_reads: Counter,
     pub(crate) gaps: Counter,
     pub(crate) polled: Counter,
+    /// Publications of another class than the channel has here: two nodes' rules differ.
+    pub(crate) misclassified: Counter,
     recipients: Histogram,
     sent: Counter,
     recovered_full: Counter,
@@ -30,6 +32,7 @@ impl Metrics {
             repair_reads: metrics::counter!("tidewire_log_reads_total", "reason" => "repair"),
             gaps: metrics::counter!("tidewire_gaps_total"),
             polled: metrics::counter!("tidewire_polled_channels_total"),
+            misclassified: metrics::counter!("tidewire_messages_dropped_total", "reason" => "class"),
             recipients: metrics::histogram!("tidewire_broadcast_recipients"),
             sent: metrics::counter!("tidewire_deliveries_total"),
             recovered_full: metrics::counter!("tidewire_recover_total", "result" => "full"),

@@ -2,7 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use tidewire_broker::{Broker, Draft, Log, LogError, Notice, Partition};
-use tidewire_model::{Failure, HistoryPage, HistoryQuery, NodeId, TenantChannel};
+use tidewire_model::{
+    DeliveryClass, Failure, HistoryPage, HistoryQuery, NodeId, Position, TenantChannel,
+};
 use tidewire_store::{Membership, NodeLease, SessionStore};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
@@ -156,12 +158,16 @@ impl Node {
         Publishing(verdict)
     }
 
-    /// Reads a page of what a channel keeps.
+    /// Reads a page of what a channel keeps: nothing, if it is ephemeral.
     pub async fn history(
         &self,
         channel: &TenantChannel,
         query: HistoryQuery,
     ) -> Result<HistoryPage, Failure> {
+        if self.0.config.rules.class(channel) == DeliveryClass::Ephemeral {
+            let (publications, top) = (Vec::new(), Position::NONE);
+            return Ok(HistoryPage { publications, top, next: None });
+        }
         self.0.ports.log.page(channel, query).await.map_err(|error: LogError| {
             tracing::debug!(%channel, %error, "cannot read history");
             failure(&error)
@@ -223,6 +229,7 @@ fn start_shards(
             ring_limits: config.ring_limits,
             tail_limits,
             rules: Arc::clone(&config.rules),
+            random: config.random.clone(),
             metrics: Metrics::new(index),
         });
         let (inbox, actions) = mpsc::channel(SHARD_INBOX);

@@ -65,6 +65,13 @@ impl Ring {
         Some(self.publications.range(start..).cloned().collect())
     }
 
+    /// The newest `count`, or as many as are here.
+    pub(crate) fn newest_few(&self, count: u32) -> Vec<Arc<Envelope>> {
+        let count = usize::try_from(count).unwrap_or(usize::MAX);
+        let start = self.publications.len().saturating_sub(count);
+        self.publications.range(start..).cloned().collect()
+    }
+
     /// The envelope of a publication that is here already, or a new one.
     pub(crate) fn shared(&self, publication: Publication) -> Arc<Envelope> {
         self.find(publication.position)

@@ -14,7 +14,8 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tidewire_broker::{Broker, BrokerError, Draft, Head, Log, LogError, Outcome, Partition, Read};
 use tidewire_model::{
-    ChannelRules, ConnectionId, Envelope, Incarnation, JoinId, Position, Publication, TenantChannel,
+    ChannelRules, ConnectionId, Envelope, Incarnation, JoinId, Position, Publication, Random,
+    TenantChannel,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -79,6 +80,8 @@ pub(crate) struct Surroundings {
     pub(crate) rules: Arc<ChannelRules>,
     /// Of each shard.
     pub(crate) tail_limits: TailLimits,
+    /// Tells the node's own numberings apart.
+    pub(crate) random: Random,
     pub(crate) metrics: Metrics,
 }
 
@@ -198,7 +201,10 @@ impl Shard {
     fn apply(&mut self, action: Action, now: Instant) {
         match action {
             Action::Ask { ask, at } => self.answer(ask, at, now),
-            Action::Publish { channel, pending } => self.publish(channel, pending, now),
+            Action::Publish { channel, pending } => self.accept(channel, pending, now),
+            Action::Receive(publication) if publication.is_fleeting() => {
+                self.receive_fleeting(publication, now);
+            }
             Action::Receive(publication) => {
                 self.receive(&Arc::new(Envelope::new(publication)), now);
             }
@@ -222,7 +228,7 @@ impl Shard {
             }
             Ask::Publish { channel, draft, connection, request, outbox } => {
                 let reply = Reply::Worker { connection, request, outbox, asked_at };
-                self.publish(channel, Pending { draft, reply }, now);
+                self.accept(channel, Pending { draft, reply }, now);
             }
         }
     }
@@ -292,6 +298,9 @@ impl Shard {
 
     pub(crate) fn receive(&mut self, envelope: &Arc<Envelope>, now: Instant) {
         let Some(state) = self.channels.get_mut(&envelope.channel) else { return };
+        if state.feed.is_fleeting() {
+            return self.around.metrics.misclassified.increment(1);
+        }
         state.feed.receive(Arc::clone(envelope), now, &mut self.steps);
         self.settle(&envelope.channel, now);
     }

@@ -36,17 +36,20 @@ impl<const N: usize> Fleet<N> {
 
     /// As [`Fleet::start`], on a log that others may use too.
     pub(crate) fn start_on(log: Arc<SwitchedLog>) -> Self {
-        Self::with(log, Vec::new())
+        Self::with(log, |_| Vec::new())
     }
 
     /// Nodes that treat the channels of the tests' tenant by `rules`.
-    pub(crate) fn with_rules(rules: Vec<ChannelRule>) -> Self {
+    pub(crate) fn with_rules(rules: &[ChannelRule]) -> Self {
+        Self::with_rules_of_each(|_| rules.to_vec())
+    }
+
+    /// Nodes that may treat channels differently, by their index.
+    pub(crate) fn with_rules_of_each(rules: impl Fn(usize) -> Vec<ChannelRule>) -> Self {
         Self::with(Arc::new(SwitchedLog::new(400)), rules)
     }
 
-    fn with(log: Arc<SwitchedLog>, rules: Vec<ChannelRule>) -> Self {
-        let rules = HashMap::from([(channel("any").tenant, rules)]);
-        let rules = Arc::new(ChannelRules::new(rules));
+    fn with(log: Arc<SwitchedLog>, rules: impl Fn(usize) -> Vec<ChannelRule>) -> Self {
         let network = MemoryNetwork::default();
         let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
@@ -61,7 +64,8 @@ impl<const N: usize> Fleet<N> {
                 sessions: Arc::clone(&sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
-            let config = NodeConfig { rules: Arc::clone(&rules), ..NodeConfig::new(id.clone()) };
+            let rules = ChannelRules::new(HashMap::from([(channel("any").tenant, rules(index))]));
+            let config = NodeConfig { rules: Arc::new(rules), ..NodeConfig::new(id.clone()) };
             Node::start(config, ports, report(id), tasks)
         });
         let mut notices = Vec::new();

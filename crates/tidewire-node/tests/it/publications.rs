@@ -233,7 +233,7 @@ async fn the_last_few_come_first_for_those_who_ask() {
 async fn the_newest_comes_first_where_the_rule_says_so() {
     let filter = Filter::parse("state/*").expect("filter");
     let latest = ChannelRule { gives_latest: true, ..ChannelRule::new(filter) };
-    let Fleet { nodes: [a, b], .. } = &Fleet::with_rules(vec![latest]);
+    let Fleet { nodes: [a, b], .. } = &Fleet::with_rules(&[latest]);
     let mut position = None;
     for number in 0..3 {
         position = Some(publish(a, "state/1", draft(&number.to_string())).await);

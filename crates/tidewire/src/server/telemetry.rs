@@ -97,6 +97,7 @@ fn describe() {
 
 fn describe_adapters() {
     describe_gauge!("tidewire_broker_up", "1 while NATS can be reached.");
+    describe_gauge!("tidewire_broker_deaf", "1 while NATS does not bring what others publish.");
     describe_gauge!("tidewire_broker_subscriptions", "Partitions this node receives.");
     describe_counter!("tidewire_broker_messages_total", "Envelopes to and from NATS.");
     describe_counter!("tidewire_broker_bytes_total", "Bytes of envelopes to and from NATS.");
@@ -155,6 +156,7 @@ fn describe_engine() {
     let reach = "How far back, in seconds, all acknowledged publications are remembered.";
     describe_gauge!("tidewire_origin_tail_seconds", reach);
     describe_counter!("tidewire_log_reads_total", "Reads of the log to repair a channel.");
+    describe_counter!("tidewire_polled_channels_total", "Channels compared for want of NATS.");
     describe_counter!("tidewire_recover_total", "Subscriptions that named a position.");
     describe_histogram!("tidewire_recovered_messages", "Publications replayed per recovery.");
     describe_counter!("tidewire_api_requests_total", "Requests to the HTTP API.");

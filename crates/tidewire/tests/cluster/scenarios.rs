@@ -191,6 +191,37 @@ async fn without_redis_publications_are_refused_as_retryable_and_subscribers_sta
 }
 
 #[tokio::test]
+async fn without_redis_ephemeral_channels_still_deliver_between_nodes() {
+    let mut cluster = Cluster::start().await;
+    let (a, b) = (cluster.node(), cluster.node());
+    let mut subscriber = Client::connect(options("acme", "ann", [&b, &a])).await.expect("connects");
+    for name in ["ticker/1", "news"] {
+        subscriber.subscribe(channel(name), Since::Now);
+        until_subscribed(&mut subscriber).await;
+    }
+
+    cluster.redis.kill();
+    for number in 0..20 {
+        let body = format!(r#"{{"data":{number}}}"#);
+        let published = json(&publish(&a, "acme", "ticker%2F1", &body).await);
+        assert_eq!(published["offset"], 0, "no log numbers it");
+        assert_eq!(next_payload(&mut subscriber).await, number.to_string());
+    }
+    let refused = try_publish(&a, "acme", "news", r#"{"data":"refused"}"#).await;
+    assert_eq!(json(&refused)["error"]["retryable"], true);
+
+    cluster.redis.restart().await;
+    until_ready(&a).await;
+    publish(&a, "acme", "ticker%2F1", r#"{"data":"tick"}"#).await;
+    assert_eq!(next_payload(&mut subscriber).await, r#""tick""#);
+    publish(&a, "acme", "news", r#"{"data":"kept"}"#).await;
+    let history = Client::connect(options("acme", "bob", [&a, &b])).await;
+    let mut reader = history.expect("connects again");
+    reader.subscribe(channel("news"), Since::Last(10));
+    assert_eq!(next_payload(&mut reader).await, r#""kept""#);
+}
+
+#[tokio::test]
 async fn without_nats_publications_arrive_within_a_second_or_two() {
     let mut cluster = Cluster::start().await;
     let (a, b) = (cluster.node(), cluster.node());

@@ -8,7 +8,7 @@ use tidewire::config::{
     Config, ConfigError, Loaded, NatsLogin, Origin, RedisTopology, generated_node_id, initial_file,
 };
 use tidewire_auth::Verifier;
-use tidewire_model::{ChannelRule, DeltaFormat, Filter, Retention, Tenant};
+use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention, Tenant};
 use tidewire_transport::Compression;
 
 /// Files that name each other, and an environment.
@@ -148,6 +148,11 @@ fn a_preset_holds_where_a_rule_says_nothing_itself() {
     const DAY: Duration = Duration::from_hours(24);
     let basis = || ChannelRule::new(Filter::parse("a").expect("filter"));
     let kept = |size, ttl| Some(Retention { size, ttl });
+    let ephemeral = |milliseconds| ChannelRule {
+        class: DeliveryClass::Ephemeral,
+        flush_window: Duration::from_millis(milliseconds),
+        ..basis()
+    };
     for (settings, expected) in [
         ("", basis()),
         ("preset = \"chat\"", ChannelRule { retention: kept(1_000, DAY), ..basis() }),
@@ -159,6 +164,18 @@ fn a_preset_holds_where_a_rule_says_nothing_itself() {
                 gives_latest: true,
                 delta: Some(DeltaFormat::Fossil),
                 ..basis()
+            },
+        ),
+        ("preset = \"ticker\"", ephemeral(50)),
+        ("preset = \"presence\"", ephemeral(100)),
+        ("preset = \"ticker\"\nflush_window = \"0s\"", ephemeral(0)),
+        ("class = \"ephemeral\"", ephemeral(0)),
+        (
+            "preset = \"ticker\"\nclass = \"recoverable\"\nhistory_size = 5\nhistory_ttl = \"1h\"",
+            ChannelRule {
+                class: DeliveryClass::Recoverable,
+                retention: kept(5, Duration::from_hours(1)),
+                ..ephemeral(50)
             },
         ),
         (

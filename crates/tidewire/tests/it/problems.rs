@@ -208,6 +208,14 @@ fn rules_that_cannot_hold_are_refused() {
             "tenants[0].rules[0].history_ttl: expected a duration from \"1s\" to \"7d\"",
         ),
         (
+            format!("{rule}preset = \"ticker\"\nhistory_size = 5"),
+            "tenants[0].rules[0].history_size: nothing is kept of an ephemeral channel",
+        ),
+        (
+            format!("{rule}class = \"ephemeral\"\nlatest = \"on\""),
+            "tenants[0].rules[0].latest: nothing is kept of an ephemeral channel",
+        ),
+        (
             rule.repeat(2),
             "tenants[0].rules[1].pattern: rules[0] has this pattern too, and only one could hold",
         ),

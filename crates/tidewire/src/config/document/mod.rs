@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 pub use super::period::Period;
 use super::secret::Secret;
 pub use tenant::{
-    ActionName, AlgorithmName, ApiKey, ChannelRule, DeltaName, LatestName, PresetName, Tenant,
-    TokenKey,
+    ActionName, AlgorithmName, ApiKey, ChannelRule, ClassName, DeltaName, LatestName, PresetName,
+    Tenant, TokenKey,
 };
 
 /// The configuration of a Tidewire node.

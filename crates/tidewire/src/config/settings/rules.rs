@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tidewire_model::{ChannelRule, DeltaFormat, Filter, Retention};
+use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention};
 
 use crate::config::document::{self, LatestName, PresetName};
 use crate::config::draft::Draft;
@@ -19,16 +19,40 @@ pub(super) fn check(
     let mut valid = Vec::new();
     let mut first_with = HashMap::new();
     for (index, rule) in rules.iter().enumerate() {
-        let path = format!("{path}.rules[{index}].pattern");
-        let Some(filter) = draft.accept(&path, Filter::parse(&rule.pattern)) else { continue };
+        let path = format!("{path}.rules[{index}]");
+        let place = format!("{path}.pattern");
+        let Some(filter) = draft.accept(&place, Filter::parse(&rule.pattern)) else { continue };
         if let Some(first) = first_with.insert(filter.clone(), index) {
             let message = format!("rules[{first}] has this pattern too, and only one could hold");
-            draft.problem(&path, &message, None);
+            draft.problem(&place, &message, None);
             continue;
         }
-        valid.push(checked(rule, filter, history));
+        valid.extend(agreeing(rule, checked(rule, filter, history), &path, draft));
     }
     (valid.len() == rules.len()).then_some(valid)
+}
+
+/// The rule, unless it says something itself that its class leaves no room for.
+fn agreeing(
+    rule: &document::ChannelRule,
+    checked: ChannelRule,
+    path: &str,
+    draft: &mut Draft,
+) -> Option<ChannelRule> {
+    let wants_log = [
+        ("history_size", rule.history_size.is_some()),
+        ("history_ttl", rule.history_ttl.is_some()),
+        ("latest", rule.latest == Some(LatestName::On)),
+    ];
+    let contradicting = wants_log.into_iter().find(|(_, is_wanted)| *is_wanted);
+    match (checked.class, contradicting) {
+        (DeliveryClass::Ephemeral, Some((key, _))) => {
+            let message = "nothing is kept of an ephemeral channel";
+            draft.problem(&format!("{path}.{key}"), message, None);
+            None
+        }
+        _ => Some(checked),
+    }
 }
 
 /// What the rule says itself, else its preset, else what holds for any channel.
@@ -43,6 +67,7 @@ fn checked(rule: &document::ChannelRule, filter: Filter, history: Retention) -> 
     let own = (size.is_some() || ttl.is_some())
         .then(|| Retention { size: size.unwrap_or(kept.size), ttl: ttl.unwrap_or(kept.ttl) });
     ChannelRule {
+        class: rule.class.map_or(basis.class, Into::into),
         retention: own.or(basis.retention),
         gives_latest: rule.latest.map_or(basis.gives_latest, |latest| latest == LatestName::On),
         flush_window: rule.flush_window.map_or(basis.flush_window, document::Period::duration),
@@ -69,5 +94,11 @@ fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
             delta: Some(DeltaFormat::Fossil),
             ..rule
         },
+        PresetName::Ticker => ephemeral(Duration::from_millis(50), rule),
+        PresetName::Presence => ephemeral(Duration::from_millis(100), rule),
     }
+}
+
+fn ephemeral(flush_window: Duration, rule: ChannelRule) -> ChannelRule {
+    ChannelRule { class: DeliveryClass::Ephemeral, flush_window, ..rule }
 }
