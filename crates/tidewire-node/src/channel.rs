@@ -26,8 +26,6 @@ pub(crate) struct ChannelState {
     pub(crate) feed: Feed,
     pub(crate) audience: Audience,
     joiners: Vec<Joiner>,
-    /// When to compare with the log the next time; see `check.rs`.
-    pub(crate) check_at: Instant,
     /// When something was last delivered, or when it was first followed.
     pub(crate) active_at: Instant,
     /// Since when nobody has wanted it.
@@ -196,7 +194,6 @@ impl Shard {
             feed,
             audience: Audience::default(),
             joiners: Vec::new(),
-            check_at: self.next_check(channel, now),
             active_at: now,
             idle_since: None,
         };
@@ -210,6 +207,9 @@ impl Shard {
         } else if self.interest.is_settled(&partition) {
             state.feed.begin(now);
         }
+        if !state.feed.is_fleeting() {
+            self.checks.give_turn(channel, now);
+        }
         self.channels.insert(channel.clone(), state);
     }
 
@@ -217,6 +217,7 @@ impl Shard {
     pub(crate) fn forget(&mut self, channel: &TenantChannel) {
         self.channels.remove(channel);
         self.alarms.set(channel, None);
+        self.checks.forget(channel);
         let partition = Partition::of(channel);
         if self.interest.remove(&partition) {
             self.around.broker.unsubscribe(&partition);

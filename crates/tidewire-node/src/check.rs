@@ -2,6 +2,7 @@
 //! follows it; and giving up channels nobody wants any more.
 
 use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,17 +10,11 @@ use std::time::Duration;
 use tidewire_broker::{Head, LogError};
 use tidewire_model::TenantChannel;
 use tokio::time::Instant;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::channel::ChannelState;
+use crate::checks::Checks;
 use crate::shard::{Done, Shard};
 
-/// How often a channel is compared, give or take a fifth.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
-/// When to try again what could not be compared.
-const CHECK_RETRY: Duration = Duration::from_secs(2);
-/// How many channels are compared in one call.
-const CHECK_BATCH: usize = 200;
 /// How long a channel nobody wants is followed on, so that a page that is loaded again costs the
 /// broker and the log nothing.
 const LINGER: Duration = Duration::from_secs(30);
@@ -46,103 +41,99 @@ impl Shard {
         self.around.metrics.subscriptions(channels, places);
     }
 
-    /// Publications may have been lost: compares every channel, as quickly as the log answers.
+    /// Publications may have been lost: compares every channel, the liveliest first.
     pub(crate) fn check_all(&mut self, now: Instant) {
-        for state in self.channels.values_mut() {
-            state.check_at = now;
+        if self.checks.may_hurry_all() {
+            let channels = self.liveliest(usize::MAX);
+            self.checks.hurry_all(&channels, now);
         }
         self.check_due(now);
     }
 
     /// Has channels compared although nothing is amiss with them: the broker brings nothing. If there
-    /// are more than may be asked about in a second, the liveliest come first.
+    /// are more than may be asked about in a second, the liveliest are. A log that takes longer than
+    /// that is not asked more.
     fn poll(&mut self, now: Instant) {
-        let most = self.around.polled_per_second;
-        let heard = self.channels.values_mut().filter(|state| state.is_compared());
-        let mut states: Vec<_> = heard.collect();
-        if states.len() > most {
-            states.select_nth_unstable_by_key(most, |state| Reverse(state.active_at));
-            states.truncate(most);
+        if self.checks.is_behind(now) {
+            return;
         }
-        self.around.metrics.polled.increment(states.len() as u64);
-        for state in states {
-            state.check_at = state.check_at.min(now);
+        let channels = self.liveliest(self.around.polled_per_second);
+        self.around.metrics.polled.increment(channels.len() as u64);
+        self.checks.hurry(&channels, now);
+    }
+
+    /// The channels that something was delivered in last, the last first.
+    fn liveliest(&self, most: usize) -> Vec<TenantChannel> {
+        let compared = self.channels.iter().filter(|(_, state)| state.is_compared());
+        let mut compared: Vec<_> = compared.collect();
+        if compared.len() > most {
+            compared.select_nth_unstable_by_key(most, |(_, state)| Reverse(state.active_at));
+            compared.truncate(most);
+        }
+        // By name where nothing else tells them apart, so that two runs are alike.
+        compared.sort_unstable_by(|(one, one_state), (other, other_state)| {
+            other_state.active_at.cmp(&one_state.active_at).then_with(|| one.cmp(other))
+        });
+        compared.into_iter().map(|(channel, _)| channel.clone()).collect()
+    }
+
+    /// Compares what is due, one call for each part of the log, so that one in trouble holds up no
+    /// other.
+    pub(crate) fn check_due(&mut self, now: Instant) {
+        let mut parts = BTreeMap::<u16, Vec<TenantChannel>>::new();
+        for channel in self.checks.take(now) {
+            match self.channels.get(&channel) {
+                Some(state) if state.is_compared() => {
+                    parts.entry(self.around.log.part_of(&channel)).or_default().push(channel);
+                }
+                followed => {
+                    self.checks.done(1);
+                    if followed.is_some() {
+                        self.checks.give_turn(&channel, now);
+                    }
+                }
+            }
+        }
+        for channels in parts.into_values() {
+            channels.chunks(Checks::BATCH).for_each(|batch| self.ask_heads(batch.to_vec()));
+        }
+        if self.checks.take_suspicion() {
+            self.check_all(now);
         }
     }
 
-    /// Spreads the checks of channels by a fifth, differently each time, so that they do not come
-    /// in waves.
-    pub(crate) fn next_check(&mut self, channel: &TenantChannel, now: Instant) -> Instant {
-        self.checks += 1;
-        let spread = xxh3_64_with_seed(channel.channel.as_str().as_bytes(), self.checks) % 4_000;
-        now + CHECK_EVERY * 4 / 5 + Duration::from_millis(spread)
-    }
-
-    /// Compares those that have been due the longest, as many as one call takes.
-    fn check_due(&mut self, now: Instant) {
-        if self.is_checking {
-            return;
-        }
-        let is_due = |(_, state): &(&TenantChannel, &ChannelState)| {
-            state.check_at <= now && state.is_compared()
-        };
-        let mut due: Vec<_> = self
-            .channels
-            .iter()
-            .filter(is_due)
-            .map(|(channel, state)| (state.check_at, channel))
-            .collect();
-        if due.is_empty() {
-            return;
-        }
-        if due.len() > CHECK_BATCH {
-            due.select_nth_unstable(CHECK_BATCH);
-            due.truncate(CHECK_BATCH);
-        }
-        due.sort_unstable();
-        let channels: Vec<_> = due.into_iter().map(|(_, channel)| channel.clone()).collect();
-        self.is_checking = true;
+    fn ask_heads(&mut self, channels: Vec<TenantChannel>) {
         let log = Arc::clone(&self.around.log);
         self.running.push(Box::pin(async move {
             let outcome = log.heads(&channels).await;
-            Done::Heads { channels, asked_at: now, outcome }
+            Done::Heads(channels, outcome)
         }));
     }
 
     pub(crate) fn finish_check(
         &mut self,
-        (channels, asked_at): (&[TenantChannel], Instant),
+        channels: &[TenantChannel],
         outcome: Result<Vec<Head>, LogError>,
         now: Instant,
     ) {
-        self.is_checking = false;
-        let heads = match outcome {
-            Ok(heads) => heads,
+        self.checks.done(channels.len());
+        match outcome {
+            Ok(heads) => {
+                for (channel, head) in channels.iter().zip(heads) {
+                    let Some(state) = self.channels.get_mut(channel) else { continue };
+                    state.feed.observe(head.position, now);
+                    self.checks.give_turn(channel, now);
+                    self.settle(channel, now);
+                }
+            }
             Err(error) => {
                 tracing::debug!(%error, "cannot compare positions with the log");
-                return self.step_aside(channels, now);
+                for channel in channels.iter().filter(|one| self.channels.contains_key(*one)) {
+                    self.checks.step_aside(channel, now);
+                }
             }
-        };
-        for (channel, head) in channels.iter().zip(heads) {
-            let check_at = self.next_check(channel, now);
-            let Some(state) = self.channels.get_mut(channel) else { continue };
-            if state.check_at <= asked_at {
-                state.check_at = check_at;
-            }
-            state.feed.observe(head.position, now);
-            self.settle(channel, now);
         }
         self.check_due(now);
-    }
-
-    /// Lets other channels have their turn: what cannot be compared may be in a part of the log of
-    /// its own.
-    fn step_aside(&mut self, channels: &[TenantChannel], now: Instant) {
-        for channel in channels {
-            if let Some(state) = self.channels.get_mut(channel) {
-                state.check_at = now + CHECK_RETRY;
-            }
-        }
     }
 
     fn forget_idle(&mut self, now: Instant) {

@@ -17,6 +17,7 @@ mod audience;
 mod by_channel;
 mod channel;
 mod check;
+mod checks;
 mod config;
 mod feed;
 mod fleeting;

@@ -26,6 +26,7 @@ use crate::ask::{Ask, Reply};
 use crate::audience::Tenures;
 use crate::by_channel::ByChannel;
 use crate::channel::ChannelState;
+use crate::checks::Checks;
 use crate::feed::Step;
 use crate::interest::Interest;
 use crate::lane::{Batch, Lane, Pending};
@@ -54,11 +55,7 @@ pub(crate) enum Done {
     Compared(TenantChannel, Result<Read, LogError>),
     Healed(TenantChannel, Vec<Draft>, Result<Outcome, LogError>),
     Watched(u16, Result<Incarnation, LogError>),
-    Heads {
-        channels: Vec<TenantChannel>,
-        asked_at: Instant,
-        outcome: Result<Vec<Head>, LogError>,
-    },
+    Heads(Vec<TenantChannel>, Result<Vec<Head>, LogError>),
     /// Whoever wanted it had left before it was begun.
     Nothing,
 }
@@ -112,9 +109,7 @@ pub(crate) struct Shard {
     pub(crate) announcements: Timers,
     pub(crate) alarms: Timers,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, Done>>,
-    pub(crate) is_checking: bool,
-    /// Counts position checks, to vary their time.
-    pub(crate) checks: u64,
+    pub(crate) checks: Checks,
     pub(crate) gap_warnings: Throttle,
     /// Reused between publications.
     pub(crate) steps: Vec<Step>,
@@ -144,8 +139,7 @@ impl Shard {
             announcements: Timers::default(),
             alarms: Timers::default(),
             running: FuturesUnordered::new(),
-            is_checking: false,
-            checks: 0,
+            checks: Checks::default(),
             gap_warnings: Throttle::default(),
             steps: Vec::new(),
         }
@@ -191,10 +185,8 @@ impl Shard {
     }
 
     fn next_alarm(&self) -> Instant {
-        let next = [self.alarms.next(), self.announcements.next(), self.heals.next()]
-            .into_iter()
-            .flatten()
-            .min();
+        let timers = [&self.alarms, &self.announcements, &self.heals].map(Timers::next);
+        let next = timers.into_iter().chain([self.checks.next()]).flatten().min();
         next.unwrap_or_else(|| Instant::now() + TICK)
     }
 
@@ -277,9 +269,7 @@ impl Shard {
                 self.finish_heal(&channel, (drafts, outcome), now);
             }
             Done::Watched(part, outcome) => self.finish_watch(part, outcome, now),
-            Done::Heads { channels, asked_at, outcome } => {
-                self.finish_check((&channels, asked_at), outcome, now);
-            }
+            Done::Heads(channels, outcome) => self.finish_check(&channels, outcome, now),
             Done::Nothing => {}
         }
     }
@@ -293,6 +283,9 @@ impl Shard {
         }
         while let Some(channel) = self.heals.due(now) {
             self.compare(&channel);
+        }
+        if self.checks.is_behind(now) {
+            self.check_due(now);
         }
     }
 

@@ -189,6 +189,41 @@ async fn a_reconnect_of_the_network_is_a_reason_to_compare_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_many_channels_the_liveliest_is_compared_at_once_and_all_within_two_seconds() {
+    let Fleet { nodes: [a, b], network, log, .. } = &Fleet::start();
+    let mut subscribers = Vec::new();
+    for number in 0..1_000 {
+        subscribers.push(Subscriber::live(b, &format!("room/{number}")).await);
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    publish(a, "room/777", draft("lively")).await;
+    subscribers[777].hear(1).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    network.partition([b.id().clone()]);
+    for number in (0..1_000).step_by(111) {
+        publish(a, &format!("room/{number}"), draft("lost")).await;
+    }
+    // So that what is announced when a channel has become quiet is lost as well.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    network.heal();
+    let before = log.comparisons();
+    network.suspect();
+    let suspected = Instant::now();
+
+    subscribers[777].hear(1).await;
+    assert!(suspected.elapsed() < Duration::from_millis(10), "{:?}", suspected.elapsed());
+    for number in (0..1_000).step_by(111).filter(|number| *number != 777) {
+        if subscribers[number].heard.is_empty() {
+            subscribers[number].hear(1).await;
+        }
+    }
+
+    assert!(suspected.elapsed() <= Duration::from_secs(2), "{:?}", suspected.elapsed());
+    let calls = log.comparisons() - before;
+    assert!(calls < 30, "{calls} calls for 1,000 channels");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_returning_subscriber_misses_nothing_whether_memory_or_the_log_has_it() {
     let Fleet { nodes: [a, b], .. } = &Fleet::start();
     let mut watcher = Subscriber::live(a, "news").await;
