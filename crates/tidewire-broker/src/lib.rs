@@ -18,7 +18,7 @@ pub use broker::{Broker, BrokerError, BrokerEvent, Notice, Partition};
 pub use draft::{DedupeKey, Draft};
 pub use event_queue::EventQueue;
 pub use lineage::{Lineage, Standing};
-pub use log::{Appended, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Status};
+pub use log::{Appended, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Secured, Status};
 pub use memory_broker::{MemoryBroker, MemoryNetwork};
 pub use memory_log::{MemoryLog, Sources};
 pub use tidewire_model::Retention;

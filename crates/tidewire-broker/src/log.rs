@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use async_trait::async_trait;
 use tidewire_model::{
     Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since, TenantChannel,
@@ -89,6 +91,12 @@ pub trait Log: Send + Sync {
 
     /// Whether the log can be reached now, and if not, what is wrong.
     async fn health(&self) -> Result<(), LogError>;
+
+    /// Waits, `within` at most, until what this process has written is where a failover would find
+    /// it. Whatever else the process asks the log may have to wait meanwhile: for one that leaves.
+    async fn secure(&self, _within: Duration) -> Result<Secured, LogError> {
+        Ok(Secured::Alone)
+    }
 }
 
 /// The most bytes of payload that one [`Log::read`] or [`Log::page`] returns, unless its first
@@ -168,6 +176,17 @@ pub enum Status {
 pub struct Head {
     pub position: Position,
     pub incarnation: Incarnation,
+}
+
+/// Where what was written to a log is beside the place it was written to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Secured {
+    /// Nowhere: there is no other place.
+    Alone,
+    /// On all replicas, of which there are this many.
+    Copied { replicas: u32 },
+    /// On fewer replicas than there are.
+    Behind { wanted: u32, reached: u32 },
 }
 
 /// Why the log could not do it.

@@ -84,8 +84,18 @@ pub struct DrainConfig {
     pub rate: u32,
     /// How long a client that was asked to move is still served here.
     pub window: Duration,
-    /// When whoever is left is disconnected, counted from the beginning.
+    /// When the node is gone, counted from the beginning. Whoever is left is disconnected a
+    /// [reserve](Self::reserve) earlier.
     pub deadline: Duration,
+}
+
+impl DrainConfig {
+    /// What of a deadline is held back for disconnecting whoever is left, and for what the process
+    /// does after that: a third, ten seconds at most.
+    pub fn reserve(deadline: Duration) -> Duration {
+        const MOST: Duration = Duration::from_secs(10);
+        MOST.min(deadline / 3)
+    }
 }
 
 impl Default for DrainConfig {

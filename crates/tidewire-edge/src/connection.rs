@@ -23,6 +23,7 @@ use self::leaving::Leaving;
 use self::line::Line;
 use self::opening::Opening;
 use self::serving::Serving;
+use crate::drain::Weight;
 use crate::handshake::Handshake;
 use crate::outcome::Outcome;
 use crate::registry::Control;
@@ -98,8 +99,10 @@ impl Connection {
         matches!(&self.state, State::Serving(serving) if serving.owned.key.tenant == *tenant)
     }
 
-    pub(crate) fn is_serving(&self) -> bool {
-        matches!(self.state, State::Serving(_))
+    /// What its moving brings about elsewhere; `None` unless it has a session.
+    pub(crate) fn weight(&self) -> Option<Weight> {
+        let State::Serving(serving) = &self.state else { return None };
+        Some(Weight::of(serving.session.joins().count(), self.line.link.unsent()))
     }
 
     /// The socket has something to read, takes more, or is over.

@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::drain::Phase;
+use crate::drain::{Phase, Progress};
 use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, WorkerHandle};
@@ -47,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) tracker: TaskTracker,
     pub(crate) registry: Registry,
     pub(crate) phase: tokio::sync::watch::Sender<Phase>,
+    pub(crate) progress: Progress,
     /// One permit per connection that may still come. Whoever has one, from its upgrade to the end
     /// of its goodbye, is still here.
     pub(crate) room: Arc<Semaphore>,
@@ -79,6 +80,7 @@ impl Edge {
             tracker,
             registry: Registry::default(),
             phase: tokio::sync::watch::Sender::new(Phase::Serving),
+            progress: Progress::default(),
             room,
             most_connections,
             metrics,

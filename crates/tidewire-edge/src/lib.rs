@@ -2,7 +2,7 @@
 //!
 //! Start from [`Edge`], which is built from an [`EdgeConfig`] and run with [`Edge::serve`]; then
 //! `worker.rs`, whose loop all connections of a thread share, and `connection.rs`, what one of them
-//! does; then `drain.rs`.
+//! does; then `drain/mod.rs`.
 //!
 //! The edge knows no protocol by name: it is handed [`Descriptor`](tidewire_protocol::Descriptor)s
 //! and picks one by subprotocol. A connection exists only once its credential has been verified and

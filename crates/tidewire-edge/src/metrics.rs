@@ -7,6 +7,8 @@ use tidewire_auth::Verifier;
 use tidewire_broker::Appended;
 use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
+use crate::drain::Phase;
+
 /// The edge's metrics. What a connection needs often is resolved once.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -239,6 +241,23 @@ pub(crate) fn drain_remaining(connections: usize) {
 pub(crate) fn drain_killed(connections: usize) {
     counter!("tidewire_drain_connections_total", "outcome" => "killed")
         .increment(connections as u64);
+}
+
+/// One of these is 1.
+pub(crate) fn drain_state(current: Phase) {
+    for phase in Phase::ALL {
+        let is_current = f64::from(u8::from(phase == current));
+        gauge!("tidewire_drain_state", "state" => phase.name()).set(is_current);
+    }
+}
+
+pub(crate) fn drain_pace(per_second: u32, is_held: bool) {
+    gauge!("tidewire_drain_rate").set(f64::from(per_second));
+    gauge!("tidewire_drain_held").set(f64::from(u8::from(is_held)));
+}
+
+pub(crate) fn drain_asked(clients: usize) {
+    counter!("tidewire_drain_asked_total").increment(clients as u64);
 }
 
 pub(crate) fn drain_ended(took: Duration) {

@@ -4,6 +4,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Duration, Instant};
 
 use crate::connection::Connection;
+use crate::drain::Weight;
 use crate::handshake::Handshake;
 use crate::tls::Accepted;
 use crate::worker::Slots;
@@ -30,8 +31,8 @@ pub(crate) enum Order {
         session: SessionId,
         generation: Generation,
     },
-    /// Name everybody who has a session.
-    Name(oneshot::Sender<Vec<ConnectionId>>),
+    /// Name everybody who has a session, and say how heavy they are.
+    Name(oneshot::Sender<Vec<(ConnectionId, Weight)>>),
 }
 
 /// What a connection can be told.
@@ -82,15 +83,15 @@ impl Registry {
     }
 
     /// Everybody who has a session now.
-    pub(crate) async fn ids(&self) -> Vec<ConnectionId> {
-        let mut ids = Vec::new();
+    pub(crate) async fn clients(&self) -> Vec<(ConnectionId, Weight)> {
+        let mut clients = Vec::new();
         for worker in self.workers() {
             let (names, answer) = oneshot::channel();
             // One that has ended has nobody.
             drop(worker.send(Order::Name(names)).await);
-            ids.extend(answer.await.unwrap_or_default());
+            clients.extend(answer.await.unwrap_or_default());
         }
-        ids
+        clients
     }
 
     /// Tells one connection something, if it is still there.

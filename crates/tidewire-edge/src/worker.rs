@@ -194,10 +194,10 @@ impl Worker {
                 }
             }
             Order::Name(names) => {
-                let serving = self.connections.values().filter(|one| one.is_serving());
-                let ids = serving.map(Connection::id).collect();
+                let clients = self.connections.values();
+                let clients = clients.filter_map(|one| Some((one.id(), one.weight()?))).collect();
                 // Whoever asked may have given up.
-                let _ = names.send(ids);
+                let _ = names.send(clients);
             }
         }
     }

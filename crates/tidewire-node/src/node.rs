@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tidewire_broker::{Broker, Draft, Log, LogError, Notice, Partition};
+use tidewire_broker::{Broker, Draft, Log, LogError, Notice, Partition, Secured};
 use tidewire_model::{
     DeliveryClass, Failure, HistoryPage, HistoryQuery, NodeId, Position, TenantChannel,
 };
@@ -190,6 +190,16 @@ impl Node {
     pub async fn sessions_in_reach(&self) -> bool {
         let health = timeout(HEALTH_PATIENCE, self.0.ports.sessions.health()).await;
         matches!(health, Ok(Ok(())))
+    }
+
+    /// Waits, `within` at most, until what was published here is where a failover would find it; for a
+    /// node that nobody publishes at any more.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be learned.
+    pub async fn secure(&self, within: Duration) -> Result<Secured, LogError> {
+        self.0.ports.log.secure(within).await
     }
 
     /// What keeps this node from doing its work, if anything: each is a sentence for the operator.

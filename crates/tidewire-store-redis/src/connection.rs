@@ -173,10 +173,14 @@ impl RedisConnection {
         self.send(call).await
     }
 
+    /// The connection all calls share, made now if there is none.
+    pub(crate) async fn established(&self) -> Result<Established, CallError> {
+        self.0.link.established(&self.0.metrics).await.map_err(CallError::Unsent)
+    }
+
     /// Sends a command once, or twice if the functions were missing.
     pub(crate) async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
-        let Inner { link, metrics, .. } = &*self.0;
-        let mut connection = link.established(metrics).await.map_err(CallError::Unsent)?;
+        let mut connection = self.established().await?;
         let sending = async {
             match connection.send(command).await {
                 Err(error) if library::is_missing(&error) => {

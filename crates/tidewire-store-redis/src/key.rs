@@ -49,6 +49,11 @@ impl Keys {
         format!("{}:s:{}:{{{}}}", self.prefix, key.tenant, key.session)
     }
 
+    /// What is written to be waited for.
+    pub(crate) fn mark(&self) -> String {
+        format!("{}:{{nodes}}:w", self.prefix)
+    }
+
     /// The leases of nodes, and when they run out.
     pub(crate) fn leases(&self) -> [String; 2] {
         ["l", "x"].map(|kind| format!("{}:{{nodes}}:{kind}", self.prefix))

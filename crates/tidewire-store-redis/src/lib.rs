@@ -22,6 +22,7 @@ mod partition;
 mod random;
 mod reply;
 mod retry;
+mod secure;
 mod session_store;
 mod settings;
 

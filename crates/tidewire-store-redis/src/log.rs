@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use redis::Cmd;
 use tidewire_broker::{
-    Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Status,
+    Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Secured, Status,
 };
 use tidewire_model::{
     ChannelRules, Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication,
@@ -281,6 +281,11 @@ impl Log for RedisLog {
     async fn health(&self) -> Result<(), LogError> {
         let healthy = self.connection.health().await;
         healthy.map_err(|error| error.into_log_error(self.connection.address()))
+    }
+
+    async fn secure(&self, within: Duration) -> Result<Secured, LogError> {
+        let secured = self.connection.secure(within).await;
+        secured.map_err(|error| error.into_log_error(self.connection.address()))
     }
 }
 

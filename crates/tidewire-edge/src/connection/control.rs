@@ -38,7 +38,7 @@ impl Serving {
                 let window = cx.shared.config.drain.window;
                 Control::Move { after: Duration::ZERO, window }
             }
-            Phase::Closing => Control::Close(Disconnect::Draining),
+            Phase::Settling | Phase::Flushing | Phase::Gone => Control::Close(Disconnect::Draining),
         };
         self.heed(control, line, cx)
     }

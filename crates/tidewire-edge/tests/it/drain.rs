@@ -9,6 +9,7 @@ use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::{Command, Connect, Token};
 use tidewire_transport::http::request;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{API_KEY, Fleet, settle, soon, token, until};
@@ -304,4 +305,68 @@ async fn the_next_node_begins_from_what_a_client_did_in_its_window() {
     assert!(again.connected().await.resumed);
     assert_eq!(again.subscribed().await.channel, channel("room/1"));
     assert!(again.subscribe("room/2").await.request.is_some(), "it was subscribed still");
+}
+
+#[tokio::test]
+async fn a_drain_is_held_while_sessions_are_out_of_reach() {
+    let fleet = two_quick_nodes().await;
+    let mut peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    fleet.sessions.silence(true);
+
+    let is_done = drain(&fleet, &CancellationToken::new());
+
+    until(|| fleet.sessions.ignored() >= 2).await;
+    peer.published("room/1", text("served meanwhile, and not asked to move")).await;
+    fleet.sessions.silence(false);
+    let token = hint(&mut peer).await;
+    let mut again = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
+    assert!(again.connected().await.resumed);
+    soon(is_done).await.expect("drained");
+}
+
+#[tokio::test]
+async fn clients_with_little_to_resume_are_asked_first() {
+    let fleet = two_quick_nodes().await;
+    let mut heavy = Peer::connect(&fleet.nodes[0], "heavy").await;
+    for number in 0..17 {
+        heavy.subscribe(&format!("room/{number}")).await;
+    }
+    let mut light = Peer::connect(&fleet.nodes[0], "light").await;
+    light.subscribe("room/1").await;
+    light.subscribe("room/2").await;
+    let mut idle = Peer::connect(&fleet.nodes[0], "idle").await;
+
+    let _is_done = drain(&fleet, &CancellationToken::new());
+
+    let mut asked = Vec::new();
+    while asked.len() < 3 {
+        let (who, event) = tokio::select! {
+            event = heavy.next() => ("heavy", event),
+            event = light.next() => ("light", event),
+            event = idle.next() => ("idle", event),
+        };
+        assert!(matches!(event, ServerEvent::Reconnect { .. }), "{event:?}");
+        asked.push(who);
+    }
+    assert_eq!(asked, ["idle", "light", "heavy"]);
+}
+
+#[tokio::test]
+async fn a_node_is_gone_before_its_deadline_however_long_the_window() {
+    let deadline = Duration::from_secs(3);
+    let drain_config =
+        DrainConfig { announce: Duration::ZERO, window: Duration::from_mins(1), deadline, ..DRAIN };
+    let config = EdgeConfig { drain: drain_config, ..EdgeConfig::default() };
+    let fleet = Fleet::start(2, config).await;
+    let mut stayer = Peer::connect(&fleet.nodes[0], "ada").await;
+    let started = Instant::now();
+
+    let is_done = drain(&fleet, &CancellationToken::new());
+
+    hint(&mut stayer).await;
+    stayer.closes_with(1012).await;
+    soon(is_done).await.expect("drained");
+    let took = started.elapsed();
+    assert!(took < deadline, "{took:?}");
+    assert!(took >= deadline * 2 / 3, "it had that long to move: {took:?}");
 }

@@ -44,6 +44,6 @@ impl SessionStore for SwitchedStore {
     }
 
     async fn health(&self) -> Result<(), StoreError> {
-        self.store.health().await
+        self.reached().await.health().await
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidewire_broker::{Log, Retention, Status};
+use tidewire_broker::{Log, Retention, Secured, Status};
 use tidewire_model::{Channel, Since, Tenant, TenantChannel};
 use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisLog};
 use tidewire_testkit::services::{RedisServer, free_port};
@@ -33,6 +33,7 @@ async fn channels_of_all_primaries_are_appended_to_and_read_and_survive_flushed_
         assert_eq!(head.position, appended[1].position);
         assert!(log.append(channel, &[draft("2")]).await.expect("append")[0].duplicate);
     }
+    assert_eq!(log.secure(Duration::from_secs(20)).await.expect("an answer"), Secured::Alone);
     for server in &cluster.servers {
         let keys: u64 = redis::from_redis_value(command(server, &["DBSIZE"]).await).expect("count");
         assert!(keys > 20, "a primary holds only {keys} keys");

@@ -7,4 +7,5 @@ mod lost_reply;
 mod metric;
 mod nodes;
 mod redis;
+mod secure;
 mod sentinel;

@@ -50,11 +50,12 @@ pub(crate) struct Plan {
     pub(crate) ops: Option<SocketAddr>,
 }
 
-/// How long tasks may take to end once the node has drained. With the drain's own goodbyes and the
-/// broker's leave it stays within the margin that the chart and the compose file add to the deadline.
+/// How long tasks may take to end once the node has drained, if its deadline is not nearer; and at
+/// least, because most end at once.
 const LAST_TASKS: Duration = Duration::from_secs(5);
+const LEAST_FOR_TASKS: Duration = Duration::from_millis(500);
 /// How long a node may take to disconnect everybody when a part of it is gone: somewhat more than the
-/// drain gives to goodbyes.
+/// drain gives to goodbyes and to what follows them.
 const BROKEN_DRAIN: Duration = Duration::from_secs(10);
 
 /// A node that takes clients.
@@ -69,6 +70,8 @@ pub(crate) struct Server {
     threads: Threads,
     breakdowns: Breakdowns,
     tracker: TaskTracker,
+    /// How long it may take to leave.
+    deadline: Duration,
     /// Ends accepting connections.
     closing: CancellationToken,
     /// Ends everything else.
@@ -102,6 +105,7 @@ impl Server {
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
         };
+        let deadline = edge.drain.deadline;
         let edge = Edge::new(edge, parts);
         drop(running.set(edge.clone()));
         let (follower, token) = (edge.clone(), stop.clone());
@@ -118,6 +122,7 @@ impl Server {
             threads,
             breakdowns,
             tracker,
+            deadline,
             closing,
             stop,
         };
@@ -181,6 +186,7 @@ impl Server {
             breakdown = self.breakdowns.next() => Err(breakdown),
         };
         telemetry::set_state("draining");
+        let gone_by = Instant::now() + self.deadline;
         let left = match served {
             Ok(()) => self.drain(&mut signals).await,
             Err(breakdown) => Err(breakdown),
@@ -189,7 +195,7 @@ impl Server {
             tracing::error!(breakdown, "disconnecting everybody: a part of the node is gone");
             self.disconnect_everybody().await;
         }
-        self.stop().await;
+        self.stop(gone_by).await;
         left.map_err(|breakdown| anyhow!(breakdown))
     }
 
@@ -220,11 +226,12 @@ impl Server {
 
     /// Ends every task, takes leave of the broker, so that what they published is sent, and ends the
     /// threads.
-    async fn stop(self) {
+    async fn stop(self, gone_by: Instant) {
         self.closing.cancel();
         self.stop.cancel();
         self.tracker.close();
-        if tokio::time::timeout(LAST_TASKS, self.tracker.wait()).await.is_err() {
+        let patience = (gone_by - Instant::now()).clamp(LEAST_FOR_TASKS, LAST_TASKS);
+        if tokio::time::timeout(patience, self.tracker.wait()).await.is_err() {
             tracing::warn!(tasks = self.tracker.len(), "some tasks did not end in time");
         }
         self.ports.broker.close().await;

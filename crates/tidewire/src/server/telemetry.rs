@@ -161,6 +161,10 @@ fn describe_engine() {
     describe_histogram!("tidewire_recovered_messages", "Publications replayed per recovery.");
     describe_counter!("tidewire_api_requests_total", "Requests to the HTTP API.");
     describe_histogram!("tidewire_api_duration_seconds", "How long HTTP requests took.");
+    describe_gauge!("tidewire_drain_state", "1 for the state a drain is in.");
+    describe_gauge!("tidewire_drain_rate", "Clients asked to move, per second.");
+    describe_gauge!("tidewire_drain_held", "1 while nobody is asked, as nobody could resume.");
+    describe_counter!("tidewire_drain_asked_total", "Clients that were asked to move.");
     describe_gauge!("tidewire_drain_remaining", "Connections a draining node still has.");
     describe_counter!("tidewire_drain_connections_total", "How connections left a draining node.");
     describe_gauge!("tidewire_drain_duration_seconds", "How long the drain took.");

@@ -306,15 +306,16 @@ pub struct Drain {
     /// client to leave, because load balancers lag.
     #[schemars(extend("x-min" = "0s", "x-max" = "5m"))]
     pub announce: Period,
-    /// Clients asked to leave each second.
+    /// Clients asked to leave each second, at most: fewer if the nodes that stay have little to
+    /// spare, and more if it takes that to keep the deadline.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub rate: u32,
     /// How long a client that was asked to leave is still served here, so that it can connect
     /// elsewhere first.
     #[schemars(extend("x-min" = "0s", "x-max" = "10m"))]
     pub window: Period,
-    /// When what is left is cut and the process ends, counted from the signal. Kubernetes' grace
-    /// period must be longer.
+    /// When the process has ended, counted from the signal. Whoever is left is cut ten seconds before
+    /// that, or a third of it if that is less. Kubernetes' grace period must be longer.
     #[schemars(extend("x-min" = "1s", "x-max" = "1h"))]
     pub deadline: Period,
 }

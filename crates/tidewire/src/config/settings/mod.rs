@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
+use tidewire_edge::DrainConfig;
 use tidewire_model::{ChannelRules, NodeId, Retention, Tenant};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
@@ -271,8 +272,9 @@ fn check_drain(drain: &document::Drain, draft: &mut Draft) -> Option<Drain> {
         window: drain.window.duration(),
         deadline: drain.deadline.duration(),
     };
-    if drain.announce + drain.window >= drain.deadline {
-        let message = "must be longer than `drain.announce` and `drain.window` together";
+    if drain.announce + drain.window + DrainConfig::reserve(drain.deadline) >= drain.deadline {
+        let message = "must be longer than `drain.announce`, `drain.window` and what is held back for \
+                       goodbyes (a third of it, 10s at most) together";
         draft.problem("drain.deadline", message, None);
         return None;
     }
