@@ -19,6 +19,7 @@
 //!   rest);
 //! - announcement: epoch (16), offset (8), tenant, channel;
 //! - session moved, a notice: session (16), generation (8), tenant;
+//! - drain, a notice: nothing;
 //! - probe: number (8);
 //! - beat: id of the node.
 //!
@@ -81,7 +82,9 @@ pub(crate) fn encode_announcement(channel: &TenantChannel, position: Position) -
 }
 
 pub(crate) fn encode_notice(notice: &Notice) -> Bytes {
-    let Notice::SessionMoved { tenant, session, generation } = notice;
+    let Notice::SessionMoved { tenant, session, generation } = notice else {
+        return begin(KIND_DRAIN, 0, [""; 4], 0).freeze();
+    };
     let mut out = begin(KIND_SESSION_MOVED, 0, [tenant.as_str(), "", "", ""], 0);
     out.put_slice(session.as_bytes());
     out.put_u64(generation.0);
@@ -134,7 +137,7 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         return Err(Misread::Version);
     }
     let [_, kind, flags, names @ .., reserved] = take::<8>(&mut envelope).ok_or(malformed)?;
-    if !(KIND_PUBLICATION..=KIND_BEAT).contains(&kind) {
+    if !(KIND_PUBLICATION..=KIND_DRAIN).contains(&kind) {
         return Err(Misread::Kind);
     }
     let content = match (kind, flags) {
@@ -143,6 +146,9 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         (KIND_SESSION_MOVED, 0) => decode_session_moved(envelope, names),
         (KIND_PROBE, 0) => decode_probe(envelope, names),
         (KIND_BEAT, 0) => decode_beat(envelope, names),
+        (KIND_DRAIN, 0) => {
+            (envelope.is_empty() && names == [0; 4]).then_some(Content::Notice(Notice::Drain))
+        }
         _ => None,
     };
     content.filter(|_| reserved == 0).ok_or(malformed)
@@ -236,6 +242,7 @@ const KIND_ANNOUNCEMENT: u8 = 2;
 const KIND_SESSION_MOVED: u8 = 3;
 const KIND_PROBE: u8 = 4;
 const KIND_BEAT: u8 = 5;
+const KIND_DRAIN: u8 = 6;
 const FLAG_JSON: u8 = 1;
 
 #[cfg(test)]

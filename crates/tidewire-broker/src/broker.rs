@@ -77,6 +77,8 @@ pub enum BrokerEvent {
 pub enum Notice {
     /// A session has been claimed elsewhere under `generation`: let go of it.
     SessionMoved { tenant: Tenant, session: SessionId, generation: Generation },
+    /// Somebody wants the node to leave: it is to drain.
+    Drain,
 }
 
 /// A share of a tenant's channels, by hash: the unit of interest.

@@ -48,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) registry: Registry,
     pub(crate) phase: tokio::sync::watch::Sender<Phase>,
     pub(crate) progress: Progress,
+    /// The node has been asked to leave.
+    pub(crate) leave: CancellationToken,
     /// One permit per connection that may still come. Whoever has one, from its upgrade to the end
     /// of its goodbye, is still here.
     pub(crate) room: Arc<Semaphore>,
@@ -81,6 +83,7 @@ impl Edge {
             registry: Registry::default(),
             phase: tokio::sync::watch::Sender::new(Phase::Serving),
             progress: Progress::default(),
+            leave: CancellationToken::new(),
             room,
             most_connections,
             metrics,
@@ -140,7 +143,8 @@ impl Edge {
         listener::serve(&self.0.tracker, (listener, most), served, tls, stop).await;
     }
 
-    /// Lets go of sessions that have moved elsewhere, as other nodes say so, until `stop`.
+    /// Does what other nodes say, until `stop`: lets go of sessions that have moved elsewhere, and
+    /// [asks to leave](Self::asked_to_leave).
     pub async fn follow_notices(
         &self,
         mut notices: mpsc::Receiver<Notice>,
@@ -151,8 +155,13 @@ impl Edge {
                 () = stop.cancelled() => return,
                 notice = notices.recv() => notice,
             };
-            let Some(Notice::SessionMoved { tenant, session, generation }) = notice else { return };
-            self.0.registry.let_go(&tenant, session, generation).await;
+            match notice {
+                Some(Notice::SessionMoved { tenant, session, generation }) => {
+                    self.0.registry.let_go(&tenant, session, generation).await;
+                }
+                Some(Notice::Drain) => self.ask_to_leave(),
+                None => return,
+            }
         }
     }
 

@@ -27,6 +27,7 @@ mod wheel;
 mod worker;
 
 pub use config::{DrainConfig, EdgeConfig};
+pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};
 pub use load::EdgeLoad;
 pub use ops::{Render, ops_router};

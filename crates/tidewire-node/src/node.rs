@@ -185,6 +185,11 @@ impl Node {
         self.0.news.notify_one();
     }
 
+    /// Tells another node to leave, as unreliably as anything that nodes tell each other.
+    pub fn ask_to_leave(&self, node: &NodeId) {
+        self.0.ports.broker.notify(node, &Notice::Drain);
+    }
+
     /// Whether sessions can be taken up anywhere, as far as this node can tell. Takes a second at
     /// most. Cancel-safe.
     pub async fn sessions_in_reach(&self) -> bool {

@@ -29,6 +29,7 @@ fn the_other_kinds_are_written_exactly_like_this() {
     assert_eq!(notice, &b"\x01\x03\0\x04\0\0\0\x000123456789abcdef\0\0\0\0\0\0\0\x09acme"[..]);
     assert_eq!(probe, &b"\x01\x04\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02"[..]);
     assert_eq!(beat, &b"\x01\x05\0\0\0\x06\0\0edge-1"[..]);
+    assert_eq!(encode_notice(&Notice::Drain), &b"\x01\x06\0\0\0\0\0\0"[..]);
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn another_version_or_kind_is_told_from_rubbish() {
     let good = encode_publication(&publication());
 
     assert_eq!(decode(with(&good, 0, 2)), Err(Misread::Version));
-    assert_eq!(decode(with(&good, 1, 6)), Err(Misread::Kind));
+    assert_eq!(decode(with(&good, 1, 7)), Err(Misread::Kind));
     assert_eq!(decode(with(&good, 1, 0)), Err(Misread::Kind));
     assert_eq!(decode(Bytes::new()), Err(Misread::Malformed));
     assert_eq!(decode(good.slice(..7)), Err(Misread::Malformed));
@@ -208,4 +209,13 @@ fn with(envelope: &Bytes, at: usize, byte: u8) -> Bytes {
     let mut changed = envelope.to_vec();
     changed[at] = byte;
     changed.into()
+}
+
+#[test]
+fn a_drain_is_told_by_its_kind_alone() {
+    let drain = encode_notice(&Notice::Drain);
+
+    assert_eq!(decode(drain.clone()), Ok(Content::Notice(Notice::Drain)));
+    assert_eq!(decode([&drain[..], b"x"].concat().into()), Err(Misread::Malformed));
+    assert_eq!(decode(with(&drain, 3, 1)), Err(Misread::Malformed));
 }

@@ -5,6 +5,7 @@
 //! whoever is left. Everybody's session is in the store all along, so a client that takes the hint
 //! loses nothing, and neither does one that does not.
 
+mod ask;
 mod order;
 mod pacer;
 
@@ -17,6 +18,7 @@ use tidewire_store::NodeState;
 use tokio::time::{Instant, Interval, MissedTickBehavior, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+pub use self::ask::{CONTROL_HEADER, drain_router};
 pub(crate) use self::order::Weight;
 use self::pacer::{Outlook, Pacer, SLICE, Slices, per_second};
 use crate::registry::Control;
@@ -129,6 +131,16 @@ impl Edge {
         self.0.progress.per_second.store(per_second, Ordering::Relaxed);
         self.0.progress.is_held.store(is_held, Ordering::Relaxed);
         metrics::drain_pace(per_second, is_held);
+    }
+
+    /// Asks for a drain: whoever runs this node waits for that.
+    pub(crate) fn ask_to_leave(&self) {
+        self.0.leave.cancel();
+    }
+
+    /// Waits until an operator has asked this node to leave, here or at another node. Cancel-safe.
+    pub async fn asked_to_leave(&self) {
+        self.0.leave.cancelled().await;
     }
 
     /// Whether the node has begun to leave.

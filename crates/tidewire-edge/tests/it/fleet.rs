@@ -13,7 +13,7 @@ use tidewire_auth::{
     VerificationKey, Verifier,
 };
 use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, Notice};
-use tidewire_edge::{Edge, EdgeConfig, Parts, ops_router};
+use tidewire_edge::{Edge, EdgeConfig, Parts, drain_router, ops_router};
 use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
@@ -113,6 +113,7 @@ impl Fleet {
         let (listener, address) = listen().await;
         let (ops_listener, ops) = listen().await;
         let ops_routes = ops_router(edge.clone(), Arc::new(move || metrics.render()));
+        let ops_routes = ops_routes.merge(drain_router(edge.clone()));
         let (operators, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { operators.serve_http(ops_listener, ops_routes, token).await });
         let (clients, routes, token) = (edge.clone(), edge.router(), stop.clone());

@@ -1,9 +1,14 @@
 //! What operators and their machines ask.
 
-use crate::fleet::{API_KEY, Fleet, soon};
+use bytes::Bytes;
+use http::Method;
+use tidewire_edge::{CONTROL_HEADER, EdgeConfig};
+use tidewire_transport::http::{Response, request};
+
+use crate::fleet::{API_KEY, Fleet, Running, soon};
 use crate::peer::{Peer, text};
 
-fn body(answer: &tidewire_transport::http::Response) -> String {
+fn body(answer: &Response) -> String {
     String::from_utf8_lossy(&answer.body).into_owned()
 }
 
@@ -88,4 +93,44 @@ async fn the_nodes_and_the_placement_of_a_tenant_are_told() {
     let placement = body(&node.get("/placement/acme").await);
     assert_eq!(placement, r#"{"tenant":"acme","nodes":["node-0"]}"#);
     assert_eq!(node.get("/placement/No-Tenant").await.status, 400);
+}
+
+/// Asks a node to make itself, or another, leave.
+async fn ask_to_leave(node: &Running, query: &str, headers: &[(&str, &str)]) -> Response {
+    let url = format!("http://{}/drain{query}", node.ops);
+    request(Method::POST, &url, headers, Bytes::new()).await.expect("an answer")
+}
+
+#[tokio::test]
+async fn operators_make_a_node_leave_by_way_of_any_other() {
+    let fleet = Fleet::start(2, EdgeConfig::default()).await;
+    let [first, second] = &fleet.nodes[..] else { unreachable!("two nodes") };
+    let wanted = [(CONTROL_HEADER, "1")];
+    soon(async { while !body(&first.get("/nodes").await).contains("node-1") {} }).await;
+
+    assert_eq!(ask_to_leave(first, "", &[]).await.status, 403, "a foreign page may have sent it");
+    assert_eq!(ask_to_leave(first, "?node=nobody", &wanted).await.status, 404);
+    assert_eq!(ask_to_leave(first, "?node=no+name", &wanted).await.status, 400);
+    let told = ask_to_leave(first, "?node=node-1", &wanted).await;
+
+    assert_eq!((told.status.as_u16(), body(&told).as_str()), (202, r#"{"node":"node-1"}"#));
+    soon(second.edge.asked_to_leave()).await;
+    assert_eq!(
+        body(&first.get("/drain").await),
+        r#"{"node":"node-0","state":"serving","remaining":0,"per_second":0,"held":false}"#
+    );
+    assert_eq!(ask_to_leave(first, "", &wanted).await.status, 202);
+    soon(first.edge.asked_to_leave()).await;
+}
+
+#[tokio::test]
+async fn clients_cannot_make_a_node_leave() {
+    let fleet = Fleet::one().await;
+    let url = format!("http://{}/drain", fleet.nodes[0].address);
+
+    for method in [Method::GET, Method::POST] {
+        let answer = request(method, &url, &[(CONTROL_HEADER, "1")], Bytes::new()).await;
+
+        assert_eq!(answer.expect("an answer").status, 404);
+    }
 }

@@ -16,7 +16,8 @@ async fn a_session_goes_on_on_another_node_and_the_first_is_told() {
 
     assert_eq!(kept, snapshot());
     assert_eq!(resumed.generation, opened.generation.next());
-    let Notice::SessionMoved { session, generation, .. } = told.recv().await.expect("told");
+    let notice = told.recv().await.expect("told");
+    let Notice::SessionMoved { session, generation, .. } = notice else { unreachable!("moved") };
     assert_eq!((session, generation), (opened.key.session, resumed.generation));
     assert_eq!(a.save_session(&opened, &snapshot()).await.expect("asked"), Saved::Fenced);
     assert_eq!(b.save_session(&resumed, &snapshot()).await.expect("asked"), Saved::Done);

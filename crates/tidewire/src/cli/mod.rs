@@ -1,6 +1,7 @@
 //! The command line: what may be asked for.
 
 mod config;
+mod drain;
 mod remote;
 mod token;
 mod value;
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 pub use config::{ConfigCommand, Init, Print, Shown};
+pub use drain::Drain;
 pub use remote::{Health, History, Publish, Remote, Subscribe};
 pub use token::{Create, Keygen, SigningSource, TokenCommand, VerificationSource, Verify};
 pub use value::Grant;
@@ -37,6 +39,8 @@ pub enum Command {
     History(History),
     /// Ask a node whether it is alive or ready; for probes and scripts
     Health(Health),
+    /// Have a node move its clients to the others, and end
+    Drain(Drain),
     /// Check, show, describe and write configuration
     #[command(subcommand)]
     Config(ConfigCommand),

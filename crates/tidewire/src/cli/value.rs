@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use tidewire_auth::{Algorithm, InvalidKey, KeyId, UnknownAlgorithm};
 use tidewire_model::{
-    Action, Channel, Epoch, Filter, InvalidChannel, InvalidFilter, InvalidPublicationId,
-    InvalidTenant, InvalidUserId, Position, PublicationId, Tenant, UserId,
+    Action, Channel, Epoch, Filter, InvalidChannel, InvalidFilter, InvalidId, InvalidPublicationId,
+    InvalidTenant, InvalidUserId, NodeId, Position, PublicationId, Tenant, UserId,
 };
 
 /// A pattern of channels and what may be done with them, written `chat/*=subscribe,publish`.
@@ -48,6 +48,10 @@ pub enum InvalidGrant {
 
 pub(super) fn parse_tenant(text: &str) -> Result<Tenant, InvalidTenant> {
     Tenant::parse(text)
+}
+
+pub(super) fn parse_node(text: &str) -> Result<NodeId, InvalidId> {
+    NodeId::parse(text)
 }
 
 pub(super) fn parse_user(text: &str) -> Result<UserId, InvalidUserId> {

@@ -2,6 +2,7 @@
 
 mod config;
 mod dev;
+mod drain;
 mod health;
 mod history;
 mod publish;
@@ -25,6 +26,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Sub(subscribe) => subscribe::run(&subscribe),
         Command::History(history) => history::run(&history),
         Command::Health(health) => health::run(&health),
+        Command::Drain(drain) => drain::run(&drain),
         Command::Config(command) => config::run(command),
         Command::Token(command) => token::run(command),
         Command::Version(version) => version::run(&version),

@@ -20,7 +20,7 @@ use anyhow::anyhow;
 use axum::Router;
 use parking_lot::Mutex;
 use tidewire_auth::{Sealer, Verifier};
-use tidewire_edge::{Edge, EdgeConfig, Parts, Render, ops_router};
+use tidewire_edge::{Edge, EdgeConfig, Parts, Render, drain_router, ops_router};
 use tidewire_model::NodeId;
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
@@ -143,6 +143,8 @@ impl Server {
         match ops_listener {
             None => routes = routes.merge(ops_routes),
             Some(listener) => {
+                // Beside the clients' routes anybody could make the node leave.
+                let ops_routes = ops_routes.merge(drain_router(self.edge.clone()));
                 let (edge, stop) = (self.edge.clone(), self.stop.clone());
                 let serving = async move { edge.serve_http(listener, ops_routes, stop).await };
                 self.tracker.spawn(serving);
@@ -169,7 +171,7 @@ impl Server {
         self.threads.runtimes().len()
     }
 
-    /// Serves until the first signal, then drains. A second signal skips to disconnecting whoever
+    /// Serves until the first signal, or until an operator asks it to leave, then drains. A second signal skips to disconnecting whoever
     /// is left.
     ///
     /// # Errors
@@ -181,6 +183,10 @@ impl Server {
         let served = tokio::select! {
             signal = signals.next() => {
                 tracing::info!(signal, "leaving");
+                Ok(())
+            }
+            () = self.edge.asked_to_leave() => {
+                tracing::info!("leaving: an operator has asked for it");
                 Ok(())
             }
             breakdown = self.breakdowns.next() => Err(breakdown),

@@ -35,10 +35,10 @@ impl Cluster {
         Self { nats, redis, directory }
     }
 
-    fn config(&self, nats: &NatsServer) -> String {
+    fn config(&self, nats: &NatsServer, port: u16) -> String {
         let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
         format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 3\n\
+            "[server]\nlisten = \"127.0.0.1:{port}\"\nworkers = 3\n\
              [ops]\nlisten = \"127.0.0.1:0\"\n\
              [nats]\nservers = [\"{}\"]\n\
              [redis]\naddresses = [\"{}\"]\n\
@@ -57,8 +57,18 @@ impl Cluster {
 
     /// A node on another NATS server than the others.
     pub(crate) fn node_on(&self, nats: &NatsServer) -> NodeProcess {
-        let file = self.directory.path().join(format!("{}.toml", nats.address().port()));
-        std::fs::write(&file, self.config(nats)).expect("the file is written");
+        self.start_node(nats, 0)
+    }
+
+    /// A node that clients find where one that has gone was, if that was made here too.
+    pub(crate) fn node_at(&self, port: u16) -> NodeProcess {
+        self.start_node(&self.nats, port)
+    }
+
+    fn start_node(&self, nats: &NatsServer, port: u16) -> NodeProcess {
+        let file = format!("{}-{port}.toml", nats.address().port());
+        let file = self.directory.path().join(file);
+        std::fs::write(&file, self.config(nats, port)).expect("the file is written");
         NodeProcess::start(&file)
     }
 }
@@ -98,9 +108,13 @@ pub(crate) fn token(tenant: &str, user: &str) -> String {
 }
 
 /// A client's options, with the nodes it may go to, the first first.
-pub(crate) fn options(tenant: &str, user: &str, nodes: [&NodeProcess; 2]) -> Options {
-    let mut options = Options::new(nodes[0].url(), token(tenant, user));
-    options.urls.push(nodes[1].url());
+pub(crate) fn options<'a>(
+    tenant: &str,
+    user: &str,
+    nodes: impl AsRef<[&'a NodeProcess]>,
+) -> Options {
+    let mut options = Options::new("", token(tenant, user));
+    options.urls = nodes.as_ref().iter().map(|node| node.url()).collect();
     options.tenant = Some(Tenant::parse(tenant).expect("tenant"));
     options
 }
@@ -108,6 +122,7 @@ pub(crate) fn options(tenant: &str, user: &str, nodes: [&NodeProcess; 2]) -> Opt
 /// A `tidewire serve` of its own. Dropping it kills the process.
 pub(crate) struct NodeProcess {
     child: Child,
+    pub(crate) name: String,
     clients: String,
     ops: String,
     pub(crate) lines: Receiver<String>,
@@ -130,8 +145,10 @@ impl NodeProcess {
                 }
             }
         });
-        let mut node = Self { child, clients: String::new(), ops: String::new(), lines };
+        let (name, clients, ops) = (String::new(), String::new(), String::new());
+        let mut node = Self { child, name, clients, ops, lines };
         let up = node.line_with("node is up");
+        node.name = field(&up, "node");
         node.clients = field(&up, "clients");
         node.ops = field(&up, "ops");
         node

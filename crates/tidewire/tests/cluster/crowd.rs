@@ -68,12 +68,18 @@ impl Crowd {
     /// Connects the subscribers, waits until all of them have subscribed, and starts publishing
     /// through both nodes. Half of everybody is at each node and knows of the other.
     pub(crate) async fn gather(size: Size, a: &NodeProcess, b: &NodeProcess) -> Self {
+        Self::gather_at(size, &[a, b]).await
+    }
+
+    /// As [`Crowd::gather`], at any number of nodes, of which everybody knows all. Publishers are at
+    /// the first two.
+    pub(crate) async fn gather_at(size: Size, nodes: &[&NodeProcess]) -> Self {
         let per_publisher = size.publications / (2 * size.channels as u64);
         let (arrived, mut arrivals) = watch::channel(0);
         let mut subscribers = JoinSet::new();
         for index in 0..size.subscribers {
             let channel = index % size.channels;
-            let options = at_node(index / size.channels, channel, &format!("s{index}"), (a, b));
+            let options = at_node(index / size.channels, channel, &format!("s{index}"), nodes);
             let arrived = arrived.clone();
             subscribers.spawn(async move {
                 let (heard, counts) = listen(options, channel, 2 * per_publisher, arrived).await;
@@ -87,7 +93,7 @@ impl Crowd {
         for index in 0..2 * size.channels {
             let (node, channel) = (index / size.channels, index % size.channels);
             let name = publisher_name(node, channel);
-            let options = at_node(node, channel, &name, (a, b));
+            let options = at_node(node, channel, &name, nodes);
             let acknowledged = acknowledged.clone();
             let work = Work { channel, name, count: per_publisher, rest: size.rest };
             publishers.spawn(publish(options, work, acknowledged));
@@ -143,15 +149,12 @@ impl Crowd {
 }
 
 /// Alternates nodes and protocols, so that everything meets everything.
-fn at_node(
-    side: usize,
-    channel: usize,
-    user: &str,
-    (a, b): (&NodeProcess, &NodeProcess),
-) -> Options {
-    let nodes = if side.is_multiple_of(2) { [a, b] } else { [b, a] };
+fn at_node(side: usize, channel: usize, user: &str, nodes: &[&NodeProcess]) -> Options {
+    let mut nodes = nodes.to_vec();
+    let count = nodes.len();
+    nodes.rotate_left(side % count);
     let mut options = options(TENANTS[channel % TENANTS.len()], user, nodes);
-    options.codec = if (side / 2).is_multiple_of(2) { Codec::Json } else { Codec::Protobuf };
+    options.codec = if (side / count).is_multiple_of(2) { Codec::Json } else { Codec::Protobuf };
     options
 }
 

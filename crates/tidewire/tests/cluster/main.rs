@@ -3,5 +3,6 @@
 mod bridge;
 mod cluster;
 mod crowd;
+mod draining;
 mod ledger;
 mod scenarios;

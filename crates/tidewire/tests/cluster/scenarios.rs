@@ -358,7 +358,7 @@ async fn until_ready(node: &NodeProcess) {
     tokio::time::timeout(PATIENCE, ready).await.expect("the node becomes ready");
 }
 
-async fn until_members(node: &NodeProcess, count: usize) {
+pub(crate) async fn until_members(node: &NodeProcess, count: usize) {
     let complete = async {
         loop {
             let answer = request(http::Method::GET, &node.ops("/nodes"), &[], "").await;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use crate::command::stdout;
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "",
     "dev",
     "serve",
@@ -10,6 +10,7 @@ const COMMANDS: [&str; 18] = [
     "sub",
     "history",
     "health",
+    "drain",
     "version",
     "config",
     "config check",
