@@ -1,12 +1,13 @@
 //! The rows of the failure matrix, each a function: provoke, mend, judge.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use anyhow::{Context as _, Result};
 use tidewire_client::{Client, Happening, Received};
 use tokio::time::timeout;
 
-use crate::cluster::Setup;
+use crate::cluster::{Cluster, Setup};
 use crate::crowd::{LIVELINESS, Size};
 
 mod nats;
@@ -35,12 +36,34 @@ macro_rules! row {
 /// Every row there is.
 pub const ROWS: &[Row] = &[
     row!(1, "a node is killed under load", nodes::killed),
+    row!(2, "a node is stopped, and goes on", nodes::stopped),
+    row!(3, "a node drains under load", nodes::drained),
+    row!(4, "a node is killed while it drains", nodes::killed_while_draining),
+    row!(5, "one node after the other is replaced", nodes::replaced),
+    row!(6, "a node appends, is heard by nobody, and is killed", nats::appended_and_killed),
     row!(7, "replies of Redis are lost after the append", redis::replies_lost),
     row!(8, "a publisher repeats itself at another node", nodes::retried_elsewhere),
+    row!(9, "two users use one id", nodes::same_id),
+    row!(10, "three nodes publish to one channel", nodes::together),
     row!(11, "a NATS server is killed", nats::one_killed),
+    row!(12, "all of NATS is down", nats::all_killed),
+    row!(13, "the servers of NATS do not hear each other", nats::split),
+    row!(14, "NATS is slow to one node", nats::slow),
+    row!(15, "interest in a channel is known late", nats::interest_late),
+    row!(16, "what two nodes publish arrives out of order", nats::reordered),
+    row!(17, "the Redis primary is killed, its replica current", redis::replica_current),
     row!(18, "the Redis primary is killed, its replica 300 ms behind", redis::replica_behind),
+    row!(19, "the same, and a node is killed with it", redis::replica_and_node),
     row!(20, "the Redis primary is killed and comes back with its data", redis::restarted),
+    row!(21, "Redis is emptied", redis::emptied),
+    row!(24, "Redis is stopped for five seconds", redis::stopped),
+    row!(25, "Redis has no memory left", redis::full),
+    row!(27, "Redis forgets its functions", redis::functions_flushed),
+    row!(28, "a channel is trimmed while a client is away", redis::trimmed),
+    row!(29, "a client is back before its old node noticed", sessions::unnoticed),
     row!(30, "the answer to a resume is lost", sessions::answer_lost),
+    row!(31, "two tabs have one token", sessions::two_tabs),
+    row!(32, "a session's record is lost", sessions::record_lost),
 ];
 
 /// The row of this number.
@@ -79,4 +102,27 @@ async fn next_publication(client: &mut Client) -> Result<Received> {
         Happening::Publication { publication, .. } => Ok(publication),
         other => unreachable!("waited for a publication: {other:?}"),
     }
+}
+
+/// What Redis has of the owner of each session, its generation first, by its key.
+async fn owners(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
+    let primary = cluster.primary().await.context("there is a primary")?;
+    let redis = &cluster.redis[primary];
+    let mut owners = BTreeMap::new();
+    for key in redis.command(&["KEYS", "tw:s:*"]).await?.lines() {
+        let owner = redis.command(&["HGET", key, "o"]).await?;
+        if !owner.is_empty() {
+            owners.insert(key.to_owned(), owner);
+        }
+    }
+    Ok(owners)
+}
+
+/// A metric of all nodes that run.
+async fn sum(cluster: &Cluster, name: &str, label: &str) -> Result<u64> {
+    let mut sum = 0;
+    for node in cluster.running() {
+        sum += node.metric(name, label).await?;
+    }
+    Ok(sum)
 }

@@ -1,4 +1,6 @@
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 
 use crate::cluster::{Cluster, Setup};
 use crate::crowd::{Crowd, Outcome, Size};
@@ -9,6 +11,8 @@ pub struct Stage {
     pub crowd: Crowd,
 }
 
+/// The drain's deadline: a node has ended by then, always.
+const LEFT_WITHIN: Duration = Duration::from_secs(30);
 /// What a crowd publishes before anything goes wrong, and after it has been mended: seconds of its
 /// rate.
 const STEADY_SECONDS: u64 = 2;
@@ -26,6 +30,13 @@ impl Stage {
     /// Waits until publications have gone on for a moment.
     pub async fn steady(&self, size: Size) -> Result<()> {
         self.crowd.progress(u64::from(size.rate) * STEADY_SECONDS).await
+    }
+
+    /// Sends SIGTERM to a node and waits for its end.
+    pub async fn leave(&mut self, node: usize) -> Result<Duration> {
+        let mut leaver = self.cluster.nodes[node].take().context("it is there")?;
+        leaver.terminate()?;
+        leaver.ended(LEFT_WITHIN).await
     }
 
     /// Ends publishing and judges.

@@ -46,9 +46,17 @@ impl Listener {
         let to = (self.number, self.channel);
         let at = self.shared.clock();
         let mut account = self.shared.account.lock();
-        // What was kept from the application came before this.
-        while let Some((_, position)) = client.next_repeat() {
-            account.repeat(to, position);
+        // What is kept from the application came before this, or right after it: its place tells.
+        let mut repeats: Vec<_> = std::iter::from_fn(|| client.next_repeat()).collect();
+        if let Happening::Publication { publication, .. } = happening {
+            let offset = publication.position.offset;
+            repeats.retain(|(_, position)| {
+                let is_before = position.offset < offset;
+                if is_before {
+                    account.repeat(to, *position);
+                }
+                !is_before
+            });
         }
         match happening {
             Happening::Subscribed(subscribed) => {
@@ -61,6 +69,9 @@ impl Listener {
                 account.hear(to, publication.position, stamp.as_ref(), at);
             }
             _ => {}
+        }
+        for (_, position) in repeats {
+            account.repeat(to, position);
         }
     }
 }

@@ -1,11 +1,16 @@
 //! What happens to nodes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use tidewire_client::{Channel, Client, Happening, Since};
+use anyhow::{Context as _, Result, ensure};
+use tidewire_client::{
+    Channel, Client, Command, Connection, Happening, Payload, ServerEvent, Since,
+};
+use tidewire_model::{PublicationId, Publish};
+use tokio::time::timeout;
 
-use super::{happening, next_publication};
+use super::{happening, next_publication, owners};
 use crate::cluster::{Cluster, Setup, TENANTS};
 use crate::crowd::{LIVELINESS, Size};
 use crate::http;
@@ -39,6 +44,95 @@ pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
     Ok(format!("{there} clients back after {:.1} s; {outcome}", back.as_secs_f64()))
 }
 
+/// Row 2: SIGSTOP until its clients have gone elsewhere. When it goes on it finds that their sessions
+/// are not its own any more, and writes to none.
+pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
+    let stage = Stage::set(setup, size).await?;
+    let there = stage.cluster.node(0)?.metric("tidewire_connections", "").await?;
+
+    stage.cluster.node(0)?.pause()?;
+    let back = until("everybody is elsewhere", LIVELINESS, async || {
+        u64::from(stage.crowd.counts().resumed) >= there
+    })
+    .await?;
+    let before = generations(&stage.cluster).await?;
+    stage.cluster.node(0)?.go_on()?;
+    stage.steady(size).await?;
+    stage.steady(size).await?;
+    let after = generations(&stage.cluster).await?;
+
+    let (_, outcome) = stage.judge().await?;
+    outcome.check()?;
+    outcome.check_sessions()?;
+    for (session, generation) in &before {
+        let now = after.get(session).copied().unwrap_or(*generation);
+        ensure!(now >= *generation, "{session} went from generation {generation} to {now}");
+    }
+    let sessions = before.len();
+    let back = back.as_secs_f64();
+    Ok(format!("{there} clients elsewhere after {back:.1} s, {sessions} sessions kept; {outcome}"))
+}
+
+/// The generation of each session in Redis.
+async fn generations(cluster: &Cluster) -> Result<BTreeMap<String, u64>> {
+    let mut generations = BTreeMap::new();
+    for (session, owner) in owners(cluster).await? {
+        let generation = owner.split(' ').next().unwrap_or_default().parse()?;
+        generations.insert(session, generation);
+    }
+    Ok(generations)
+}
+
+/// Row 3: SIGTERM under load.
+pub(super) async fn drained(setup: Setup, size: Size) -> Result<String> {
+    let mut stage = Stage::set(setup, size).await?;
+
+    let took = stage.leave(0).await?;
+    stage.steady(size).await?;
+
+    let (_, outcome) = stage.judge().await?;
+    outcome.check()?;
+    outcome.check_sessions()?;
+    Ok(format!("ended after {:.1} s; {outcome}", took.as_secs_f64()))
+}
+
+/// Row 4: SIGTERM, and SIGKILL at several moments of the drain that follows.
+pub(super) async fn killed_while_draining(setup: Setup, size: Size) -> Result<String> {
+    let mut stage = Stage::set(setup, size).await?;
+
+    for (round, after_ms) in [0, 300, 600, 900, 1_500].into_iter().enumerate() {
+        let node = round % 3;
+        stage.cluster.node(node)?.terminate()?;
+        stage.crowd.go_on_for(Duration::from_millis(after_ms)).await;
+        // It may be through with it already.
+        drop(stage.cluster.kill_node(node));
+        stage.steady(size).await?;
+        stage.cluster.restart_node(node).await?;
+    }
+
+    let (_, outcome) = stage.judge().await?;
+    outcome.check()?;
+    outcome.check_sessions()?;
+    Ok(outcome.to_string())
+}
+
+/// Row 5: one node after the other is replaced.
+pub(super) async fn replaced(setup: Setup, size: Size) -> Result<String> {
+    let mut stage = Stage::set(setup, size).await?;
+
+    for node in 0..3 {
+        stage.leave(node).await?;
+        stage.cluster.restart_node(node).await?;
+        stage.steady(size).await?;
+    }
+
+    let (_, outcome) = stage.judge().await?;
+    outcome.check()?;
+    outcome.check_sessions()?;
+    let moves = f64::from(outcome.counts.moved) / f64::from(size.listeners);
+    Ok(format!("{moves:.1} moves for each client; {outcome}"))
+}
+
 /// Row 8: a publisher that gets no answer from one node repeats itself at another.
 pub(super) async fn retried_elsewhere(setup: Setup, _: Size) -> Result<String> {
     let cluster = Cluster::start(setup).await?;
@@ -67,6 +161,50 @@ pub(super) async fn retried_elsewhere(setup: Setup, _: Size) -> Result<String> {
     ensure!(other["offset"] == next.position.offset, "{other}, then heard {}", next.position);
     ensure!(next.position.offset == heard.position.offset + 1, "one entry: {}", next.position);
     Ok(format!("stored once at {}", heard.position))
+}
+
+/// Row 9: two users use one id.
+pub(super) async fn same_id(setup: Setup, _: Size) -> Result<String> {
+    let cluster = Cluster::start(setup).await?;
+    let mut offsets = Vec::new();
+    for (node, user) in ["ann", "bob"].into_iter().enumerate() {
+        let options = cluster.options(TENANTS[0], user, node);
+        let (mut connection, _) = Connection::open(&options, 0, None).await?;
+        let id = Some(PublicationId::parse("1")?);
+        let payload = Payload::json("1".into())?;
+        let publish = Publish { channel: Channel::parse("orders")?, id, payload };
+        connection.send(Command::Publish(publish))?;
+        let answered = async {
+            loop {
+                if let ServerEvent::Published { position, duplicate, .. } =
+                    connection.next().await?
+                {
+                    return anyhow::Ok((position.offset, duplicate));
+                }
+            }
+        };
+        offsets.push(timeout(LIVELINESS, answered).await.context("an answer")??);
+        connection.close().await;
+    }
+
+    ensure!(offsets == [(1, false), (2, false)], "{offsets:?}");
+    Ok("two entries".into())
+}
+
+/// Row 10: three nodes publish to one channel at once.
+pub(super) async fn together(setup: Setup, size: Size) -> Result<String> {
+    const MOST_READS: u64 = 50;
+
+    let size = Size { channels: 2, rate: size.rate * 4, ..size };
+    let stage = Stage::set(setup, size).await?;
+
+    stage.crowd.progress(3_000).await?;
+    let reads = super::sum(&stage.cluster, "tidewire_log_reads_total", "repair").await?;
+
+    let (_, outcome) = stage.judge().await?;
+    outcome.check()?;
+    ensure!(reads < MOST_READS, "{reads} reads for holes");
+    Ok(format!("{reads} reads for holes; {outcome}"))
 }
 
 /// Tokens that the nodes but the first have verified so far.

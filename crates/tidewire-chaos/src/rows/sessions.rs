@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use tidewire_client::{Channel, Client, Happening, Since};
+use anyhow::{Result, ensure};
+use tidewire_client::{Channel, Client, Connection, Happening, Since};
+use tidewire_model::{Resume, SessionNonce};
 use tokio::time::timeout;
 
-use super::happening;
+use super::{happening, next_publication, owners};
 use crate::cluster::{Cluster, Setup, TENANTS};
 use crate::crowd::{Crowd, LIVELINESS, Size};
+use crate::http;
 use crate::proxy::Rules;
 use crate::stage::Stage;
 use crate::wait::until;
@@ -50,16 +52,95 @@ pub(super) async fn answer_lost(setup: Setup, size: Size) -> Result<String> {
     Ok(format!("resumed after its answer was lost; {outcome}"))
 }
 
-/// What Redis has of the owner of each session: its generation first.
-async fn owners(cluster: &Cluster) -> Result<Vec<String>> {
-    let primary = cluster.primary().await.context("there is a primary")?;
-    let redis = &cluster.redis[primary];
-    let mut owners = Vec::new();
-    for key in redis.command(&["KEYS", "tw:s:*"]).await?.lines() {
-        let owner = redis.command(&["HGET", key, "o"]).await?;
-        if !owner.is_empty() && !owner.starts_with("WRONGTYPE") {
-            owners.push(owner);
-        }
+/// Row 29: a client's old connection has been cut without its node noticing when the client comes back
+/// elsewhere. The new one has the session, and the old one ends.
+pub(super) async fn unnoticed(setup: Setup, _: Size) -> Result<String> {
+    let cluster = Cluster::start(setup).await?;
+    let mut client = Client::connect(cluster.options(TENANTS[0], "ann", 0)).await?;
+    client.subscribe(Channel::parse("room")?, Since::Now);
+    happening(&mut client, |it| matches!(it, Happening::Subscribed(_))).await?;
+
+    let link = &cluster.client_links[0];
+    link.set(Rules { is_black_hole: [true, false], ..Rules::default() });
+    client.cut();
+    let connected = |it: &Happening| matches!(it, Happening::Connected { .. });
+    let back = happening(&mut client, connected).await?;
+    let ended = until("the old connection is closed", LIVELINESS, async || {
+        let Ok(node) = cluster.node(0) else { return false };
+        node.metric("tidewire_connections", "").await.is_ok_and(|there| there == 0)
+    })
+    .await?;
+
+    let Happening::Connected { resumed, .. } = back else { unreachable!("waited for") };
+    ensure!(resumed, "the session was not taken up again");
+    ensure!(ended < Duration::from_secs(3), "the old connection was open for {ended:?}");
+    Ok(format!("the old connection was closed {ended:.0?} later"))
+}
+
+/// Row 31: two tabs have one token.
+pub(super) async fn two_tabs(setup: Setup, _: Size) -> Result<String> {
+    let cluster = Cluster::start(setup).await?;
+    let options = cluster.options(TENANTS[0], "ann", 0);
+    let (first, connected) = Connection::open(&options, 0, None).await?;
+    drop(first);
+
+    let mut tabs = Vec::new();
+    for nonce in [1, 2] {
+        let resume = Resume {
+            token: connected.resume_token.clone(),
+            nonce: SessionNonce::from_bytes([nonce; 16]),
+            positions: Vec::new(),
+        };
+        tabs.push(Connection::open(&options, nonce.into(), Some(resume)).await?);
     }
-    Ok(owners)
+    let resumed: Vec<bool> = tabs.iter().map(|(_, connected)| connected.resumed).collect();
+    let mut ended = Vec::new();
+    for (tab, _) in &mut tabs {
+        let over = async { while tab.next().await.is_ok() {} };
+        ended.push(timeout(Duration::from_secs(3), over).await.is_ok());
+    }
+
+    ensure!(resumed == [true, false], "resumed: {resumed:?}");
+    ensure!(ended == [false, false], "ended: {ended:?}");
+    ensure!(tabs[0].1.session != tabs[1].1.session, "one session for both");
+    Ok("two sessions, and both stay".into())
+}
+
+/// Row 32: the session's record is lost while its client is away.
+pub(super) async fn record_lost(setup: Setup, _: Size) -> Result<String> {
+    const AWAY: u64 = 20;
+
+    let cluster = Cluster::start(setup).await?;
+    let place = (TENANTS[0], "room");
+    let address = cluster.node(1)?.clients();
+    let mut client = Client::connect(cluster.options(place.0, "ann", 0)).await?;
+    client.subscribe(Channel::parse(place.1)?, Since::Now);
+    happening(&mut client, |it| matches!(it, Happening::Subscribed(_))).await?;
+    http::publish(address, place, "0", "before").await?;
+    next_publication(&mut client).await?;
+
+    client.cut();
+    for number in 1..=AWAY {
+        http::publish(address, place, &number.to_string(), "away").await?;
+    }
+    // The node writes the record once more when it notices that the client has gone.
+    until("no connection", LIVELINESS, async || {
+        let Ok(node) = cluster.node(0) else { return false };
+        node.metric("tidewire_connections", "").await.is_ok_and(|there| there == 0)
+    })
+    .await?;
+    for session in owners(&cluster).await?.keys() {
+        cluster.redis[0].command(&["DEL", session]).await?;
+    }
+    let connected = |it: &Happening| matches!(it, Happening::Connected { .. });
+    let back = happening(&mut client, connected).await?;
+    let mut offsets = Vec::new();
+    for _ in 0..AWAY {
+        offsets.push(next_publication(&mut client).await?.position.offset);
+    }
+
+    let Happening::Connected { resumed, .. } = back else { unreachable!("waited for") };
+    ensure!(!resumed, "a session that is gone was taken up again");
+    ensure!(offsets == (2..AWAY + 2).collect::<Vec<_>>(), "{offsets:?}");
+    Ok("a new session, nothing missed".into())
 }

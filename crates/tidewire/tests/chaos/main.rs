@@ -1,5 +1,5 @@
-//! Rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
-//! others.
+//! Six rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
+//! rest.
 
 use tidewire_chaos::rows::row;
 use tidewire_chaos::{Setup, Size};
@@ -18,6 +18,11 @@ async fn an_append_whose_answer_is_lost_is_stored_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nats_server_that_is_killed_delays_nobody_for_long() {
     run(11).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_promoted_replica_lacks_is_appended_again() {
+    run(18).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
