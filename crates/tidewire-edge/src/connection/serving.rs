@@ -11,6 +11,7 @@ use tidewire_node::OwnedSession;
 use tidewire_protocol::{Decoded, Frame};
 use tidewire_session::{Meeting, Session};
 use tidewire_store::{Saved, StoreError};
+use tokio::time::Duration;
 
 use super::alarms::Alarm;
 use super::{Ending, Line, MOST_UNSENT, Verdict, Word};
@@ -24,6 +25,9 @@ const MOST_PENDING: u16 = 64;
 /// Of these, pages of history: each may be a thousand publications, held until the client has read
 /// them.
 const MOST_READS: u8 = 4;
+
+/// How much longer a window lasts that ends while sessions cannot be reached, until it is looked again.
+const LONGER_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Serving {
     pub(super) session: Session,
@@ -213,6 +217,10 @@ impl Serving {
             }
             Alarm::Stalled if line.link.unsent() < MOST_UNSENT => {}
             Alarm::Stalled => return Err(Ending::Disconnected(Disconnect::Slow)),
+            // Nobody could take the session up now: the client is better off here for another while.
+            Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
+                line.alarms.set(Alarm::WindowPassed, cx.now.after(LONGER_WINDOW));
+            }
             Alarm::WindowPassed => return Err(self.window_passed()),
             Alarm::Overdue => {}
         }

@@ -44,7 +44,7 @@ async fn progress(State(edge): State<Edge>) -> Json<Progress> {
         state: shared.phase.borrow().name(),
         remaining: edge.connections(),
         per_second: shared.progress.per_second.load(Ordering::Relaxed),
-        held: shared.progress.is_held.load(Ordering::Relaxed),
+        held: shared.progress.is_held(),
     })
 }
 

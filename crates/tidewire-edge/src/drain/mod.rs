@@ -72,8 +72,14 @@ impl Phase {
 pub(crate) struct Progress {
     /// Clients asked to move per second.
     pub(crate) per_second: AtomicU32,
-    /// Nobody is asked, because nobody could resume.
+    /// Nobody is asked and no window ends, because nobody could resume.
     pub(crate) is_held: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
 }
 
 /// How often survivors and the store are looked at.
@@ -103,7 +109,10 @@ impl Edge {
             self.0.registry.tell_all(Control::Refuse).await;
             self.enter(Phase::Migrating);
             self.ask_to_move(settle_at).await;
-            self.0.emptied().await;
+            tokio::select! {
+                () = self.0.emptied() => {}
+                () = self.watch_sessions() => {}
+            }
         };
         tokio::select! {
             () = migration => {}
@@ -187,6 +196,15 @@ impl Edge {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         tracing::info!("drain goes on");
+    }
+
+    /// Notes whether those who were asked could resume, until dropped.
+    async fn watch_sessions(&self) {
+        loop {
+            self.pace(0, false);
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.wait_for_sessions().await;
+        }
     }
 
     fn outlook(&self, unasked: &[ConnectionId], settle_at: Instant) -> Outlook {

@@ -370,3 +370,23 @@ async fn a_node_is_gone_before_its_deadline_however_long_the_window() {
     assert!(took < deadline, "{took:?}");
     assert!(took >= deadline * 2 / 3, "it had that long to move: {took:?}");
 }
+
+#[tokio::test]
+async fn a_window_does_not_end_while_sessions_are_out_of_reach() {
+    let drain_config =
+        DrainConfig { announce: Duration::ZERO, window: Duration::from_secs(4), ..DRAIN };
+    let config = EdgeConfig { drain: drain_config, ..EdgeConfig::default() };
+    let fleet = Fleet::start(2, config).await;
+    let mut peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    let is_done = drain(&fleet, &CancellationToken::new());
+    hint(&mut peer).await;
+
+    fleet.sessions.silence(true);
+    // The store is asked every two seconds, so that the window has passed by the fourth time.
+    until(|| fleet.sessions.ignored() >= 4).await;
+    peer.published("room/1", text("served long after its window")).await;
+    fleet.sessions.silence(false);
+
+    peer.closes_with(1012).await;
+    soon(is_done).await.expect("drained");
+}
