@@ -1,6 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use tidewire_model::{Incarnation, Random};
 use tokio::sync::Semaphore;
@@ -32,6 +33,8 @@ struct Inner {
     deadline: Duration,
     random: Random,
     metrics: Metrics,
+    /// Why what answers is not to be relied on, if it is not.
+    refused: Mutex<Option<String>>,
 }
 
 impl RedisConnection {
@@ -51,6 +54,7 @@ impl RedisConnection {
             deadline: config.deadline,
             random: config.random,
             metrics: Metrics::new(),
+            refused: Mutex::default(),
         })))
     }
 
@@ -59,12 +63,33 @@ impl RedisConnection {
         self.0.link.address()
     }
 
-    /// Whether Redis answers, and if not, why. Takes at most a second. Cancel-safe.
+    /// Whether Redis answers and can be relied on, and if not, why. Takes at most a second.
+    /// Cancel-safe.
     pub(crate) async fn health(&self) -> Result<(), CallError> {
         let ping = redis::cmd("PING");
         match timeout(HEALTH_DEADLINE, self.send(&ping)).await {
-            Ok(answer) => answer.map(drop),
-            Err(_) => Err(CallError::Unanswered("no answer within a second".into())),
+            Ok(answer) => answer?,
+            Err(_) => return Err(CallError::Unanswered("no answer within a second".into())),
+        };
+        self.0.refused.lock().clone().map_or(Ok(()), |reason| Err(CallError::Refused(reason)))
+    }
+
+    /// Takes note of why Redis cannot be relied on, or that nothing speaks against it any more.
+    pub(crate) fn refuse(&self, reason: Option<String>) {
+        *self.0.refused.lock() = reason;
+    }
+
+    /// Sends a command to the primary, or to every primary of a cluster; each answer comes with its
+    /// server's address.
+    pub(crate) async fn send_to_primaries(
+        &self,
+        command: &Cmd,
+    ) -> Result<Vec<(String, Value)>, CallError> {
+        let Inner { link, metrics, .. } = &*self.0;
+        let mut connection = link.established(metrics).await.map_err(CallError::Unsent)?;
+        match timeout(self.0.deadline, connection.send_to_primaries(command)).await {
+            Ok(answers) => answers.map_err(|error| CallError::of_call(&error)),
+            Err(_) => Err(CallError::Unanswered(format!("no answer within {:?}", self.0.deadline))),
         }
     }
 

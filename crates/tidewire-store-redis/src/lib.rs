@@ -31,3 +31,4 @@ pub use connection::RedisConnection;
 pub use log::RedisLog;
 pub use membership::RedisMembership;
 pub use session_store::RedisSessionStore;
+pub use settings::{Finding, Severity};

@@ -1,5 +1,6 @@
 //! Getting and keeping a connection.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, PushInfo, PushKind,
@@ -269,6 +271,24 @@ impl Established {
         match &mut self.wire {
             Wire::Node(connection) => command.query_async(connection).await,
             Wire::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    pub(crate) async fn send_to_primaries(
+        &mut self,
+        command: &Cmd,
+    ) -> RedisResult<Vec<(String, Value)>> {
+        let server = self.address.clone().unwrap_or_default();
+        match &mut self.wire {
+            Wire::Node(connection) => {
+                let answer = command.query_async(connection).await?;
+                Ok(vec![(server, answer)])
+            }
+            Wire::Cluster(connection) => {
+                let primaries = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, None));
+                let answers = connection.route_command(command.clone(), primaries).await?;
+                Ok(BTreeMap::from_redis_value(answers)?.into_iter().collect())
+            }
         }
     }
 

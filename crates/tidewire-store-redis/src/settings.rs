@@ -3,26 +3,80 @@
 use std::collections::HashMap;
 
 use redis::{FromRedisValue, Value};
+use tidewire_store::StoreError;
 
 use crate::connection::RedisConnection;
+use crate::error::CallError;
+
+/// Something an operator should change in the configuration of Redis.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    pub severity: Severity,
+    /// A sentence that names the server, the setting and why.
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Severity {
+    /// Served like this, Redis throws away what was acknowledged, and nobody would notice.
+    Refuse,
+    Warn,
+}
 
 impl RedisConnection {
-    /// What an operator should change in the configuration of Redis, a sentence each; empty when
-    /// all is well. Of a cluster, one server is asked.
-    pub async fn check_settings(&self) -> Vec<String> {
-        let settings = self.send(redis::cmd("CONFIG").arg("GET").arg(SETTINGS)).await;
-        let replication = self.send(redis::cmd("INFO").arg("replication")).await;
-        match (settings, replication) {
-            (Ok(settings), Ok(replication)) => judge(&read(settings), has_replica(replication)),
-            (Err(error), _) | (_, Err(error)) => {
-                vec![format!("the settings of redis at {} are not known: {error}", self.address())]
+    /// What should be changed at the primary, or at every primary of a cluster; empty when all is
+    /// well. As long as something is to be refused, the log and the stores of this connection are
+    /// not healthy.
+    ///
+    /// # Errors
+    ///
+    /// When Redis cannot be reached. That it does not tell its settings is only a warning.
+    pub async fn check_settings(&self) -> Result<Vec<Finding>, StoreError> {
+        let findings = match self.try_check().await {
+            Ok(findings) => findings,
+            Err(CallError::Refused(reason)) => {
+                let text = format!("the settings of {} are not known: {reason}", self.address());
+                vec![Finding { severity: Severity::Warn, text }]
             }
+            Err(error) => return Err(error.into_store_error(self.address())),
+        };
+        let refused = findings.iter().find(|finding| finding.severity == Severity::Refuse);
+        self.refuse(refused.map(|finding| finding.text.clone()));
+        Ok(findings)
+    }
+
+    async fn try_check(&self) -> Result<Vec<Finding>, CallError> {
+        let replication = self.send_to_primaries(redis::cmd("INFO").arg("replication")).await?;
+        let has_replica: HashMap<_, _> = replication
+            .into_iter()
+            .map(|(server, replication)| (server, has_replica(replication)))
+            .collect();
+        let settings =
+            self.send_to_primaries(redis::cmd("CONFIG").arg("GET").arg(SETTINGS)).await?;
+        let mut findings = Vec::new();
+        for (server, settings) in settings {
+            let has_replica = has_replica.get(&server).copied().unwrap_or_default();
+            let judged = judge(&read(settings), has_replica);
+            findings.extend(judged.into_iter().map(|(severity, text)| {
+                let text = format!("at {server}, {text}");
+                Finding { severity, text }
+            }));
         }
+        Ok(findings)
     }
 }
 
-const SETTINGS: &[&str] =
-    &["maxmemory-policy", "appendonly", "min-replicas-to-write", "stream-node-max-bytes"];
+const SETTINGS: &[&str] = &[
+    "maxmemory-policy",
+    "maxmemory",
+    "appendonly",
+    "min-replicas-to-write",
+    "min-replicas-max-lag",
+    "stream-node-max-bytes",
+];
+
+/// In seconds: for so long at most a primary that was cut off goes on taking writes.
+const LONGEST_LAG: u64 = 10;
 
 fn read(settings: Value) -> HashMap<String, String> {
     HashMap::from_redis_value(settings).unwrap_or_default()
@@ -34,70 +88,94 @@ fn has_replica(replication: Value) -> bool {
         .any(|line| line.strip_prefix("connected_slaves:").is_some_and(|count| count.trim() != "0"))
 }
 
-fn judge(settings: &HashMap<String, String>, has_replica: bool) -> Vec<String> {
+fn judge(settings: &HashMap<String, String>, has_replica: bool) -> Vec<(Severity, &'static str)> {
     let is = |name: &str, wrong: &dyn Fn(&str) -> bool| {
         settings.get(name).is_some_and(|value| wrong(value))
     };
-    let mut warnings = Vec::new();
+    let number = |value: &str| value.parse::<u64>().unwrap_or_default();
+    let mut findings = Vec::new();
     if is("maxmemory-policy", &|policy| policy != "noeviction") {
-        warnings.push("set maxmemory-policy to noeviction: an evicted key is lost data".into());
+        findings.push(if is("maxmemory", &|bytes| number(bytes) > 0) {
+            let text = "set maxmemory-policy to noeviction: with maxmemory set, Redis evicts what \
+                        was acknowledged";
+            (Severity::Refuse, text)
+        } else {
+            let text = "set maxmemory-policy to noeviction: once maxmemory is set, Redis would evict \
+                        what was acknowledged";
+            (Severity::Warn, text)
+        });
     }
     if is("appendonly", &|value| value != "yes") {
-        warnings.push("set appendonly to yes: a restart loses everything without it".into());
+        let text = "set appendonly to yes: a restart loses everything without it";
+        findings.push((Severity::Warn, text));
     }
     if has_replica && is("min-replicas-to-write", &|count| count == "0") {
-        warnings.push(
-            "set min-replicas-to-write to 1 and min-replicas-max-lag to 10: a primary that was \
-             cut off goes on taking writes that will be lost"
-                .into(),
-        );
+        let text = "set min-replicas-to-write to 1 and min-replicas-max-lag to 10: a primary that \
+                    was cut off goes on taking writes that will be lost";
+        findings.push((Severity::Warn, text));
+    } else if has_replica
+        && is("min-replicas-max-lag", &|lag| !(1..=LONGEST_LAG).contains(&number(lag)))
+    {
+        let text = "set min-replicas-max-lag to 10: for that many seconds a primary that was cut \
+                    off goes on taking writes that will be lost, and with 0 for ever";
+        findings.push((Severity::Warn, text));
     }
-    if is("stream-node-max-bytes", &|bytes| bytes.parse().is_ok_and(|bytes: u64| bytes > 1024)) {
-        warnings.push(
-            "set stream-node-max-bytes to 1024: a quiet channel takes three times the memory \
-             at the default"
-                .into(),
-        );
+    if is("stream-node-max-bytes", &|bytes| number(bytes) > 1_024) {
+        let text = "set stream-node-max-bytes to 1024: a quiet channel takes three times the memory \
+                    at the default";
+        findings.push((Severity::Warn, text));
     }
-    warnings
+    findings
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn settings(pairs: [(&str, &str); 4]) -> HashMap<String, String> {
-        pairs.map(|(name, value)| (name.into(), value.into())).into()
-    }
+    const WELL: [(&str, &str); 6] = [
+        ("maxmemory-policy", "noeviction"),
+        ("maxmemory", "1073741824"),
+        ("appendonly", "yes"),
+        ("min-replicas-to-write", "1"),
+        ("min-replicas-max-lag", "10"),
+        ("stream-node-max-bytes", "1024"),
+    ];
 
     #[test]
     fn what_is_set_well_raises_no_warning() {
-        let well = settings([
-            ("maxmemory-policy", "noeviction"),
-            ("appendonly", "yes"),
-            ("min-replicas-to-write", "1"),
-            ("stream-node-max-bytes", "1024"),
-        ]);
-
-        assert_eq!(judge(&well, true), [""; 0]);
-        assert_eq!(judge(&HashMap::new(), true), [""; 0]);
+        assert_eq!(judge(&settings(&[]), true), []);
+        assert_eq!(judge(&HashMap::new(), true), []);
     }
 
     #[test]
-    fn each_bad_setting_raises_a_warning_that_names_it() {
-        let bad = settings([
-            ("maxmemory-policy", "allkeys-lru"),
-            ("appendonly", "no"),
-            ("min-replicas-to-write", "0"),
-            ("stream-node-max-bytes", "4096"),
-        ]);
+    fn each_bad_setting_is_named_and_weighed() {
+        use Severity::{Refuse, Warn};
+        for (bad, severity) in [
+            (&[("maxmemory-policy", "allkeys-lru")][..], Refuse),
+            (&[("maxmemory-policy", "volatile-ttl"), ("maxmemory", "0")], Warn),
+            (&[("appendonly", "no")], Warn),
+            (&[("min-replicas-to-write", "0")], Warn),
+            (&[("min-replicas-max-lag", "0")], Warn),
+            (&[("min-replicas-max-lag", "60")], Warn),
+            (&[("stream-node-max-bytes", "4096")], Warn),
+        ] {
+            let findings = judge(&settings(bad), true);
 
-        let warnings = judge(&bad, true);
-
-        assert_eq!(warnings.len(), 4);
-        assert_eq!(judge(&bad, false).len(), 3);
-        for name in SETTINGS {
-            assert!(warnings.iter().any(|warning| warning.contains(name)), "{name}");
+            let [(found, text)] = findings[..] else { panic!("{findings:?}") };
+            assert_eq!(found, severity, "{bad:?}");
+            assert!(text.contains(bad[0].0), "{text}");
         }
+    }
+
+    #[test]
+    fn without_a_replica_nothing_is_said_about_replicas() {
+        let settings = settings(&[("min-replicas-to-write", "0"), ("min-replicas-max-lag", "0")]);
+
+        assert_eq!(judge(&settings, false), []);
+    }
+
+    fn settings(changed: &[(&str, &str)]) -> HashMap<String, String> {
+        let pairs = WELL.iter().chain(changed);
+        pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tidewire_broker::{Log, Retention, Secured, Status};
 use tidewire_model::{Channel, Since, Tenant, TenantChannel};
-use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisLog};
+use tidewire_store_redis::{Deployment, Finding, RedisConfig, RedisConnection, RedisLog, Severity};
 use tidewire_testkit::services::{RedisServer, free_port};
 use tokio::time::{sleep, timeout};
 
@@ -54,6 +54,25 @@ async fn a_channel_whose_slot_moves_goes_on_at_its_new_primary() {
     assert!(after.epoch.incarnation() > before.epoch.incarnation());
 }
 
+#[tokio::test]
+async fn the_settings_of_every_primary_are_looked_at() {
+    let cluster = Cluster::start().await;
+    let bad = &cluster.servers[2];
+    command(bad, &["CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru"]).await;
+
+    let findings = cluster.connect().check_settings().await.expect("the cluster is there");
+
+    let refused = |finding: &&Finding| finding.severity == Severity::Refuse;
+    let [refused] = findings.iter().filter(refused).collect::<Vec<_>>()[..] else {
+        panic!("one: {findings:?}")
+    };
+    assert!(refused.text.contains(&bad.address().to_string()), "{refused:?}");
+    for server in &cluster.servers {
+        let is_named = |finding: &Finding| finding.text.contains(&server.address().to_string());
+        assert!(findings.iter().any(is_named), "no finding about {}", server.address());
+    }
+}
+
 struct Cluster {
     servers: Vec<RedisServer>,
 }
@@ -97,11 +116,14 @@ impl Cluster {
         timeout(Duration::from_secs(30), waiting).await.expect("the cluster is whole in 30 s");
     }
 
-    fn log(&self) -> RedisLog {
+    fn connect(&self) -> RedisConnection {
         let urls = self.servers.iter().take(1).map(RedisServer::url).collect();
         let config = RedisConfig::new(Deployment::Cluster { urls });
-        let connection = RedisConnection::new(config).expect("a valid configuration");
-        RedisLog::new(connection, Retention::default())
+        RedisConnection::new(config).expect("a valid configuration")
+    }
+
+    fn log(&self) -> RedisLog {
+        RedisLog::new(self.connect(), Retention::default())
     }
 
     /// Moves everything there is, which is in one slot, to another primary.

@@ -6,7 +6,7 @@ use tidewire_broker::{Log, LogError, MAX_PAGE_BYTES, Status};
 use tidewire_model::{Direction, HistoryQuery, Since};
 use tidewire_store::{Membership, SessionStore};
 use tidewire_store_redis::{
-    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
+    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore, Severity,
 };
 use tidewire_testkit::services::{RedisServer, free_port};
 use tokio::time::{Instant, sleep, timeout};
@@ -336,11 +336,41 @@ async fn settings_that_break_a_promise_are_named() {
     let connection = connect(&server);
     command(&server, &["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await;
 
-    let warnings = connection.check_settings().await;
+    let findings = connection.check_settings().await.expect("redis is there");
 
     for setting in ["maxmemory-policy", "appendonly", "stream-node-max-bytes"] {
-        assert!(warnings.iter().any(|warning| warning.contains(setting)), "{warnings:?}");
+        let found = findings.iter().find(|finding| finding.text.contains(setting));
+        let found = found.unwrap_or_else(|| panic!("{setting} in {findings:?}"));
+        assert_eq!(found.severity, Severity::Warn);
+        assert!(found.text.contains(&server.address().to_string()), "{found:?}");
     }
+}
+
+#[tokio::test]
+async fn a_redis_that_would_evict_is_not_healthy_until_that_is_changed() {
+    let server = RedisServer::start().await;
+    let connection = connect(&server);
+    let log = RedisLog::new(connection.clone(), tidewire_broker::Retention::default());
+    command(&server, &["CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru"])
+        .await;
+
+    let findings = connection.check_settings().await.expect("redis is there");
+    let ill = log.health().await.expect_err("not healthy").to_string();
+    command(&server, &["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await;
+    connection.check_settings().await.expect("redis is there");
+
+    assert!(findings.iter().any(|finding| finding.severity == Severity::Refuse), "{findings:?}");
+    assert!(ill.contains("set maxmemory-policy to noeviction"), "{ill}");
+    log.health().await.expect("healthy");
+}
+
+#[tokio::test]
+async fn settings_of_a_redis_that_is_away_are_no_findings() {
+    let mut server = RedisServer::start().await;
+    let connection = connect(&server);
+    server.kill();
+
+    assert!(connection.check_settings().await.is_err());
 }
 
 fn assert_corrupt<T: std::fmt::Debug>(result: &Result<T, LogError>) {

@@ -8,6 +8,7 @@ use tidewire_node::NodeConfig;
 
 use crate::cli::Serve;
 use crate::config::{Config, generated_node_id};
+use crate::server::inspection::Inspection;
 use crate::server::{Plan, Server, adapters, descriptors, telemetry, threads};
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
@@ -23,10 +24,12 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     telemetry::set_state("starting");
     provide_descriptors(config.server.max_connections);
     let node = config.node_id.clone().unwrap_or_else(|| generated_node_id(&hostname()));
+    let redis = adapters::redis(&config)?;
+    let inspection = Inspection::begin(redis.clone()).await?;
     let plan = Plan {
         node: node_config(&config, node.clone()),
         edge: edge_config(&config),
-        ports: adapters::cluster(&config, &node).await?,
+        ports: adapters::cluster(&config, redis, &node).await?,
         verifier: config.verifier(),
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         render,
@@ -45,8 +48,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         "node is up"
     );
     let housekeeping = async {
-        adapters::warn_of_settings(config).await;
-        telemetry::keep_up(handle).await;
+        tokio::join!(inspection.finish(), telemetry::keep_up(handle));
     };
     tokio::select! {
         outcome = server.run() => outcome,

@@ -24,9 +24,17 @@ pub(crate) fn memory(node: &NodeId) -> Ports {
     }
 }
 
+/// The way to the Redis of a cluster, which does not have to be there yet.
+pub(crate) fn redis(config: &Config) -> anyhow::Result<RedisConnection> {
+    Ok(RedisConnection::new(redis_config(&config.redis))?)
+}
+
 /// A node of a cluster. Neither NATS nor Redis has to be there yet.
-pub(crate) async fn cluster(config: &Config, node: &NodeId) -> anyhow::Result<Ports> {
-    let redis = RedisConnection::new(redis_config(&config.redis))?;
+pub(crate) async fn cluster(
+    config: &Config,
+    redis: RedisConnection,
+    node: &NodeId,
+) -> anyhow::Result<Ports> {
     let log = RedisLog::new(redis.clone(), config.history);
     let broker = NatsBroker::connect(nats_config(&config.nats)?, node.clone()).await?;
     Ok(Ports {
@@ -35,14 +43,6 @@ pub(crate) async fn cluster(config: &Config, node: &NodeId) -> anyhow::Result<Po
         sessions: Arc::new(RedisSessionStore::new(redis.clone())),
         membership: Arc::new(RedisMembership::new(redis)),
     })
-}
-
-/// Says what an operator should change in Redis.
-pub(crate) async fn warn_of_settings(config: Config) {
-    let Ok(redis) = RedisConnection::new(redis_config(&config.redis)) else { return };
-    for warning in redis.check_settings().await {
-        tracing::warn!("redis: {warning}");
-    }
 }
 
 fn redis_config(redis: &Redis) -> RedisConfig {

@@ -4,6 +4,7 @@ pub(crate) mod adapters;
 mod breakdown;
 pub(crate) mod descriptors;
 pub(crate) mod dev;
+pub(crate) mod inspection;
 mod listen;
 mod load;
 mod signals;

@@ -1,7 +1,8 @@
 //! Node processes, the services they need, and keys for their tenants.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +31,15 @@ impl Cluster {
     }
 
     pub(crate) async fn on(nats: NatsServer) -> Self {
-        let redis = RedisServer::start().await;
+        Self::with(nats, RedisServer::start().await)
+    }
+
+    /// As [`Cluster::start`], with further command line arguments for Redis.
+    pub(crate) async fn with_redis(arguments: &[&str]) -> Self {
+        Self::with(NatsServer::start().await, RedisServer::with_arguments(arguments).await)
+    }
+
+    fn with(nats: NatsServer, redis: RedisServer) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         Self { nats, redis, directory }
     }
@@ -57,19 +66,26 @@ impl Cluster {
 
     /// A node on another NATS server than the others.
     pub(crate) fn node_on(&self, nats: &NatsServer) -> NodeProcess {
-        self.start_node(nats, 0)
+        NodeProcess::start(&self.config_file(nats, 0))
     }
 
     /// A node that clients find where one that has gone was, if that was made here too.
     pub(crate) fn node_at(&self, port: u16) -> NodeProcess {
-        self.start_node(&self.nats, port)
+        NodeProcess::start(&self.config_file(&self.nats, port))
     }
 
-    fn start_node(&self, nats: &NatsServer, port: u16) -> NodeProcess {
+    /// What a node says that will not start.
+    pub(crate) fn refused_node(&self) -> Output {
+        let mut serve = Command::new(env!("CARGO_BIN_EXE_tidewire"));
+        serve.args(["serve", "--config"]).arg(self.config_file(&self.nats, 0));
+        serve.output().expect("the program starts")
+    }
+
+    fn config_file(&self, nats: &NatsServer, port: u16) -> PathBuf {
         let file = format!("{}-{port}.toml", nats.address().port());
         let file = self.directory.path().join(file);
         std::fs::write(&file, self.config(nats, port)).expect("the file is written");
-        NodeProcess::start(&file)
+        file
     }
 }
 

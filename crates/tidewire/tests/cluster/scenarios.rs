@@ -222,6 +222,28 @@ async fn without_redis_ephemeral_channels_still_deliver_between_nodes() {
 }
 
 #[tokio::test]
+async fn on_a_redis_that_would_evict_a_node_does_not_start_and_one_that_has_is_not_ready() {
+    let evicting = ["--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"];
+    let mut cluster = Cluster::with_redis(&evicting).await;
+
+    let refused = cluster.refused_node();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    for name in ["maxmemory-policy", "maxmemory set", &cluster.redis.address().to_string()] {
+        assert!(said.contains(name), "{name} in {said}");
+    }
+
+    // While it is away, nothing can be said against it.
+    cluster.redis.kill();
+    let node = cluster.node();
+    cluster.redis.restart().await;
+    node.line_with("redis cannot be relied on");
+    let state = readiness(&node).await;
+    assert_eq!(state.status, 503);
+    assert!(String::from_utf8_lossy(&state.body).contains("maxmemory-policy"));
+}
+
+#[tokio::test]
 async fn without_nats_publications_arrive_within_a_second_or_two() {
     let mut cluster = Cluster::start().await;
     let (a, b) = (cluster.node(), cluster.node());
