@@ -96,18 +96,24 @@ pub(super) async fn drained(setup: Setup, size: Size) -> Result<String> {
     Ok(format!("ended after {:.1} s; {outcome}", took.as_secs_f64()))
 }
 
-/// Row 4: SIGTERM, and SIGKILL at several moments of the drain that follows.
+/// Row 4: SIGTERM, and SIGKILL in each state of the drain that follows.
 pub(super) async fn killed_while_draining(setup: Setup, size: Size) -> Result<String> {
     let mut stage = Stage::set(setup, size).await?;
 
-    for (round, after_ms) in [0, 300, 600, 900, 1_500].into_iter().enumerate() {
-        let node = round % 3;
-        stage.cluster.node(node)?.terminate()?;
-        stage.crowd.go_on_for(Duration::from_millis(after_ms)).await;
-        // It may be through with it already.
-        drop(stage.cluster.kill_node(node));
+    let states = ["announced", "refusing", "migrating", "settling", "flushing"];
+    for (round, state) in states.into_iter().enumerate() {
+        let number = round % 3;
+        let node = stage.cluster.node(number)?;
+        node.terminate()?;
+        if state == "settling" {
+            // A second signal is in a hurry: it does not wait until all have moved.
+            node.line_with("drain: migrating").await?;
+            node.terminate()?;
+        }
+        node.line_with(&format!("drain: {state}")).await?;
+        stage.cluster.kill_node(number)?;
         stage.steady(size).await?;
-        stage.cluster.restart_node(node).await?;
+        stage.cluster.restart_node(number).await?;
     }
 
     let (_, outcome) = stage.judge().await?;
