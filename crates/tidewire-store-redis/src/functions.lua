@@ -333,6 +333,11 @@ end
 -- Where the drafts begin in the arguments.
 local FIRST_DRAFT = 11
 
+-- The prefix of the buckets is a key, though there never is one of that name: while a cluster moves
+-- the slot, Redis then takes the call for one whose keys are not all here, and refuses it until the
+-- slot has moved. Carried out among half of its keys, it would end in the middle, with entries that
+-- no numbering knows of. For the same reason a client must not follow ASK.
+--
 -- KEYS: fence, meta, log, prefix of the dedupe buckets
 -- ARGV: seen, nonce, raise, ttl, size, batch, 'first' | 'again', a position known before the first
 --       try as epoch or '' and offset, the epoch the channel has to be in or '', and for each draft:

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tidewire_broker::{Log, Retention, Secured, Status};
+use tidewire_broker::{Log, LogError, Read, Retention, Secured, Status};
 use tidewire_model::{Channel, Since, Tenant, TenantChannel};
 use tidewire_store_redis::{Deployment, Finding, RedisConfig, RedisConnection, RedisLog, Severity};
 use tidewire_testkit::services::{RedisServer, free_port};
 use tokio::time::{sleep, timeout};
 
-use crate::redis::{command, draft, text};
+use crate::redis::{command, draft, text, without_id};
 
 #[tokio::test]
 async fn channels_of_all_primaries_are_appended_to_and_read_and_survive_flushed_functions() {
@@ -73,6 +73,43 @@ async fn the_settings_of_every_primary_are_looked_at() {
     }
 }
 
+/// Were an append carried out where only some of its keys are, it would be half done: what is stored
+/// would not be counted, and the channel could never be written to again.
+#[tokio::test]
+async fn while_a_slot_moves_an_append_waits_and_nothing_is_half_done() {
+    for moved in 0..=4 {
+        let cluster = Cluster::start().await;
+        let (log, room) = (cluster.log(), channel(1));
+        let before = log.append(&room, &[draft("1")]).await.expect("append")[0].position;
+        let moving = cluster.begin_to_move_the_only_slot().await;
+        assert_eq!(moving.keys.len(), 4, "fence, numbering, log and a bucket: {:?}", moving.keys);
+        moving.carry(moved).await;
+
+        let batch = [draft("2"), draft("1"), without_id("3")];
+        let mut appending = Box::pin(log.append(&room, &batch));
+        let early = timeout(Duration::from_millis(300), &mut appending).await;
+        let read = log.read(&room, Since::Position(before), 10).await;
+        moving.finish().await;
+        let appended = appending.await;
+
+        assert!(early.is_err(), "with {moved} keys moved: {early:?}");
+        assert!(is_right(&read), "with {moved} keys moved: {read:?}");
+        let appended = appended.unwrap_or_else(|error| unreachable!("{moved} moved: {error}"));
+        let offsets: Vec<_> = appended.iter().map(|one| one.position.offset).collect();
+        assert_eq!(offsets, [2, 1, 3], "with {moved} keys moved");
+        let after = log.read(&room, Since::Position(before), 10).await.expect("read");
+        assert_eq!((after.status, after.top), (Status::Continues, 3), "with {moved} keys moved");
+    }
+}
+
+/// It may be refused while the slot moves, but not answered wrongly.
+fn is_right(read: &Result<Read, LogError>) -> bool {
+    match read {
+        Ok(read) => (read.status, read.top) == (Status::Continues, 1),
+        Err(error) => !matches!(error, LogError::Corrupt { .. }),
+    }
+}
+
 struct Cluster {
     servers: Vec<RedisServer>,
 }
@@ -128,6 +165,13 @@ impl Cluster {
 
     /// Moves everything there is, which is in one slot, to another primary.
     async fn move_the_only_slot(&self) {
+        let moving = self.begin_to_move_the_only_slot().await;
+        moving.carry(moving.keys.len()).await;
+        moving.finish().await;
+    }
+
+    /// Has the primary of everything there is, which is in one slot, hand it to one that has nothing.
+    async fn begin_to_move_the_only_slot(&self) -> Moving<'_> {
         let mut holders = Vec::new();
         for server in &self.servers {
             let keys = command(server, &["KEYS", "*"]).await;
@@ -143,15 +187,34 @@ impl Cluster {
         let slot = slot.to_string();
         let source_id = text(command(source, &["CLUSTER", "MYID"]).await);
         let target_id = text(command(target, &["CLUSTER", "MYID"]).await);
-
         command(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await;
         command(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await;
-        let port = target.address().port().to_string();
-        for key in keys {
-            command(source, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
+        Moving { source, target, slot, target_id, keys: keys.iter().cloned().collect() }
+    }
+}
+
+/// A slot on its way.
+struct Moving<'a> {
+    source: &'a RedisServer,
+    target: &'a RedisServer,
+    slot: String,
+    target_id: String,
+    keys: Vec<String>,
+}
+
+impl Moving<'_> {
+    /// Moves the first `count` keys.
+    async fn carry(&self, count: usize) {
+        let port = self.target.address().port().to_string();
+        for key in &self.keys[..count] {
+            command(self.source, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
         }
-        for server in [target, source] {
-            command(server, &["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]).await;
+    }
+
+    async fn finish(&self) {
+        self.carry(self.keys.len()).await;
+        for server in [self.target, self.source] {
+            command(server, &["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.target_id]).await;
         }
     }
 }

@@ -69,6 +69,16 @@ impl RedisServer {
         self.0.address()
     }
 
+    /// What the server answers to a command of words without spaces, as it comes over the wire.
+    ///
+    /// # Panics
+    ///
+    /// If the server cannot be reached.
+    pub async fn answer(&self, command: &str) -> String {
+        let commands = format!("{command}\r\nQUIT\r\n");
+        ask(self.address(), commands.as_bytes()).await.expect("the server answers")
+    }
+
     /// Sends SIGKILL and waits for the end. Does nothing if the server does not run.
     pub fn kill(&mut self) {
         self.0.kill();

@@ -1,4 +1,5 @@
-//! Two NATS servers that are one cluster over a line which can fall silent.
+//! Lines between services which can fall silent or be turned elsewhere, and two NATS servers that are
+//! one cluster over such a line.
 
 use std::net::SocketAddr;
 
@@ -29,7 +30,8 @@ async fn server(port: u16, route: Option<SocketAddr>) -> NatsServer {
 
 /// A line to one address, which carries bytes in both directions until it is silenced.
 pub(crate) struct Line {
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
+    target: watch::Sender<SocketAddr>,
     state: watch::Sender<State>,
     _accepting: JoinSet<()>,
 }
@@ -42,13 +44,18 @@ enum State {
 }
 
 impl Line {
-    async fn to(target: SocketAddr) -> Self {
+    pub(crate) async fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let state = watch::Sender::new(State::Open);
+        let (state, target) = (watch::Sender::new(State::Open), watch::Sender::new(target));
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, target, state.clone()));
-        Self { address, state, _accepting: accepting }
+        accepting.spawn(accept(listener, target.subscribe(), state.clone()));
+        Self { address, target, state, _accepting: accepting }
+    }
+
+    /// Connections that are made from now on lead there.
+    pub(crate) fn turn_to(&self, target: SocketAddr) {
+        self.target.send_replace(target);
     }
 
     pub(crate) fn silence(&self) {
@@ -61,9 +68,14 @@ impl Line {
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, state: watch::Sender<State>) {
+async fn accept(
+    listener: TcpListener,
+    target: watch::Receiver<SocketAddr>,
+    state: watch::Sender<State>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((near, _)) = listener.accept().await {
+        let target = *target.borrow();
         let Ok(far) = TcpStream::connect(target).await else { continue };
         let (from_near, to_near) = near.into_split();
         let (from_far, to_far) = far.into_split();

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Cluster {
     pub(crate) nats: NatsServer,
     pub(crate) redis: RedisServer,
+    redis_url: String,
     directory: TempDir,
 }
 
@@ -40,8 +41,14 @@ impl Cluster {
     }
 
     fn with(nats: NatsServer, redis: RedisServer) -> Self {
+        let redis_url = redis.url();
+        Self::over(nats, redis, redis_url)
+    }
+
+    /// One whose nodes reach `redis` at another address.
+    pub(crate) fn over(nats: NatsServer, redis: RedisServer, redis_url: String) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        Self { nats, redis, directory }
+        Self { nats, redis, redis_url, directory }
     }
 
     fn config(&self, nats: &NatsServer, port: u16) -> String {
@@ -56,7 +63,7 @@ impl Cluster {
              [drain]\nannounce = \"100ms\"\nwindow = \"5s\"\ndeadline = \"60s\"\n\
              [log]\nformat = \"json\"\n{tenants}",
             nats.url(),
-            self.redis.url(),
+            self.redis_url,
         )
     }
 

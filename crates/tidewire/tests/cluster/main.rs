@@ -4,5 +4,6 @@ mod bridge;
 mod cluster;
 mod crowd;
 mod draining;
+mod failover;
 mod ledger;
 mod scenarios;

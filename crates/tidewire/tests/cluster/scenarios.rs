@@ -319,9 +319,9 @@ const REST: Duration = Duration::from_millis(25);
 /// A node that hears nobody asks the log each second; the rest is for a machine that is busy.
 const POLLED: Duration = Duration::from_secs(3);
 /// Longer than anything takes that happens at all.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-async fn next(client: &mut Client) -> Happening {
+pub(crate) async fn next(client: &mut Client) -> Happening {
     let happening = tokio::time::timeout(PATIENCE, client.next()).await;
     happening.expect("something happens").expect("the client may go on")
 }
@@ -334,7 +334,7 @@ async fn next_payload(client: &mut Client) -> String {
     }
 }
 
-async fn until_subscribed(client: &mut Client) {
+pub(crate) async fn until_subscribed(client: &mut Client) {
     while !matches!(next(client).await, Happening::Subscribed(_)) {}
 }
 
@@ -346,17 +346,22 @@ async fn refusal(options: &Options) -> String {
     }
 }
 
-fn channel(name: &str) -> Channel {
+pub(crate) fn channel(name: &str) -> Channel {
     Channel::parse(name).expect("a valid name")
 }
 
-async fn publish(node: &NodeProcess, tenant: &str, name: &str, body: &str) -> Response {
+pub(crate) async fn publish(node: &NodeProcess, tenant: &str, name: &str, body: &str) -> Response {
     let answer = try_publish(node, tenant, name, body).await;
     assert_eq!(answer.status, 200, "{answer:?}");
     answer
 }
 
-async fn try_publish(node: &NodeProcess, tenant: &str, name: &str, body: &str) -> Response {
+pub(crate) async fn try_publish(
+    node: &NodeProcess,
+    tenant: &str,
+    name: &str,
+    body: &str,
+) -> Response {
     let url = format!("{}/v1/{tenant}/channels/{name}/publications", node.http());
     let key = format!("Bearer {API_KEY}-{tenant}");
     let headers = [("authorization", key.as_str())];
