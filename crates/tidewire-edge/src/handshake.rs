@@ -16,8 +16,8 @@ use crate::edge::{PathTenant, Peer, Shared, unix_seconds};
 use crate::metrics;
 
 /// How long the store may take to open or to claim a session. A client that has waited for it in
-/// vain has done nothing wrong, and is to come back.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
+/// vain has done nothing wrong, and is to come back. Whoever waits for others' claims waits as long.
+pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known of a client before its first frame.
 pub(crate) struct Handshake {
@@ -46,6 +46,7 @@ impl Rejected {
             Disconnect::ConnectTimeout => "timeout",
             Disconnect::Draining => "draining",
             Disconnect::Unavailable => "unavailable",
+            Disconnect::Overloaded => "overloaded",
             _ => "auth",
         }
     }

@@ -207,6 +207,16 @@ pub(crate) fn rejected(reason: &'static str) {
         .increment(1);
 }
 
+/// Counts handshakes in which a session is being claimed, up or down.
+pub(crate) fn claiming(change: f64) {
+    gauge!("tidewire_handshakes", "state" => "claiming").increment(change);
+}
+
+/// Counts handshakes that wait for others' claims, up or down.
+pub(crate) fn waiting(change: f64) {
+    gauge!("tidewire_handshakes", "state" => "waiting").increment(change);
+}
+
 pub(crate) fn authenticated(method: &'static str, result: &'static str) {
     counter!("tidewire_auth_total", "method" => method, "result" => result).increment(1);
 }

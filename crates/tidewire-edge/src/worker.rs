@@ -4,6 +4,7 @@
 //! what futures came to, what the clock says. All of it is applied to connections as values, then
 //! publications are fanned out, then every connection that has something to write is flushed once.
 
+mod admission;
 mod context;
 mod fan_out;
 mod slots;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::admission::Admitted;
 pub(crate) use self::context::Context;
 use self::fan_out::{FanOut, perform};
 pub(crate) use self::fan_out::{Form, Run};
@@ -165,8 +167,22 @@ impl Worker {
     }
 
     fn finish(&mut self, connection: ConnectionId, outcome: Outcome) {
+        let is_claim = matches!(outcome, Outcome::Claimed(_));
         if let Some(connection) = self.connections.find(connection) {
             connection.finish(outcome, &mut self.cx);
+        }
+        if is_claim {
+            self.admit_next();
+        }
+    }
+
+    /// Lets the next claim its session who waits for that and is still there.
+    fn admit_next(&mut self) {
+        while let Some(id) = self.cx.admission.next() {
+            let connection = self.connections.find(id);
+            if connection.is_some_and(|connection| connection.claim(&mut self.cx)) {
+                return;
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tidewire_model::{
-    Command, Connected, Disconnect, ErrorCode, Event, Failure, Request, RequestId,
+    Command, Connect, Connected, Disconnect, ErrorCode, Event, Failure, Request, RequestId,
 };
 use tidewire_protocol::{Decoded, Frame};
 use tokio::time::Instant;
@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use super::alarms::Alarm;
 use super::serving::Serving;
 use super::{Connection, Ending, Line, State, Verdict};
-use crate::handshake::{self, Claimed, Handshake, Rejected, reject};
+use crate::handshake::{self, CLAIM_TIMEOUT, Claimed, Handshake, Rejected, reject};
 use crate::metrics;
 use crate::outcome::Outcome;
-use crate::worker::Context;
+use crate::worker::{Admitted, Context};
 
 pub(super) struct Opening {
     pub(super) handshake: Handshake,
@@ -26,8 +26,19 @@ pub(super) struct Opening {
 enum Stage {
     /// Waits for the first frame.
     Listening,
+    /// Waits for its turn to claim its session.
+    Waiting(Box<Introduction>),
     /// Waits for the store. What came with `connect` in its frame is kept.
     Claiming { request: RequestId, rest: Vec<Decoded>, since: Instant },
+}
+
+/// What a first frame says.
+struct Introduction {
+    request: RequestId,
+    connect: Connect,
+    rest: Vec<Decoded>,
+    /// When it was said.
+    since: Instant,
 }
 
 impl Opening {
@@ -47,28 +58,50 @@ impl Opening {
     ) -> Verdict {
         let Some(frame) = frames.pop() else { return Ok(()) };
         let judged = match line.protocol.decode(frame) {
-            Ok(decoded) => first_command(decoded),
+            Ok(decoded) => first_command(decoded, cx.started),
             Err(error) => {
                 let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
                 let events = vec![Event::Failed { request: None, failure }];
                 Err(Rejected { disconnect: error.disconnect(), events })
             }
         };
-        let (request, connect, rest) = match judged {
-            Ok(judged) => judged,
+        let introduction = match judged {
+            Ok(introduction) => introduction,
             Err(rejected) => return self.reject(rejected),
         };
+        match cx.admission.enter(line.id, introduction.connect.resume.is_some()) {
+            Admitted::Now => self.claim(introduction, line, cx),
+            Admitted::Later => {
+                self.stage = Stage::Waiting(Box::new(introduction));
+                line.alarms.set(Alarm::Overdue, cx.now.after(CLAIM_TIMEOUT));
+            }
+            Admitted::Never => return self.reject(Disconnect::Overloaded.into()),
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, introduction: Introduction, line: &mut Line, cx: &mut Context) {
+        let Introduction { request, connect, rest, since } = introduction;
         // The client's time is over; the store has its own.
         line.alarms.clear(Alarm::Overdue);
-        self.stage = Stage::Claiming { request, rest, since: cx.started };
-        let claim = handshake::claim(
-            Arc::clone(&cx.shared),
-            self.handshake.tenant.clone(),
-            request,
-            connect,
-        );
+        self.stage = Stage::Claiming { request, rest, since };
+        let tenant = self.handshake.tenant.clone();
+        let claim = handshake::claim(Arc::clone(&cx.shared), tenant, request, connect);
         cx.start(line.id, async move { Outcome::Claimed(Box::new(claim.await)) });
-        Ok(())
+    }
+
+    /// Claims the session if it has waited for that; says whether it has.
+    fn claim_at_last(&mut self, line: &mut Line, cx: &mut Context) -> bool {
+        match std::mem::replace(&mut self.stage, Stage::Listening) {
+            Stage::Waiting(introduction) => {
+                self.claim(*introduction, line, cx);
+                true
+            }
+            stage => {
+                self.stage = stage;
+                false
+            }
+        }
     }
 
     fn reject(&mut self, rejected: Rejected) -> Verdict {
@@ -78,18 +111,20 @@ impl Opening {
     }
 
     pub(super) fn wake(&mut self) -> Verdict {
-        self.reject(Disconnect::ConnectTimeout.into())
+        let disconnect = match self.stage {
+            Stage::Listening => Disconnect::ConnectTimeout,
+            Stage::Waiting(_) | Stage::Claiming { .. } => Disconnect::Overloaded,
+        };
+        self.reject(disconnect.into())
     }
 }
 
 /// Takes `connect` off the commands of a first frame.
-fn first_command(
-    decoded: Vec<Decoded>,
-) -> Result<(RequestId, tidewire_model::Connect, Vec<Decoded>), Rejected> {
+fn first_command(decoded: Vec<Decoded>, since: Instant) -> Result<Introduction, Rejected> {
     let mut rest = decoded.into_iter();
     match rest.next() {
         Some(Decoded::Request(Request { id, command: Command::Connect(connect) })) => {
-            Ok((id, connect, rest.collect()))
+            Ok(Introduction { request: id, connect, rest: rest.collect(), since })
         }
         Some(Decoded::Refused { id, failure }) => {
             let events = vec![Event::Failed { request: id, failure }];
@@ -104,6 +139,14 @@ fn first_command(
 }
 
 impl Connection {
+    /// It may claim its session now; says whether it still wants to.
+    pub(crate) fn claim(&mut self, cx: &mut Context) -> bool {
+        let State::Opening(opening) = &mut self.state else { return false };
+        let has_claimed = opening.claim_at_last(&mut self.line, cx);
+        self.settle(cx);
+        has_claimed
+    }
+
     /// Begins to serve a client whose session is claimed, or turns it away.
     pub(super) fn admit(&mut self, claimed: Result<Claimed, Rejected>, cx: &mut Context) {
         let State::Opening(opening) = &mut self.state else { return };

@@ -13,6 +13,7 @@ use tidewire_session::{Effect, Outputs};
 use tidewire_transport::{Deflate, Limits, LinkSettings, Scratch};
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use crate::edge::Shared;
 use crate::metrics::Counts;
 use crate::outcome::Outcome;
@@ -45,6 +46,7 @@ pub(crate) struct Context {
     pub(crate) tellings: Vec<(ConnectionId, Control)>,
     /// Who has a session here.
     holders: HashMap<SessionId, ConnectionId>,
+    pub(crate) admission: Admission,
     // Reused, so that a message costs no memory of its own. Empty between two connections.
     pub(crate) outputs: Outputs,
     pub(crate) effects: Vec<Effect>,
@@ -74,6 +76,7 @@ impl Context {
             held: Vec::new(),
             tellings: Vec::new(),
             holders: HashMap::new(),
+            admission: Admission::default(),
             outputs: Outputs::default(),
             effects: Vec::new(),
             frames: Vec::new(),

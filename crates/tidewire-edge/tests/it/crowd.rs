@@ -1,12 +1,15 @@
 //! Many at once, and those who do not finish what they have begun.
 
+use std::time::Duration;
+
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{Command, Connect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::fleet::{API_KEY, Fleet, Running, soon, token};
+use crate::fleet::{API_KEY, Fleet, Running, soon, token, until};
 use crate::peer::Peer;
+use crate::switched_store::Asked;
 
 const PATH: &str = "/v1/acme/channels/lobby/publications";
 /// What a small node takes.
@@ -100,4 +103,48 @@ async fn a_client_that_has_waited_for_the_store_in_vain_is_asked_to_come_back() 
 
     peer.closes_with(4500).await;
     assert_eq!(fleet.sessions.ignored(), 1);
+}
+
+#[tokio::test]
+async fn in_a_crowd_who_comes_back_goes_before_who_is_new() {
+    const AT_ONCE: usize = 256;
+    const WAITING: usize = 20;
+    let connect_timeout = Duration::from_mins(1);
+    let fleet = Fleet::start(1, EdgeConfig { connect_timeout, ..EdgeConfig::default() }).await;
+    let node = &fleet.nodes[0];
+    let (back, connected) = Peer::connect_with(node, token("ada")).await;
+    back.close().await;
+    // It was opened, and released.
+    until(|| fleet.sessions.asked().len() == 2).await;
+    let before = 2;
+    fleet.sessions.hold(true);
+    let mut crowd = Vec::new();
+    for _ in 0..AT_ONCE + WAITING {
+        let mut peer = Peer::dial(node).await;
+        peer.send(Command::Connect(Connect { token: Some(token("bob").into()), resume: None }));
+        peer.flush().await;
+        crowd.push(peer);
+    }
+    soon(async { while waiting(node).await < WAITING {} }).await;
+
+    let mut back = Peer::resume(node, connected.resume_token, Vec::new()).await;
+    back.flush().await;
+    soon(async { while waiting(node).await < WAITING + 1 {} }).await;
+    assert_eq!(fleet.sessions.asked().len(), before + AT_ONCE);
+    fleet.sessions.hold(false);
+
+    assert!(back.connected().await.resumed);
+    for peer in &mut crowd {
+        peer.connected().await;
+    }
+    assert_eq!(fleet.sessions.asked()[before + AT_ONCE], Asked::Claim);
+}
+
+/// Handshakes that wait for others' claims.
+async fn waiting(node: &Running) -> usize {
+    let metrics = node.get("/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let line = r#"tidewire_handshakes{state="waiting"} "#;
+    let count = metrics.lines().find_map(|one| one.strip_prefix(line));
+    count.map_or(0, |count| count.parse().expect("a number"))
 }

@@ -2,16 +2,29 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidewire_store::{
     Claim, ClaimRequest, MemorySessionStore, Saved, SessionStore, SessionWrite, StoreError,
 };
+use tokio::sync::watch;
 
-/// A store that can be made to never answer.
+/// A store that can be made to never answer, or to answer later.
 #[derive(Default)]
 pub(crate) struct SwitchedStore {
     store: MemorySessionStore,
     is_silent: AtomicBool,
     ignored: AtomicUsize,
+    /// Whether answers wait.
+    is_held: watch::Sender<bool>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// What it was asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Asked {
+    Save,
+    Claim,
+    Health,
 }
 
 impl SwitchedStore {
@@ -24,7 +37,19 @@ impl SwitchedStore {
         self.ignored.load(Ordering::SeqCst)
     }
 
-    async fn reached(&self) -> &MemorySessionStore {
+    pub(crate) fn hold(&self, is_held: bool) {
+        self.is_held.send_replace(is_held);
+    }
+
+    /// What it was asked so far, in order.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().clone()
+    }
+
+    async fn reached(&self, asked: Asked) -> &MemorySessionStore {
+        self.asked.lock().push(asked);
+        let mut is_held = self.is_held.subscribe();
+        is_held.wait_for(|is_held| !is_held).await.expect("the store is there");
         if self.is_silent.load(Ordering::SeqCst) {
             self.ignored.fetch_add(1, Ordering::SeqCst);
             std::future::pending::<()>().await;
@@ -36,14 +61,14 @@ impl SwitchedStore {
 #[async_trait]
 impl SessionStore for SwitchedStore {
     async fn save(&self, write: SessionWrite<'_>, ttl: Duration) -> Result<Saved, StoreError> {
-        self.reached().await.save(write, ttl).await
+        self.reached(Asked::Save).await.save(write, ttl).await
     }
 
     async fn claim(&self, request: &ClaimRequest, ttl: Duration) -> Result<Claim, StoreError> {
-        self.reached().await.claim(request, ttl).await
+        self.reached(Asked::Claim).await.claim(request, ttl).await
     }
 
     async fn health(&self) -> Result<(), StoreError> {
-        self.reached().await.health().await
+        self.reached(Asked::Health).await.health().await
     }
 }
