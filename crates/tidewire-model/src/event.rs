@@ -135,6 +135,8 @@ pub enum GapReason {
     /// A failover lost the newest publications; those after `position` come again, some of them
     /// under other offsets. Ids tell which were seen.
     Rewind,
+    /// It missed more than a client that comes back is sent.
+    Limit,
 }
 
 impl GapReason {
@@ -143,6 +145,7 @@ impl GapReason {
             Self::Window => "window",
             Self::Reset => "reset",
             Self::Rewind => "rewind",
+            Self::Limit => "limit",
         }
     }
 }

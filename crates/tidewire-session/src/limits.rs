@@ -10,10 +10,25 @@ pub struct Limits {
     /// Joins awaiting an answer at once; further ones wait their turn, so that a session that
     /// resumes with many channels catches up with a few at a time.
     pub joins_in_flight: usize,
+    /// Publications of one channel that a client which comes back is sent of what it missed, in pages,
+    /// before the rest is left out.
+    pub replay_each: u32,
+    /// The same of all its channels together.
+    pub replay_all: u32,
+    /// The same in bytes of payload.
+    pub replay_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { subscriptions: 512, payload_bytes: 64 * 1_024, page: 1_000, joins_in_flight: 4 }
+        Self {
+            subscriptions: 512,
+            payload_bytes: 64 * 1_024,
+            page: 1_000,
+            joins_in_flight: 4,
+            replay_each: 1_000,
+            replay_all: 10_000,
+            replay_bytes: 4 << 20,
+        }
     }
 }

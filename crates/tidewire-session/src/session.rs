@@ -7,6 +7,7 @@ use tidewire_model::{
     Subscribed,
 };
 
+use self::replay::{Replayed, gap_after, recovery_after};
 use crate::subscription::{Asked, Live, Pending, State, Subscription};
 use crate::subscriptions::Subscriptions;
 use crate::{Effect, Limits, Outputs, SavedSubscription, Snapshot};
@@ -26,9 +27,14 @@ pub struct Session {
     last_join: JoinId,
 }
 
-/// Channels whose turn to join has yet to come; at most one entry for each subscription.
+/// What a session has that waits for answers to joins.
 #[derive(Debug, Default)]
-struct Queue(VecDeque<Channel>);
+struct Queue {
+    /// Channels whose turn to join has yet to come; at most one entry for each subscription.
+    channels: VecDeque<Channel>,
+    /// What has been sent of what was missed, in all channels.
+    replayed: Replayed,
+}
 
 impl Session {
     /// `limits` are shared if they come in an `Arc`.
@@ -186,27 +192,34 @@ impl Session {
     /// Takes those that have ended out of the queue, once for all of them.
     fn tidy_queue(&mut self) {
         let Some(queue) = &mut self.queue else { return };
-        queue.0.retain(|channel| self.subscriptions.contains(channel));
-        if queue.0.is_empty() {
+        queue.channels.retain(|channel| self.subscriptions.contains(channel));
+        self.forget_queue();
+    }
+
+    fn forget_queue(&mut self) {
+        let is_empty = self.queue.as_ref().is_some_and(|queue| queue.channels.is_empty());
+        if is_empty && self.joins_in_flight == 0 {
             self.queue = None;
         }
     }
 
     /// Starts a join at once if it may be in flight, or lets it wait for its turn.
     fn line_up(&mut self, channel: Channel, out: &mut Outputs) {
-        if self.queue.is_none() && self.may_join() {
+        let is_next = self.queue.as_ref().is_none_or(|queue| queue.channels.is_empty());
+        if is_next && self.may_join() {
             return self.start(channel, out);
         }
-        self.queue.get_or_insert_default().0.push_back(channel);
+        self.queue.get_or_insert_default().channels.push_back(channel);
     }
 
     /// Starts as many of the queued joins as may be in flight.
     fn join_next(&mut self, out: &mut Outputs) {
         while self.may_join() {
-            let next = self.queue.as_mut().and_then(|queue| queue.0.pop_front());
-            let Some(channel) = next else { return self.queue = None };
+            let next = self.queue.as_mut().and_then(|queue| queue.channels.pop_front());
+            let Some(channel) = next else { break };
             self.start(channel, out);
         }
+        self.forget_queue();
     }
 
     fn may_join(&self) -> bool {
@@ -216,6 +229,10 @@ impl Session {
     fn start(&mut self, channel: Channel, out: &mut Outputs) {
         let join = JoinId(self.last_join.0 + 1);
         let Some(pending) = self.subscriptions.start(&channel, join) else { return };
+        let replayed = self.queue.as_ref().map(|queue| queue.replayed);
+        if replayed.is_some_and(|replayed| replayed.is_enough_for_all(&self.limits)) {
+            pending.skip_first();
+        }
         let since = pending.since();
         self.last_join = join;
         self.joins_in_flight += 1;
@@ -246,6 +263,13 @@ impl Session {
         let Some(subscription) = self.subscriptions.of_join(join) else { return };
         let State::Pending(pending) = &mut subscription.state else { return };
         let channel = subscription.channel.clone();
+        let is_enough = pending.replayed.as_mut().is_some_and(|replayed| {
+            let all = &mut self.queue.get_or_insert_default().replayed;
+            replayed.add(&joined.missed);
+            all.add(&joined.missed);
+            replayed.is_enough_for_one(&self.limits) || all.is_enough_for_all(&self.limits)
+        });
+        let skipped = pending.skips_from.take();
         match pending.asked {
             Asked::ByClient { request, .. } => {
                 if pending.start.is_none() {
@@ -254,12 +278,15 @@ impl Session {
                 out.events.push(Event::Subscribed(Subscribed {
                     request,
                     channel: channel.clone(),
-                    recovery: joined.recovery,
+                    recovery: skipped.map_or(joined.recovery, |from| recovery_after(from, &joined)),
                     position: joined.position,
                     delta: pending.deltas.format(),
                 }));
             }
-            Asked::ToCatchUp => out.events.extend(gap_event(&channel, &joined)),
+            Asked::ToCatchUp => out.events.extend(match skipped {
+                Some(from) => gap_after(&channel, from, &joined),
+                None => gap_event(&channel, &joined),
+            }),
         }
         let start = *pending.start.get_or_insert(joined.position);
         let deltas_for_missed = pending.deltas_for(&joined);
@@ -274,6 +301,7 @@ impl Session {
             pending.asked = Asked::ToCatchUp;
             pending.join = None;
             (pending.position, pending.deltas) = (Some(position), deltas);
+            pending.skips_from = is_enough.then_some(position);
             self.line_up(channel.clone(), out);
         }
         push_publications(&channel, joined.missed, deltas_for_missed, out);
@@ -331,6 +359,7 @@ fn push_publications(
 
 mod delivery;
 mod renewal;
+pub(crate) mod replay;
 mod resumption;
 #[cfg(test)]
 mod tests;

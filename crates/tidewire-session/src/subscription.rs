@@ -3,6 +3,7 @@ use tidewire_model::{
 };
 
 use crate::Meeting;
+use crate::session::replay::Replayed;
 
 /// One channel of a session. There are as many as a node has listeners, so the state in which they
 /// spend their lives is small, and what they need on the way to it is kept elsewhere.
@@ -33,6 +34,11 @@ pub(crate) struct Pending {
     pub(crate) start: Option<Position>,
     /// How the publication after `position` may be written.
     pub(crate) deltas: Deltas,
+    /// What has been sent of what the client missed before it asked for this; `None` of what it has
+    /// missed since, for which we wait as long as it takes.
+    pub(crate) replayed: Option<Replayed>,
+    /// Enough has been sent: the next join leaves out what comes after this position.
+    pub(crate) skips_from: Option<Position>,
 }
 
 /// A subscription that is in step with its channel.
@@ -92,12 +98,30 @@ impl Subscription {
 
 impl Pending {
     pub(crate) fn new(asked: Asked, start: Option<Position>, delta: Option<DeltaFormat>) -> Self {
-        let deltas = Deltas::asked(delta);
-        Self { asked, join: None, position: None, start, deltas }
+        let has_missed = matches!(asked, Asked::ByClient { since: Since::Position(_), .. });
+        Self {
+            asked,
+            join: None,
+            position: None,
+            start,
+            deltas: Deltas::asked(delta),
+            replayed: has_missed.then(Replayed::default),
+            skips_from: None,
+        }
+    }
+
+    /// Leaves out what the client missed, before any of it was read.
+    pub(crate) fn skip_first(&mut self) {
+        if let Asked::ByClient { since: Since::Position(from), .. } = self.asked {
+            self.skips_from = Some(from);
+        }
     }
 
     /// Where the next join starts.
     pub(crate) fn since(&self) -> Since {
+        if self.skips_from.is_some() {
+            return Since::Now;
+        }
         match (self.position, self.asked) {
             (Some(position), _) => Since::Position(position),
             (None, Asked::ByClient { since, .. }) => since,
@@ -140,6 +164,8 @@ impl Live {
             position: Some(self.position),
             start: Some(self.start),
             deltas: self.deltas,
+            replayed: None,
+            skips_from: None,
         }
     }
 }

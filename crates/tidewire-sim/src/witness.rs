@@ -229,6 +229,8 @@ impl Witness {
         let is_justified = match reason {
             GapReason::Window => is_trimmed && (at.offset < to.offset || !keeps(at)),
             GapReason::Reset => truth.restarts > 0,
+            // More was missed than a client that comes back is sent.
+            GapReason::Limit => at.offset < to.offset,
             GapReason::Rewind => false,
         };
         if reason == GapReason::Reset {

@@ -113,7 +113,7 @@ impl Checker {
         self.findings.gaps += 1;
         match gap.reason {
             GapReason::Rewind => self.rewind(gap.position),
-            GapReason::Window | GapReason::Reset => self.skip(gap.position),
+            GapReason::Window | GapReason::Reset | GapReason::Limit => self.skip(gap.position),
         }
     }
 

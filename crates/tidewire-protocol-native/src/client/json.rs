@@ -273,6 +273,7 @@ fn reason(name: &str) -> GapReason {
     match name {
         "window" => GapReason::Window,
         "rewind" => GapReason::Rewind,
+        "limit" => GapReason::Limit,
         _ => GapReason::Reset,
     }
 }

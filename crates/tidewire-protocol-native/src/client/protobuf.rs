@@ -201,6 +201,7 @@ fn reason(number: i32) -> GapReason {
     match wire::GapReason::try_from(number) {
         Ok(wire::GapReason::Window) => GapReason::Window,
         Ok(wire::GapReason::Rewind) => GapReason::Rewind,
+        Ok(wire::GapReason::Limit) => GapReason::Limit,
         Ok(wire::GapReason::Reset | wire::GapReason::Unspecified) | Err(_) => GapReason::Reset,
     }
 }

@@ -432,6 +432,7 @@ pub enum GapReason {
     Window = 1,
     Reset = 2,
     Rewind = 3,
+    Limit = 4,
 }
 impl GapReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -444,6 +445,7 @@ impl GapReason {
             Self::Window => "GAP_REASON_WINDOW",
             Self::Reset => "GAP_REASON_RESET",
             Self::Rewind => "GAP_REASON_REWIND",
+            Self::Limit => "GAP_REASON_LIMIT",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -453,6 +455,7 @@ impl GapReason {
             "GAP_REASON_WINDOW" => Some(Self::Window),
             "GAP_REASON_RESET" => Some(Self::Reset),
             "GAP_REASON_REWIND" => Some(Self::Rewind),
+            "GAP_REASON_LIMIT" => Some(Self::Limit),
             _ => None,
         }
     }

@@ -188,6 +188,7 @@ fn wire_reason(reason: GapReason) -> wire::GapReason {
         GapReason::Window => wire::GapReason::Window,
         GapReason::Reset => wire::GapReason::Reset,
         GapReason::Rewind => wire::GapReason::Rewind,
+        GapReason::Limit => wire::GapReason::Limit,
     }
 }
 

@@ -54,7 +54,7 @@ fn events_and_members_this_version_does_not_know_are_ignored() {
 #[test]
 fn a_reason_this_version_does_not_know_means_reset() {
     let json = format!(
-        r#"{{"subscribed":{{"channel":"a","recovered":false,"reason":"limit","epoch":"{EPOCH}","offset":7}}}}"#
+        r#"{{"subscribed":{{"channel":"a","recovered":false,"reason":"later","epoch":"{EPOCH}","offset":7}}}}"#
     );
     let position = message(5, &[text(1, EPOCH), varint(2, 7)]);
     let subscribed = message(4, &[text(1, "a"), varint(2, 0), varint(4, 99), position]);

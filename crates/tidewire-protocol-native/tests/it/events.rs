@@ -114,6 +114,11 @@ fn subscriptions() -> Vec<Row> {
             &failed("rewind"),
             &[varint(2, 0), varint(4, 3)],
         ),
+        subscribed(
+            Recovery::Failed(GapReason::Limit),
+            &failed("limit"),
+            &[varint(2, 0), varint(4, 4)],
+        ),
     ]
 }
 

@@ -8,6 +8,7 @@ use super::*;
 use crate::Meeting;
 
 mod meeting;
+mod replay;
 mod small;
 
 const NOW: u64 = 1_000;

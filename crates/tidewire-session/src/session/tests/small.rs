@@ -55,7 +55,7 @@ fn subscribing_to_what_waits_again_and_again_makes_the_queue_no_longer() {
     }
     client.send(subscribe(6, "e", Since::Now));
 
-    assert_eq!(client.session.queue.as_ref().map(|queue| queue.0.len()), Some(1));
+    assert_eq!(client.session.queue.as_ref().map(|queue| queue.channels.len()), Some(1));
 }
 
 #[test]
