@@ -11,10 +11,10 @@ impl Dice {
 
     /// Dice of its own for one actor, so that what one draws does not depend on when others do.
     pub(crate) fn fork(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 
-    fn next(&mut self) -> u64 {
+    pub(crate) fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -24,11 +24,11 @@ impl Dice {
 
     /// Both ends included.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
-        least + self.next() % (most - least + 1)
+        least + self.draw() % (most - least + 1)
     }
 
     pub(crate) fn chance(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
+        self.draw() % 100 < percent
     }
 
     pub(crate) fn index(&mut self, len: usize) -> usize {

@@ -7,11 +7,14 @@
 
 mod dice;
 mod faults;
+mod fleet;
+mod gate;
 mod invariant;
 mod log;
 mod outcome;
 mod plan;
 mod publisher;
+mod redis;
 mod shrink;
 mod subscriber;
 mod trace;
@@ -27,6 +30,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use invariant::{Invariant, Objection};
 pub use outcome::{Counts, Outcome};
 pub use plan::Plan;
+pub use redis::{Command, Keyspace, Reply};
 pub use shrink::shrink;
 
 use crate::world::World;

@@ -26,7 +26,14 @@ pub struct Counts {
     pub(crate) stored: usize,
     pub(crate) acknowledged: usize,
     pub(crate) lost: usize,
+    /// Acknowledged, and lost by two faults together.
+    pub(crate) excused: usize,
+    /// Stored by a deposed primary.
+    pub(crate) strays: usize,
+    /// How often there was another primary.
+    pub(crate) changes: u64,
     pub(crate) duplicates: usize,
+    /// Stored again after it had been acknowledged and lost.
     pub(crate) healed: usize,
     pub(crate) tally: Tally,
     /// How long after the last fault everybody was where they should be.
@@ -40,6 +47,8 @@ impl Counts {
         let counts = [
             ("lost publications", self.lost as u64),
             ("duplicates", self.duplicates as u64),
+            ("deposed primaries that stored", self.strays as u64),
+            ("changes of the primary", self.changes),
             ("healed publications", self.healed as u64),
             ("publications", tally.publications),
             ("recovered", tally.recovered),
@@ -63,6 +72,9 @@ impl AddAssign<&Self> for Counts {
         self.stored += other.stored;
         self.acknowledged += other.acknowledged;
         self.lost += other.lost;
+        self.excused += other.excused;
+        self.strays += other.strays;
+        self.changes += other.changes;
         self.duplicates += other.duplicates;
         self.healed += other.healed;
         self.tally.add(other.tally);
@@ -75,10 +87,17 @@ impl fmt::Display for Counts {
         let Tally { publications, recovered, rewound, windows, resets, .. } = self.tally;
         write!(
             f,
-            "stored {}, acknowledged {}, lost by the log {}, healed {}, duplicates {}, delivered {publications}, \
-             recovered {recovered}, rewound {rewound}, windows {windows}, resets {resets}, settled \
-             within {:.2?}",
-            self.stored, self.acknowledged, self.lost, self.healed, self.duplicates, self.slowest
+            "{} changes of the primary; stored {}, by deposed ones {}, acknowledged {}, healed {}, lost \
+             by two faults {}, duplicates {}, delivered {publications}, recovered {recovered}, rewound \
+             {rewound}, windows {windows}, resets {resets}, settled within {:.2?}",
+            self.changes,
+            self.stored,
+            self.strays,
+            self.acknowledged,
+            self.healed,
+            self.excused,
+            self.duplicates,
+            self.slowest
         )
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -36,6 +37,10 @@ pub(crate) struct Knobs {
     pub(crate) ignorance: u64,
     /// What the outbox of a worker holds.
     pub(crate) outbox: usize,
+    /// Whether a change of the primary loses what it stored last.
+    pub(crate) loses_tails: bool,
+    /// Whether one such change follows another before its loss could be made good.
+    pub(crate) is_hasty: bool,
     /// How long faults happen.
     pub(crate) length: Duration,
 }
@@ -61,19 +66,60 @@ pub(crate) enum FaultKind {
         length: Duration,
     },
     Suspect,
-    /// The log begins a new life, so many times, without the newest of each channel.
-    Restart {
-        times: u64,
-        lost: u64,
-    },
-    LogAway {
-        length: Duration,
-    },
     LoseReplies {
         count: usize,
     },
+    LoseCalls {
+        count: usize,
+    },
+    PauseRedis {
+        length: Duration,
+        acts_first: bool,
+    },
+    CutRedis {
+        node: usize,
+        length: Duration,
+    },
+    FlushFunctions,
+    /// Redis has no memory left.
+    Fill {
+        length: Duration,
+    },
+    /// The clock of the primary goes wrong.
+    Skew {
+        millis: i64,
+    },
+    /// A replica that is so far behind takes the place of a primary that dies.
+    FailOver {
+        lag: Duration,
+        away: Duration,
+    },
+    /// The primary comes back without what it stored last; so many times over.
+    Restart {
+        lag: Duration,
+        away: Duration,
+        times: u64,
+    },
+    /// As a failover, but the old primary lives on, and some nodes follow it.
+    Split {
+        lag: Duration,
+        followers: BTreeSet<usize>,
+        length: Duration,
+    },
+    Empty,
+    KillNode {
+        node: usize,
+        back_after: Duration,
+    },
+    /// It does nothing for a while, and does not know.
+    StopNode {
+        node: usize,
+        length: Duration,
+    },
 }
 
+/// How far a clock goes wrong, in milliseconds.
+const MOST_SKEW: u64 = 60_000;
 const SHORT_TTL: Duration = Duration::from_secs(1);
 
 impl Plan {
@@ -124,30 +170,50 @@ impl Knobs {
             wire_distance: dice.pick(&[0, 3, 80]),
             ignorance: dice.pick(&[0, 200, 1_500]),
             outbox: dice.pick(&[3, 40, 16_384]),
-            length: dice.millis(2_000, 8_000),
+            loses_tails: dice.chance(60),
+            is_hasty: dice.chance(25),
+            length: dice.millis(2_000, 9_000),
         }
     }
 }
 
-/// Two rows of faults, so that any two may overlap.
+/// Rows of faults, of which any two may overlap: two of small ones, one of changes of the primary, one
+/// of killed nodes, so that there is always one left.
 fn draw_faults(dice: &mut Dice, knobs: &Knobs) -> Vec<Fault> {
-    let loses_publications = dice.chance(60);
     let mut faults = Vec::new();
     for _ in 0..2 {
-        let mut at = dice.millis(20, 700);
-        while at < knobs.length {
-            let kind = draw_fault(dice, knobs, loses_publications);
-            let length = kind.length();
-            faults.push(Fault { at, kind });
-            at += length + dice.millis(20, 700);
-        }
+        draw_row(&mut faults, dice.fork(), (knobs, 20, 700), draw_small);
+    }
+    let pause = if knobs.is_hasty { 20 } else { CHANGES_APART };
+    draw_row(&mut faults, dice.fork(), (knobs, pause, pause + 3_000), draw_change);
+    if dice.chance(60) {
+        draw_row(&mut faults, dice.fork(), (knobs, 500, 5_000), draw_kill);
     }
     faults.sort_by_key(|fault| fault.at);
     faults
 }
 
-fn draw_fault(dice: &mut Dice, knobs: &Knobs, loses_publications: bool) -> FaultKind {
-    match dice.between(0, 7) {
+/// The time it takes to append again what a change has lost, in milliseconds: another one within it
+/// would be a second fault.
+const CHANGES_APART: u64 = 4_000;
+
+fn draw_row(
+    faults: &mut Vec<Fault>,
+    mut dice: Dice,
+    (knobs, least, most): (&Knobs, u64, u64),
+    draw: impl Fn(&mut Dice, &Knobs) -> FaultKind,
+) {
+    let mut at = dice.millis(20, most);
+    while at < knobs.length {
+        let kind = draw(&mut dice, knobs);
+        let length = kind.length();
+        faults.push(Fault { at, kind });
+        at += length + dice.millis(least, most);
+    }
+}
+
+fn draw_small(dice: &mut Dice, knobs: &Knobs) -> FaultKind {
+    match dice.between(0, 12) {
         0 => FaultKind::LoseFrames { count: dice.index(5) + 1 },
         1 => FaultKind::Hold { length: dice.millis(5, 400), reversed: true },
         2 => FaultKind::Hold { length: dice.millis(5, 1_000), reversed: false },
@@ -157,13 +223,50 @@ fn draw_fault(dice: &mut Dice, knobs: &Knobs, loses_publications: bool) -> Fault
         }
         4 => FaultKind::Suspect,
         5 => {
-            let lost = if loses_publications { dice.between(0, 4) } else { 0 };
-            // Now and then more lives pass than a lineage can name.
-            FaultKind::Restart { times: dice.pick(&[1, 1, 1, 1, 2, 9]), lost }
+            let (length, acts_first) = (dice.millis(5, 4_000), dice.chance(50));
+            FaultKind::PauseRedis { length, acts_first }
         }
-        6 => FaultKind::LogAway { length: dice.millis(5, 1_500) },
+        6 => {
+            let (node, length) = (dice.index(knobs.nodes), dice.millis(5, 3_000));
+            FaultKind::CutRedis { node, length }
+        }
+        7 => FaultKind::FlushFunctions,
+        8 => FaultKind::Fill { length: dice.millis(5, 1_500) },
+        12 => {
+            let (length, ahead) = (dice.between(0, MOST_SKEW), dice.chance(50));
+            let millis = i64::try_from(length).expect("a minute");
+            FaultKind::Skew { millis: if ahead { millis } else { -millis } }
+        }
+        9 => FaultKind::LoseCalls { count: dice.index(3) + 1 },
+        10 => FaultKind::StopNode { node: dice.index(knobs.nodes), length: dice.millis(5, 3_000) },
         _ => FaultKind::LoseReplies { count: dice.index(3) + 1 },
     }
+}
+
+fn draw_change(dice: &mut Dice, knobs: &Knobs) -> FaultKind {
+    let lag = if knobs.loses_tails { dice.millis(0, 1_000) } else { Duration::ZERO };
+    let away = dice.millis(0, 1_500);
+    match dice.between(0, 9) {
+        0..=3 => FaultKind::FailOver { lag, away },
+        4..=5 => {
+            // Now and then more lives pass than a lineage can name.
+            let times = if knobs.is_hasty { dice.pick(&[1, 1, 2, 9]) } else { 1 };
+            FaultKind::Restart { lag, away, times }
+        }
+        6..=8 => {
+            let followers = (0..knobs.nodes).filter(|_| dice.chance(50)).collect();
+            let length = dice.millis(5, 3_000);
+            let lag = if knobs.loses_tails { lag } else { Duration::ZERO };
+            FaultKind::Split { lag, followers, length }
+        }
+        _ if knobs.is_hasty => FaultKind::Empty,
+        _ => FaultKind::FailOver { lag: Duration::ZERO, away },
+    }
+}
+
+fn draw_kill(dice: &mut Dice, knobs: &Knobs) -> FaultKind {
+    let (node, back_after) = (dice.index(knobs.nodes), dice.millis(5, 9_000));
+    FaultKind::KillNode { node, back_after }
 }
 
 impl FaultKind {
@@ -172,7 +275,13 @@ impl FaultKind {
         match self {
             Self::Hold { length, .. }
             | Self::Partition { length, .. }
-            | Self::LogAway { length } => *length,
+            | Self::PauseRedis { length, .. }
+            | Self::CutRedis { length, .. }
+            | Self::Fill { length }
+            | Self::Split { length, .. }
+            | Self::StopNode { length, .. } => *length,
+            Self::FailOver { away, .. } | Self::Restart { away, .. } => *away,
+            Self::KillNode { back_after, .. } => *back_after,
             _ => Duration::ZERO,
         }
     }

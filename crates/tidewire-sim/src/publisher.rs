@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -10,17 +11,17 @@ use tidewire_model::{
 use tidewire_node::Node;
 
 use crate::dice::Dice;
+use crate::fleet::Fleet;
 use crate::truth::Truth;
 use crate::weather::Weather;
-use crate::worker::{Word, Worker};
+use crate::worker::Word;
 
 /// Publishes to all channels until the weather is fair.
 pub(crate) struct Publisher {
     pub(crate) name: String,
     /// What it is to its workers.
     pub(crate) connection: ConnectionId,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) workers: Vec<Worker>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) channels: Vec<TenantChannel>,
     pub(crate) truth: Arc<Mutex<Truth>>,
     pub(crate) weather: Arc<Weather>,
@@ -31,17 +32,20 @@ pub(crate) struct Publisher {
     pub(crate) may_flood: bool,
 }
 
+/// More than any publication waits for its answer.
+const LONGEST_ANSWER: Duration = Duration::from_secs(20);
+
 impl Publisher {
     /// One publication at a time, under an id: without an answer, the same again, on any node.
     pub(crate) async fn run_with_ids(mut self) {
         let mut number = 0;
-        let mut node = self.dice.pick(&self.nodes);
+        let mut node = self.fleet.node(&mut self.dice);
         while !self.weather.is_fair() {
             number += 1;
             let (channel, draft) = self.draft(number, true);
             node = self.publish_until_answered(node, &channel, &draft).await;
             if self.dice.chance(10) {
-                node = self.dice.pick(&self.nodes);
+                node = self.fleet.node(&mut self.dice);
                 node = self.publish_until_answered(node, &channel, &draft).await;
             }
             self.rest().await;
@@ -50,21 +54,21 @@ impl Publisher {
 
     async fn publish_until_answered(
         &mut self,
-        mut node: Node,
+        mut node: (usize, Node),
         channel: &TenantChannel,
         draft: &Draft,
-    ) -> Node {
+    ) -> (usize, Node) {
         loop {
-            let publishing = node.publish(channel.clone(), draft.clone()).await;
+            let publishing = node.1.publish(channel.clone(), draft.clone()).await;
             let patience = self.dice.millis(5, 2_000);
             let verdict = tokio::time::timeout(patience, publishing.finish()).await;
             if let Ok(Ok(Appended { position, .. })) = verdict {
                 let name = draft.payload.bytes();
-                self.truth.lock().answered(channel, name, position);
+                self.truth.lock().answered(channel, name, (node.0, position));
                 return node;
             }
             tokio::time::sleep(self.dice.millis(10, 300)).await;
-            node = self.dice.pick(&self.nodes);
+            node = self.fleet.node(&mut self.dice);
         }
     }
 
@@ -87,7 +91,7 @@ impl Publisher {
     }
 
     async fn publish_by_calls(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
-        let node = self.dice.pick(&self.nodes);
+        let (index, node) = self.fleet.node(&mut self.dice);
         let mut publishings = Vec::new();
         for (channel, draft) in drafts {
             let name = draft.payload.bytes().clone();
@@ -95,14 +99,16 @@ impl Publisher {
             publishings.push((channel, name, publishing));
         }
         for (channel, name, publishing) in publishings {
-            if let Ok(Appended { position, .. }) = publishing.finish().await {
-                self.truth.lock().answered(&channel, &name, position);
+            // The answer of a node that has been killed never comes.
+            let answer = tokio::time::timeout(LONGEST_ANSWER, publishing.finish()).await;
+            if let Ok(Ok(Appended { position, .. })) = answer {
+                self.truth.lock().answered(&channel, &name, (index, position));
             }
         }
     }
 
     async fn publish_by_asking(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
-        let worker = self.dice.pick(&self.workers);
+        let worker = self.fleet.worker(&mut self.dice);
         worker.connect(self.connection, drafts.len());
         let mut asked = HashMap::new();
         for (request, (channel, draft)) in (1..).map(RequestId).zip(drafts) {
@@ -110,13 +116,18 @@ impl Publisher {
             worker.publish(channel, draft, self.connection, request);
         }
         while !asked.is_empty() {
-            for word in worker.take(self.connection, usize::MAX).await {
+            let words = tokio::select! {
+                biased;
+                words = worker.take(self.connection, usize::MAX) => words,
+                () = worker.gone() => return,
+            };
+            for word in words {
                 let Word::Published { request, outcome } = word else {
                     unreachable!("it has joined nothing")
                 };
                 let (channel, name) = asked.remove(&request).expect("one answer each");
                 if let Ok(Published { position, .. }) = outcome {
-                    self.truth.lock().answered(&channel, &name, position);
+                    self.truth.lock().answered(&channel, &name, (worker.node_index(), position));
                 }
             }
         }

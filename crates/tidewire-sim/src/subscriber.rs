@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::dice::Dice;
+use crate::fleet::Fleet;
 use crate::weather::Weather;
 use crate::witness::Witness;
 use crate::worker::{Word, Worker};
@@ -20,7 +21,7 @@ use crate::worker::{Word, Worker};
 /// node. The session on the node's side of the connection is the real one.
 pub(crate) struct Subscriber {
     pub(crate) number: u64,
-    pub(crate) workers: Vec<Worker>,
+    pub(crate) fleet: Arc<Fleet>,
     pub(crate) identity: Identity,
     pub(crate) wanted: Vec<(Channel, Since)>,
     pub(crate) habits: Habits,
@@ -78,6 +79,7 @@ impl Subscriber {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                () = connection.worker.gone() => break,
                 () = tokio::time::sleep_until(leave_at), if !self.weather.is_fair() => break,
                 () = reached(connection.refused) => connection.refused = None,
                 words = connection.worker.take(connection.id, self.dice.index(40) + 1) => {
@@ -92,7 +94,7 @@ impl Subscriber {
     }
 
     fn connect(&mut self) -> Connection {
-        let worker = self.dice.pick(&self.workers);
+        let worker = self.fleet.worker(&mut self.dice);
         self.connections += 1;
         let mut outputs = Outputs::default();
         // A client whose session is lost subscribes by itself, from its own positions.

@@ -1,10 +1,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_broker::{Appended, Draft, Read, Status};
-use tidewire_model::{Position, Publication, TenantChannel};
+use tidewire_model::{Position, TenantChannel};
+use tokio::time::Instant;
 
 use crate::invariant::{Invariant, Objection};
+use crate::redis::History;
 
 /// What the log has taken, kept and lost, noted where the log is called.
 #[derive(Debug, Default)]
@@ -14,15 +17,21 @@ pub(crate) struct Truth {
     kept: HashSet<(TenantChannel, Bytes)>,
     /// Everything ever stored, lost or not.
     named: HashMap<(TenantChannel, Position), Bytes>,
-    /// What publishers were told first, or again after the log had lost it.
-    answers: HashMap<(TenantChannel, Bytes), Position>,
+    /// What publishers were told last.
+    answers: BTreeMap<(TenantChannel, Bytes), Answer>,
+    /// When the log was emptied last.
+    emptied_at: Option<Instant>,
+    /// Nodes that were killed, and when.
+    kills: Vec<(usize, Instant)>,
+    /// Stored by a deposed primary.
+    pub(crate) strays: usize,
+    /// What was stored again after it had been acknowledged and lost.
+    pub(crate) healed: usize,
     /// Where reads were told that publications before are no longer kept.
     trims: HashSet<(TenantChannel, u64)>,
     pub(crate) restarts: u64,
     pub(crate) lost: usize,
     pub(crate) duplicates: usize,
-    /// What was stored again after it had been acknowledged and lost.
-    pub(crate) healed: usize,
     violations: Vec<Objection>,
 }
 
@@ -33,38 +42,56 @@ pub(crate) struct Entry {
     pub(crate) name: Bytes,
 }
 
+/// What a publisher was told, by which node and when.
+#[derive(Debug)]
+struct Answer {
+    position: Position,
+    node: usize,
+    at: Instant,
+}
+
+/// How long a node keeps what it has acknowledged, to append it again.
+const TAIL_KEPT: Duration = Duration::from_secs(30);
+
 impl Truth {
-    pub(crate) fn appended(
+    /// A server has stored something: the primary, or one that some still take for it.
+    pub(crate) fn stored(&mut self, channel: &TenantChannel, entry: Entry, by_primary: bool) {
+        let Entry { position, name } = entry;
+        let known = self.named.insert((channel.clone(), position), name.clone());
+        if let Some(known) = known {
+            let text = format!("{channel}: {name:?} stored at {position}, as was {known:?}");
+            self.object(Invariant::Agreement, text);
+        }
+        if !by_primary {
+            self.strays += 1;
+            return;
+        }
+        let entries = self.channels.entry(channel.clone()).or_default();
+        let is_next = position.offset == entries.len() as u64 + 1;
+        let is_new = self.kept.insert((channel.clone(), name.clone()));
+        self.healed += usize::from(self.answers.contains_key(&(channel.clone(), name.clone())));
+        entries.push(Entry { position, name: name.clone() });
+        if !is_new {
+            self.object(Invariant::Once, format!("{channel}: {name:?} stored again at {position}"));
+        } else if !is_next {
+            let text = format!("{channel}: {name:?} stored at {position}, which is not the next");
+            self.object(Invariant::Order, text);
+        }
+    }
+
+    /// A node was told what became of its drafts.
+    pub(crate) fn told(
         &mut self,
         channel: &TenantChannel,
         drafts: &[Draft],
         verdicts: &[Appended],
     ) {
         for (draft, verdict) in drafts.iter().zip(verdicts) {
-            let Appended { position, duplicate, .. } = *verdict;
-            let name = draft.payload.bytes().clone();
-            if duplicate {
-                self.duplicates += 1;
-                if !self.keeps(channel, position) {
-                    self.object(
-                        Invariant::Once,
-                        format!("{channel}: {name:?} called a duplicate of {position}"),
-                    );
-                }
-                continue;
-            }
-            let entries = self.channels.entry(channel.clone()).or_default();
-            let is_next = position.offset == entries.len() as u64 + 1;
-            let is_new = self.kept.insert((channel.clone(), name.clone()));
-            entries.push(Entry { position, name: name.clone() });
-            let known = self.named.insert((channel.clone(), position), name.clone());
-            self.healed += usize::from(self.answers.contains_key(&(channel.clone(), name.clone())));
-            if !is_next || !is_new || known.is_some() {
-                let invariant = if is_new { Invariant::Agreement } else { Invariant::Once };
-                self.object(
-                    invariant,
-                    format!("{channel}: {name:?} stored at {position}, before {known:?}"),
-                );
+            let (position, name) = (verdict.position, draft.payload.bytes());
+            self.duplicates += usize::from(verdict.duplicate);
+            if self.named.get(&(channel.clone(), position)) != Some(name) {
+                let text = format!("{channel}: {name:?} is said to be at {position}");
+                self.object(Invariant::Once, text);
             }
         }
     }
@@ -75,34 +102,80 @@ impl Truth {
         }
     }
 
-    pub(crate) fn restarted(&mut self, lost: usize) {
+    /// Another server has become the primary, and this is everything it has ever stored.
+    pub(crate) fn replaced(&mut self, history: History) {
         self.restarts += 1;
-        for (channel, entries) in &mut self.channels {
-            let kept = entries.len().saturating_sub(lost);
-            self.lost += entries.len() - kept;
-            for entry in entries.drain(kept..) {
-                self.kept.remove(&(channel.clone(), entry.name));
-            }
-        }
+        let kept = |(channel, entries): (&TenantChannel, &Vec<Entry>)| {
+            let names: Vec<_> =
+                entries.iter().map(|entry| (channel.clone(), entry.name.clone())).collect();
+            names
+        };
+        let before = self.kept.len();
+        self.kept = history.iter().flat_map(kept).collect();
+        self.lost += before.saturating_sub(self.kept.len());
+        self.channels = history;
     }
 
-    /// A publisher was told that its publication is at `position`.
-    pub(crate) fn answered(&mut self, channel: &TenantChannel, name: &Bytes, position: Position) {
+    /// The log has lost everything.
+    pub(crate) fn emptied(&mut self) {
+        self.emptied_at = Some(Instant::now());
+    }
+
+    pub(crate) fn killed(&mut self, node: usize) {
+        self.kills.push((node, Instant::now()));
+    }
+
+    /// A publisher was told by a node that its publication is at `position`.
+    pub(crate) fn answered(
+        &mut self,
+        channel: &TenantChannel,
+        name: &Bytes,
+        (node, position): (usize, Position),
+    ) {
         if self.named.get(&(channel.clone(), position)) != Some(name) {
-            self.object(
-                Invariant::Keeping,
-                format!("{channel}: {name:?} acknowledged at {position}, not stored there"),
-            );
+            let text = format!("{channel}: {name:?} acknowledged at {position}, not stored there");
+            self.object(Invariant::Keeping, text);
         }
-        let first = self.answers.insert((channel.clone(), name.clone()), position);
-        if let Some(first) = first.filter(|first| *first != position)
-            && self.keeps(channel, first)
-        {
-            self.object(
-                Invariant::Once,
-                format!("{channel}: {name:?} acknowledged at {first}, then at {position}"),
-            );
+        let at = Instant::now();
+        let key = (channel.clone(), name.clone());
+        let first = self.answers.get(&key).map(|answer| answer.position);
+        let is_kept = |position: &Position| self.keeps(channel, *position);
+        if first.is_some_and(|first| is_kept(&first)) && !is_kept(&position) {
+            // A deposed primary knows nothing of the first.
+            return;
         }
+        if let Some(first) = first.filter(|first| *first != position && is_kept(first)) {
+            let text = format!("{channel}: {name:?} acknowledged at {first}, then at {position}");
+            self.object(Invariant::Once, text);
+        }
+        self.answers.insert(key, Answer { position, node, at });
+    }
+
+    /// What was acknowledged, is gone, and should not be. It may be if its log was emptied, or if
+    /// the node that acknowledged it was killed before it could append it again.
+    fn missing(&self) -> impl Iterator<Item = Objection> {
+        let is_gone = |(key, _): &(&(TenantChannel, Bytes), &Answer)| !self.kept.contains(*key);
+        let gone = self.answers.iter().filter(is_gone);
+        gone.filter(|(_, answer)| !self.is_excused(answer)).map(|((channel, name), answer)| {
+            let Answer { position, node, .. } = answer;
+            let text =
+                format!("{channel}: {name:?}, acknowledged by node {node} at {position}, is gone");
+            Objection::new(Invariant::Keeping, text)
+        })
+    }
+
+    fn is_excused(&self, answer: &Answer) -> bool {
+        let is_emptied = self.emptied_at.is_some_and(|at| at >= answer.at);
+        let is_kill = |(node, at): &(usize, Instant)| {
+            *node == answer.node && *at >= answer.at && *at <= answer.at + TAIL_KEPT
+        };
+        is_emptied || self.kills.iter().any(is_kill)
+    }
+
+    /// Acknowledged publications that two faults together have lost.
+    pub(crate) fn excused(&self) -> usize {
+        let is_gone = |(key, _): &(&(TenantChannel, Bytes), &Answer)| !self.kept.contains(*key);
+        self.answers.iter().filter(is_gone).count()
     }
 
     /// Whether the log would still say that this is what `position` names.
@@ -129,47 +202,36 @@ impl Truth {
         self.answers.len()
     }
 
-    pub(crate) fn stored(&self) -> usize {
+    pub(crate) fn stored_in_all(&self) -> usize {
         self.named.len()
     }
 
     /// What is wrong with the log and with what publishers were told. `kept` is what the log itself
-    /// says that it keeps of each channel, oldest first.
+    /// keeps of each channel, oldest first.
     pub(crate) fn verdict(
         &self,
-        kept: &BTreeMap<TenantChannel, Vec<Publication>>,
+        kept: &BTreeMap<TenantChannel, Vec<(u64, Bytes)>>,
     ) -> Vec<Objection> {
         let mut objections = self.violations.clone();
         for (channel, publications) in kept {
             let entries = self.entries(channel);
             let tail = &entries[entries.len().saturating_sub(publications.len())..];
-            let is_same = |(publication, entry): (&Publication, &Entry)| {
-                publication.position == entry.position && *publication.payload.bytes() == entry.name
+            let is_same = |((offset, name), entry): (&(u64, Bytes), &Entry)| {
+                *offset == entry.position.offset && *name == entry.name
             };
             if tail.len() != publications.len() || !publications.iter().zip(tail).all(is_same) {
-                objections.push(Objection::new(
-                    Invariant::Agreement,
-                    format!("{channel}: the log keeps what was never stored"),
-                ));
+                let text = format!("{channel}: the log keeps what was never stored");
+                objections.push(Objection::new(Invariant::Agreement, text));
             }
         }
-        let is_missing = |answer: &&(TenantChannel, Bytes)| !self.kept.contains(answer);
-        let mut missing: Vec<_> = self.answers.keys().filter(is_missing).collect();
-        missing.sort_unstable();
-        objections.extend(missing.into_iter().map(|(channel, name)| {
-            let text = format!("{channel}: {name:?} was acknowledged and is not in the log");
-            Objection::new(Invariant::Keeping, text)
-        }));
-        if self.lost == 0 {
+        if self.lost == 0 && self.strays == 0 {
             objections.extend(self.channels.iter().filter_map(|(channel, entries)| {
-                disorder(entries).map(|entry| {
-                    Objection::new(
-                        Invariant::PublisherOrder,
-                        format!("{channel}: out of order from {entry:?}"),
-                    )
-                })
+                let entry = disorder(entries)?;
+                let text = format!("{channel}: out of order from {entry:?}");
+                Some(Objection::new(Invariant::PublisherOrder, text))
             }));
         }
+        objections.extend(self.missing());
         objections
     }
 

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::dice::Dice;
+use crate::gate::Gate;
 use crate::weather::Weather;
 
 /// One node's line to the network: it loses and delays what arrives, and the network learns of the
 /// node's interest some time after the node was told that it had.
 pub(crate) struct Wire {
     pub(crate) inner: MemoryBroker,
+    pub(crate) gate: Gate,
     pub(crate) tracker: TaskTracker,
     pub(crate) weather: Arc<Weather>,
     pub(crate) dice: Mutex<Dice>,
@@ -43,19 +45,27 @@ const CAPACITY: usize = 65_536;
 #[async_trait]
 impl Broker for Wire {
     fn publish(&self, publication: &Publication) {
-        self.inner.publish(publication);
+        if self.gate.is_open() {
+            self.inner.publish(publication);
+        }
     }
 
     fn announce(&self, channel: &TenantChannel, position: Position) {
-        self.inner.announce(channel, position);
+        if self.gate.is_open() {
+            self.inner.announce(channel, position);
+        }
     }
 
     fn notify(&self, node: &NodeId, notice: &Notice) {
-        self.inner.notify(node, notice);
+        if self.gate.is_open() {
+            self.inner.notify(node, notice);
+        }
     }
 
     fn beat(&self) {
-        self.inner.beat();
+        if self.gate.is_open() {
+            self.inner.beat();
+        }
     }
 
     async fn subscribe(&self, partition: &Partition) -> Result<(), BrokerError> {
@@ -63,6 +73,7 @@ impl Broker for Wire {
             let mut dice = self.dice.lock();
             (dice.millis(0, self.faults.ignorance), dice.millis(0, self.faults.distance))
         };
+        self.gate.pass().await;
         self.inner.subscribe(partition).await?;
         tokio::time::sleep(wait).await;
         self.known_from.lock().insert(partition.clone(), Instant::now() + ignorance);
@@ -71,7 +82,9 @@ impl Broker for Wire {
 
     fn unsubscribe(&self, partition: &Partition) {
         self.known_from.lock().remove(partition);
-        self.inner.unsubscribe(partition);
+        if self.gate.is_open() {
+            self.inner.unsubscribe(partition);
+        }
     }
 
     fn events(&self) -> mpsc::Receiver<BrokerEvent> {
@@ -80,6 +93,7 @@ impl Broker for Wire {
             dice: self.dice.lock().fork(),
             weather: Arc::clone(&self.weather),
             faults: self.faults,
+            gate: self.gate.clone(),
             known_from: Arc::clone(&self.known_from),
             under_way: BTreeMap::new(),
             count: 0,
@@ -101,6 +115,7 @@ struct Carrier {
     dice: Dice,
     weather: Arc<Weather>,
     faults: WireFaults,
+    gate: Gate,
     known_from: Wants,
     under_way: BTreeMap<(Instant, u64), BrokerEvent>,
     count: u64,
@@ -117,6 +132,7 @@ impl Carrier {
                     None => return,
                 },
                 () = arrival(next) => {
+                    self.gate.pass().await;
                     let arrived = self.under_way.pop_first();
                     let Some((_, event)) = arrived else { continue };
                     if to.try_send(event).is_err() {

@@ -237,6 +237,7 @@ impl Witness {
             // What was seen before means nothing in the new numbering.
             sight.seen.clear();
             sight.holes.clear();
+            sight.names.clear();
             sight.start = to.offset;
             self.tally.resets += 1;
         } else {

@@ -22,6 +22,10 @@ use crate::witness::Tally;
 pub(crate) struct Worker(Arc<Inner>);
 
 struct Inner {
+    /// Which of the nodes it is of.
+    index: usize,
+    /// Cancelled when its node is killed.
+    gone: CancellationToken,
     node: Node,
     outbox: Outbox,
     desk: Mutex<Desk>,
@@ -86,14 +90,27 @@ pub(crate) enum Word {
 }
 
 impl Worker {
-    pub(crate) fn new(node: Node, limits: QueueLimits) -> (Self, Inbox) {
+    pub(crate) fn new(
+        (index, node): (usize, Node),
+        gone: CancellationToken,
+        limits: QueueLimits,
+    ) -> (Self, Inbox) {
         let (outbox, inbox) = outbox(limits);
         let (desk, refused) = (Mutex::default(), Notify::new());
-        (Self(Arc::new(Inner { node, outbox, desk, refused })), inbox)
+        (Self(Arc::new(Inner { index, gone, node, outbox, desk, refused })), inbox)
     }
 
     pub(crate) fn node(&self) -> &Node {
         &self.0.node
+    }
+
+    pub(crate) fn node_index(&self) -> usize {
+        self.0.index
+    }
+
+    /// Waits until its node is killed.
+    pub(crate) async fn gone(&self) {
+        self.0.gone.cancelled().await;
     }
 
     pub(crate) fn tally(&self) -> Tally {

@@ -3,42 +3,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewire_broker::{Log as _, MemoryBroker, MemoryNetwork, Retention};
-use tidewire_hub::QueueLimits;
+use tidewire_broker::MemoryNetwork;
 use tidewire_model::{
-    Channel, ConnectionId, Direction, HistoryQuery, Identity, NodeId, Permissions, Publication,
-    Since, Tenant, TenantChannel, UserId,
+    Channel, ConnectionId, Identity, Permissions, Since, Tenant, TenantChannel, UserId,
 };
-use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, RingLimits, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::dice::Dice;
+use crate::fleet::Fleet;
 use crate::invariant::{Invariant, Objection};
-use crate::log::{FaultyLog, RemoteLog};
 use crate::outcome::{Counts, Outcome};
 use crate::plan::{Knobs, Plan};
 use crate::publisher::Publisher;
+use crate::redis::Deployment;
 use crate::subscriber::{Habits, Subscriber};
 use crate::trace::Trace;
 use crate::truth::Truth;
 use crate::weather::Weather;
-use crate::wire::{Wants, Wire, WireFaults};
-use crate::witness::{Tally, Witness};
-use crate::worker::{Pace, Worker};
+use crate::wire::Wants;
+use crate::witness::Witness;
 
 /// Nodes, clients and publishers on one log and one network, all of it drawn from a seed.
 pub(crate) struct World {
     dice: Dice,
     pub(crate) trace: Trace,
     truth: Arc<Mutex<Truth>>,
-    pub(crate) network: MemoryNetwork,
-    pub(crate) log: Arc<FaultyLog>,
-    pub(crate) nodes: Vec<Node>,
-    workers: Vec<Worker>,
+    pub(crate) fleet: Arc<Fleet>,
     tenant: Tenant,
     channels: Vec<Channel>,
     weather: Arc<Weather>,
@@ -47,11 +39,6 @@ pub(crate) struct World {
     subscribers: TaskTracker,
     /// Has the subscribers leave.
     leave: CancellationToken,
-    /// What each node wants of the network.
-    wants: Vec<Wants>,
-    /// Whoever runs until the end.
-    others: TaskTracker,
-    stop: CancellationToken,
     _stop_at_end: DropGuard,
 }
 
@@ -67,90 +54,38 @@ const STORY_LINES: usize = 60;
 impl World {
     pub(crate) fn new(plan: &Plan, keeps_trace: bool) -> Self {
         let knobs = &plan.knobs;
-        let retention = Retention { size: knobs.log_size, ttl: knobs.log_ttl };
         let channel = |number| Channel::parse(&format!("c{number}")).expect("channel");
         let stop = CancellationToken::new();
-        let truth = Arc::<Mutex<Truth>>::default();
+        let (truth, weather) = (Arc::<Mutex<Truth>>::default(), Arc::<Weather>::default());
+        let fleet = Arc::new(Fleet {
+            knobs: knobs.clone(),
+            seed: plan.seed,
+            network: MemoryNetwork::default(),
+            deployment: Arc::new(Deployment::new(Arc::clone(&truth))),
+            truth: Arc::clone(&truth),
+            weather: Arc::clone(&weather),
+            tracker: TaskTracker::new(),
+            stop: stop.clone(),
+            living: Mutex::default(),
+        });
+        fleet.start_all();
         let mut world = Self {
             dice: plan.dice(),
             trace: Trace::new(keeps_trace),
-            network: MemoryNetwork::default(),
-            log: Arc::new(FaultyLog::new(retention, Arc::clone(&truth))),
             truth,
-            nodes: Vec::new(),
-            workers: Vec::new(),
+            fleet,
             tenant: Tenant::parse("acme").expect("tenant"),
             channels: (1..=knobs.channels).map(channel).collect(),
-            weather: Arc::default(),
+            weather,
             publishers: TaskTracker::new(),
             subscribers: TaskTracker::new(),
             leave: CancellationToken::new(),
-            wants: Vec::new(),
             clients: Vec::new(),
-            others: TaskTracker::new(),
-            _stop_at_end: stop.clone().drop_guard(),
-            stop,
+            _stop_at_end: stop.drop_guard(),
         };
-        world.start_nodes(knobs);
-        world.start_workers(knobs);
         world.start_publishers(knobs);
         world.start_subscribers(knobs);
         world
-    }
-
-    fn start_nodes(&mut self, knobs: &Knobs) {
-        let (sessions, membership) =
-            (Arc::new(MemorySessionStore::default()), Arc::new(MemoryMembership::default()));
-        let faults = WireFaults {
-            loss_percent: knobs.loss_percent,
-            distance: knobs.wire_distance,
-            ignorance: knobs.ignorance,
-        };
-        for index in 0..knobs.nodes {
-            let id = NodeId::parse(&format!("node-{index}")).expect("node");
-            let broker = Wire {
-                inner: MemoryBroker::new(self.network.clone(), id.clone()),
-                tracker: self.others.clone(),
-                weather: Arc::clone(&self.weather),
-                dice: Mutex::new(self.dice.fork()),
-                faults,
-                known_from: Arc::default(),
-            };
-            self.wants.push(Arc::clone(&broker.known_from));
-            let log = RemoteLog {
-                log: Arc::clone(&self.log),
-                dice: Mutex::new(self.dice.fork()),
-                distance: knobs.log_distance,
-            };
-            let ports = Ports {
-                log: Arc::new(log),
-                broker: Arc::new(broker),
-                sessions: Arc::clone(&sessions) as _,
-                membership: Arc::clone(&membership) as _,
-            };
-            let ring_limits = RingLimits { publications: knobs.ring, ..RingLimits::default() };
-            let config = NodeConfig { shards: 2, ring_limits, ..NodeConfig::new(id.clone()) };
-            let runtimes = [Handle::current()];
-            let tasks = Tasks { runtimes: &runtimes, tracker: &self.others, stop: &self.stop };
-            let (node, _) = Node::start(config, ports, report(id), tasks);
-            self.nodes.push(node);
-        }
-    }
-
-    fn start_workers(&mut self, knobs: &Knobs) {
-        let limits = QueueLimits { deliveries: knobs.outbox, ..QueueLimits::default() };
-        for node in self.nodes.clone() {
-            for _ in 0..self.dice.between(1, 2) {
-                let (worker, inbox) = Worker::new(node.clone(), limits);
-                let pace = Pace {
-                    dice: self.dice.fork(),
-                    weather: Arc::clone(&self.weather),
-                    stall_percent: self.dice.pick(&[0, 5, 25]),
-                };
-                self.others.spawn(worker.clone().run(inbox, pace, self.stop.clone()));
-                self.workers.push(worker);
-            }
-        }
     }
 
     fn start_publishers(&mut self, knobs: &Knobs) {
@@ -158,8 +93,7 @@ impl World {
             let publisher = Publisher {
                 name: format!("p{index}"),
                 connection: ConnectionId(index),
-                nodes: self.nodes.clone(),
-                workers: self.workers.clone(),
+                fleet: Arc::clone(&self.fleet),
                 channels: self.channels.iter().map(|channel| self.in_tenant(channel)).collect(),
                 truth: Arc::clone(&self.truth),
                 weather: Arc::clone(&self.weather),
@@ -196,7 +130,7 @@ impl World {
             self.clients.push((Arc::clone(&witness), channels.clone()));
             let subscriber = Subscriber {
                 number,
-                workers: self.workers.clone(),
+                fleet: Arc::clone(&self.fleet),
                 identity: self.identity(),
                 wanted: channels.into_iter().zip(sinces).collect(),
                 habits: habits(&mut dice),
@@ -223,13 +157,13 @@ impl World {
             return self.outcome(objections, fair_since.elapsed());
         }
         let quiet_since = Instant::now();
-        let mut objections = self.objections().await;
+        let mut objections = self.objections();
         while !objections.is_empty() && quiet_since.elapsed() < PATIENCE {
             if self.violations().next().is_some() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(250)).await;
-            objections = self.objections().await;
+            objections = self.objections();
         }
         let settled_after = quiet_since.elapsed();
         if objections.is_empty() {
@@ -249,9 +183,11 @@ impl World {
             let partitions = wants.lock().len();
             (partitions > 0).then(|| format!("{partitions} partitions are wanted by nobody"))
         };
-        let leftover = self.workers.iter().map(Worker::routes).filter(|routes| *routes > 0);
-        let routed = leftover.map(|routes| format!("{routes} routes lead to nobody"));
-        let texts = self.wants.iter().filter_map(kept).chain(routed);
+        let (routes, wants) = (self.fleet.routes(), self.fleet.wants());
+        let wanted_by_nobody = routes.into_iter().filter(|routes| *routes > 0);
+        let leading_nowhere =
+            wanted_by_nobody.map(|routes| format!("{routes} routes lead to nobody"));
+        let texts = wants.iter().filter_map(kept).chain(leading_nowhere);
         texts.map(|text| Objection::new(Invariant::Bounds, text)).collect()
     }
 
@@ -261,10 +197,12 @@ impl World {
     }
 
     /// Everything that is not as it should be once all is quiet; violations first.
-    async fn objections(&self) -> Vec<Objection> {
+    fn objections(&self) -> Vec<Objection> {
         let mut kept = BTreeMap::new();
         for channel in &self.channels {
-            kept.insert(self.in_tenant(channel), self.kept(channel).await);
+            let channel = self.in_tenant(channel);
+            let entries = self.fleet.deployment.kept(&channel);
+            kept.insert(channel, entries);
         }
         let mut objections: Vec<_> = self.violations().collect();
         objections.extend(self.truth.lock().verdict(&kept));
@@ -274,15 +212,8 @@ impl World {
         objections
     }
 
-    async fn kept(&self, channel: &Channel) -> Vec<Publication> {
-        let query = HistoryQuery { direction: Direction::Forward, from: None, limit: u32::MAX };
-        let page = self.log.memory().page(&self.in_tenant(channel), query).await;
-        page.expect("memory is always there").publications
-    }
-
     fn outcome(&self, objections: Vec<Objection>, slowest: Duration) -> Outcome {
-        let mut tally = Tally::default();
-        self.workers.iter().for_each(|worker| tally.add(worker.tally()));
+        let mut tally = self.fleet.tally();
         let mut story = String::new();
         for (witness, channels) in &self.clients {
             let witness = witness.lock();
@@ -295,9 +226,12 @@ impl World {
         let truth = self.truth.lock();
         let counts = Counts {
             runs: 1,
-            stored: truth.stored(),
+            stored: truth.stored_in_all(),
             acknowledged: truth.acknowledged(),
             lost: truth.lost,
+            excused: truth.excused(),
+            strays: truth.strays,
+            changes: truth.restarts,
             duplicates: truth.duplicates,
             healed: truth.healed,
             tally,
@@ -319,18 +253,6 @@ impl World {
             expires_at: None,
         }
     }
-}
-
-fn report(node: NodeId) -> LeaseReport {
-    Box::new(move || NodeLease {
-        node: node.clone(),
-        state: NodeState::Ready,
-        weight: 100,
-        connections: 0,
-        started_at_ms: 0,
-        beats: false,
-        load: NodeLoad::default(),
-    })
 }
 
 fn habits(dice: &mut Dice) -> Habits {

@@ -1,7 +1,10 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion};
 use tidewire_model::Random;
+
+use crate::simulated;
 
 /// How to reach Redis, and how long to wait for it.
 #[derive(Clone)]
@@ -81,6 +84,7 @@ pub(crate) enum Servers {
         tls: bool,
     },
     Cluster(Vec<ConnectionInfo>),
+    Simulated(Arc<dyn simulated::Servers>),
 }
 
 impl Target {

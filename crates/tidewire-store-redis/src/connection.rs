@@ -7,7 +7,7 @@ use tidewire_model::{Incarnation, Random};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use crate::config::{InvalidConfig, RedisConfig, Target};
+use crate::config::{Deployment, InvalidConfig, RedisConfig, Servers, Target};
 use crate::error::CallError;
 use crate::fence::{FenceId, Fences};
 use crate::key::Keys;
@@ -17,6 +17,7 @@ use crate::metric::Metrics;
 use crate::partition::Partition;
 use crate::reply::{Answer, Reply};
 use crate::retry::{Retrying, Try};
+use crate::simulated;
 
 /// The way to Redis that the log and the stores share. Cloning it is cheap.
 ///
@@ -44,9 +45,20 @@ impl RedisConnection {
     ///
     /// When the configuration cannot be right. That Redis cannot be reached is no error here.
     pub fn new(config: RedisConfig) -> Result<Self, InvalidConfig> {
-        let link = Link::new(Target::check(&config)?, &config);
+        let target = Target::check(&config)?;
+        Ok(Self::to(target, config))
+    }
+
+    pub(crate) fn simulated(servers: Arc<dyn simulated::Servers>, random: Random) -> Self {
+        let target = Target { servers: Servers::Simulated(servers), address: "simulated".into() };
+        let nowhere = RedisConfig::new(Deployment::Cluster { urls: Vec::new() });
+        Self::to(target, RedisConfig { random, ..nowhere })
+    }
+
+    fn to(target: Target, config: RedisConfig) -> Self {
+        let link = Link::new(target, &config);
         let fences = Fences::new(link.is_cluster());
-        Ok(Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             link,
             keys: Keys::new(config.prefix),
             fences,
@@ -55,7 +67,7 @@ impl RedisConnection {
             random: config.random,
             metrics: Metrics::new(),
             refused: Mutex::default(),
-        })))
+        }))
     }
 
     /// The servers as configured, without credentials.

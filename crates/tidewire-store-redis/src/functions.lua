@@ -289,7 +289,8 @@ end
 -- Where the publication with this id was stored before, as epoch and offset. If it was not, the id
 -- is taken for the next offset.
 local function find_or_take_id(channel, buckets, field)
-  local known = redis.call('HGET', buckets.previous, field)
+  -- A clock that was set back, or that of another server, may have come from the bucket after this.
+  local known = redis.call('HGET', buckets.previous, field) or redis.call('HGET', buckets.next, field)
   if not known then
     local next_position = channel.epoch .. whole(channel.top + 1)
     if redis.call('HSETNX', buckets.current, field, next_position) == 1 then
@@ -304,6 +305,7 @@ local function find_or_take_id(channel, buckets, field)
   end
   -- The channel has lost its numbering since, and the publication with it.
   redis.call('HDEL', buckets.previous, field)
+  redis.call('HDEL', buckets.next, field)
   redis.call('HSET', buckets.current, field, channel.epoch .. whole(channel.top + 1))
   buckets.used = true
   return nil
@@ -366,7 +368,8 @@ local function append(call, keys, args)
   end
 
   local bucket = math.floor(call.now / DEDUPE_WINDOW)
-  local buckets = { current = keys[4] .. whole(bucket), previous = keys[4] .. whole(bucket - 1) }
+  local buckets = { current = keys[4] .. whole(bucket), previous = keys[4] .. whole(bucket - 1),
+    next = keys[4] .. whole(bucket + 1) }
   local now, first_new = stamp(call.now), channel.top + 1
   local results = { 'OK', call.incarnation, 'KEPT' }
   local function answer(epoch, offset, is_duplicate, time)

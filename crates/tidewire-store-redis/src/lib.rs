@@ -25,6 +25,8 @@ mod retry;
 mod secure;
 mod session_store;
 mod settings;
+#[doc(hidden)]
+pub mod simulated;
 
 pub use config::{Deployment, InvalidConfig, RedisConfig};
 pub use connection::RedisConnection;

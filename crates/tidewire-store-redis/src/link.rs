@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::config::{RedisConfig, Servers, Target};
 use crate::metric::Metrics;
+use crate::simulated::{self, Server};
 use crate::{error, library};
 
 /// The one connection of a process to its Redis. It is made at the first call and again at the
@@ -50,6 +51,7 @@ pub(crate) struct Established {
 enum Wire {
     Node(MultiplexedConnection),
     Cluster(ClusterConnection),
+    Simulated(Arc<dyn Server>),
 }
 
 #[derive(Default)]
@@ -117,7 +119,7 @@ impl Link {
 
     fn open_connection(&self) -> Option<Established> {
         let current = self.current.lock();
-        current.as_ref().filter(|current| !current.closed.load(Ordering::Relaxed)).cloned()
+        current.as_ref().filter(|current| !current.is_closed()).cloned()
     }
 
     /// Lets go of a connection, so that the next call makes a new one and asks again where the
@@ -145,6 +147,7 @@ impl Link {
         let Some(mut current) = self.current.lock().clone() else { return false };
         match &self.target.servers {
             Servers::Single(_) => true,
+            Servers::Simulated(servers) => servers.primary().await == current.address,
             Servers::Sentinel { sentinels, master, .. } => {
                 let mut votes = 0;
                 for sentinel in sentinels {
@@ -198,6 +201,10 @@ impl Link {
                     .overall_response_timeout(None)
                     .build()?;
                 Ok((None, Wire::Cluster(client.get_async_connection().await?)))
+            }
+            Servers::Simulated(servers) => {
+                let server = servers.connect().await.map_err(std::io::Error::other)?;
+                Ok((Some(server.address()), Wire::Simulated(server)))
             }
         }
     }
@@ -271,6 +278,14 @@ impl Established {
         match &mut self.wire {
             Wire::Node(connection) => command.query_async(connection).await,
             Wire::Cluster(connection) => command.query_async(connection).await,
+            Wire::Simulated(server) => simulated::send(&**server, command).await,
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        match &self.wire {
+            Wire::Simulated(server) => server.is_closed(),
+            Wire::Node(_) | Wire::Cluster(_) => self.closed.load(Ordering::Relaxed),
         }
     }
 

@@ -1,1 +1,2 @@
+mod keyspace;
 mod replay;

@@ -4,7 +4,7 @@ use tidewire_sim::{Plan, play};
 
 #[test]
 fn a_seed_gives_the_same_run_to_the_letter() {
-    for seed in 1..=20 {
+    for seed in 1..=8 {
         let plan = Plan::draw(seed);
 
         let [one, other] = [(); 2].map(|()| play(&plan, false).digest);

@@ -1,0 +1,78 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidewire_broker::{Appended, Draft, Log as _, Retention};
+use tidewire_model::{
+    Channel, Payload, PublicationId, Random, Since, Tenant, TenantChannel, UserId,
+};
+use tidewire_store_redis::{RedisLog, simulated};
+use tokio::time::advance;
+
+use super::{Deployment, Way};
+use crate::dice::Dice;
+use crate::gate::Gate;
+
+/// A log without distance to its Redis.
+fn log(deployment: &Arc<Deployment>) -> RedisLog {
+    let way = Way::new(Arc::clone(deployment), 0, Gate::default(), Dice::new(1), 0);
+    let dice = Mutex::new(Dice::new(2));
+    let random = Random::new(move || dice.lock().draw());
+    RedisLog::new(simulated::connection(Arc::new(way), random), Retention::default())
+}
+
+fn channel() -> TenantChannel {
+    TenantChannel::new(Tenant::parse("acme").expect("valid"), Channel::parse("c").expect("valid"))
+}
+
+async fn append(log: &RedisLog, id: &str) -> Appended {
+    let draft = Draft {
+        id: Some(PublicationId::parse(id).expect("valid")),
+        publisher: Some(UserId::parse("ann").expect("valid")),
+        payload: Payload::binary(Bytes::from(id.to_owned())),
+    };
+    log.append(&channel(), &[draft]).await.expect("it is there")[0]
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_functions_that_ship_number_store_and_know_an_id_again() {
+    let log = log(&Arc::new(Deployment::new(Arc::default())));
+
+    let (one, two, again) =
+        (append(&log, "a").await, append(&log, "b").await, append(&log, "a").await);
+    let read = log.read(&channel(), Since::Last(9), 10).await.expect("it is there");
+
+    assert_eq!([one.position.offset, two.position.offset], [1, 2]);
+    assert!(again.duplicate && again.position == one.position);
+    assert_eq!(read.publications.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_is_known_again_when_the_clock_was_set_back_meanwhile() {
+    let deployment = Arc::new(Deployment::new(Arc::default()));
+    let log = log(&deployment);
+
+    // Into the next bucket of ids, and back again.
+    advance(Duration::from_secs(10)).await;
+    let one = append(&log, "a").await;
+    deployment.skew(-20_000);
+    let again = append(&log, "a").await;
+
+    assert!(again.duplicate, "{one:?}, then {again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_promoted_replica_begins_an_epoch_and_lacks_what_it_had_not_heard_of() {
+    let deployment = Arc::new(Deployment::new(Arc::default()));
+    let log = log(&deployment);
+
+    let kept = append(&log, "a").await;
+    advance(Duration::from_millis(500)).await;
+    let lost = append(&log, "b").await;
+    deployment.replace(Duration::from_millis(300), Duration::ZERO, false);
+    let next = append(&log, "c").await;
+
+    assert!(next.position.epoch.incarnation() > kept.position.epoch.incarnation());
+    assert_eq!(next.position.offset, lost.position.offset);
+}
