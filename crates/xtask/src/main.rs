@@ -13,6 +13,7 @@ mod deny;
 mod dependencies;
 mod graph;
 mod guard;
+mod mutants;
 mod process;
 mod programs;
 mod proto;
@@ -47,6 +48,8 @@ usage: cargo xtask <command>
   drain            a node with 10,000 clients drains under load; fails when a promise is broken
                    [--clients N] [--bystanders N] [--debug]
   drain --kill     the same with 5,000 clients and SIGKILL
+  mutants          take one rule at a time out, and expect the seeds to notice
+                   ['the fence']
   tidy             what clippy cannot see: words, layers, file length, spawn sites
   proto            generate the protobuf code again
   proto --check    fail when the committed protobuf code is stale
@@ -75,6 +78,8 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["guard"] => guard::check(&root),
         ["guard", "--bless"] => guard::bless(&root),
         ["bench", options @ ..] => bench::run(&root, options),
+        ["mutants"] => mutants::run(&root, None),
+        ["mutants", rule] => mutants::run(&root, Some(rule)),
         ["sim", options @ ..] => sim::run(&root, options),
         ["chaos", options @ ..] => chaos::run(&root, options),
         ["drain", options @ ..] => bench::drain(&root, options),
