@@ -304,6 +304,9 @@ impl Established {
                 let answers = connection.route_command(command.clone(), primaries).await?;
                 Ok(BTreeMap::from_redis_value(answers)?.into_iter().collect())
             }
+            Wire::Simulated(simulated) => {
+                Ok(vec![(server, simulated::send(&**simulated, command).await?)])
+            }
         }
     }
 
