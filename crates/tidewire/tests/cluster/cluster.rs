@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
 pub(crate) const API_KEY: &str = "backend.0123456789abcdef0123456789abcdef";
+const ANY_PORT: &str = "listen = \"127.0.0.1:0\"\n";
 /// A node that is not up by then is not coming up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,10 +52,11 @@ impl Cluster {
         Self { nats, redis, redis_url, directory }
     }
 
-    fn config(&self, nats: &NatsServer, port: u16) -> String {
+    /// `server` is what stands in the section of that name.
+    fn config(&self, nats: &NatsServer, server: &str) -> String {
         let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
         format!(
-            "[server]\nlisten = \"127.0.0.1:{port}\"\nworkers = 3\n\
+            "[server]\nworkers = 3\n{server}\
              [ops]\nlisten = \"127.0.0.1:0\"\n\
              [nats]\nservers = [\"{}\"]\n\
              [redis]\naddresses = [\"{}\"]\n\
@@ -73,25 +75,32 @@ impl Cluster {
 
     /// A node on another NATS server than the others.
     pub(crate) fn node_on(&self, nats: &NatsServer) -> NodeProcess {
-        NodeProcess::start(&self.config_file(nats, 0))
+        NodeProcess::start(&self.config_file(nats, ANY_PORT))
     }
 
     /// A node that clients find where one that has gone was, if that was made here too.
     pub(crate) fn node_at(&self, port: u16) -> NodeProcess {
-        NodeProcess::start(&self.config_file(&self.nats, port))
+        let server = format!("listen = \"127.0.0.1:{port}\"\n");
+        NodeProcess::start(&self.config_file(&self.nats, &server))
+    }
+
+    /// A node with further settings of its listener.
+    pub(crate) fn node_with(&self, settings: &str) -> NodeProcess {
+        let server = format!("{ANY_PORT}{settings}");
+        NodeProcess::start(&self.config_file(&self.nats, &server))
     }
 
     /// What a node says that will not start.
     pub(crate) fn refused_node(&self) -> Output {
         let mut serve = Command::new(env!("CARGO_BIN_EXE_tidewire"));
-        serve.args(["serve", "--config"]).arg(self.config_file(&self.nats, 0));
+        serve.args(["serve", "--config"]).arg(self.config_file(&self.nats, ANY_PORT));
         serve.output().expect("the program starts")
     }
 
-    fn config_file(&self, nats: &NatsServer, port: u16) -> PathBuf {
-        let file = format!("{}-{port}.toml", nats.address().port());
-        let file = self.directory.path().join(file);
-        std::fs::write(&file, self.config(nats, port)).expect("the file is written");
+    /// Nodes have read theirs when they are up, so that the next may have the same name.
+    fn config_file(&self, nats: &NatsServer, server: &str) -> PathBuf {
+        let file = self.directory.path().join(format!("{}.toml", nats.address().port()));
+        std::fs::write(&file, self.config(nats, server)).expect("the file is written");
         file
     }
 }
@@ -211,8 +220,13 @@ impl NodeProcess {
 
     /// SIGTERM.
     pub(crate) fn terminate(&self) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
+        self.signal("TERM");
+    }
+
+    /// The signal of this name, without its `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
+        let (signal, pid) = (format!("-{name}"), self.child.id().to_string());
+        let sent = Command::new("kill").args([signal, pid]).status().expect("kill runs");
         assert!(sent.success());
     }
 

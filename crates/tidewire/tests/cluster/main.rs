@@ -5,5 +5,6 @@ mod cluster;
 mod crowd;
 mod draining;
 mod failover;
+mod leaving;
 mod ledger;
 mod scenarios;
