@@ -5,6 +5,7 @@
 
 mod layout;
 mod numbers;
+mod proofs;
 mod registries;
 mod source;
 mod spawns;
@@ -18,6 +19,8 @@ use crate::tree;
 use source::Source;
 
 const ARCHITECTURE: &str = "docs/architecture.md";
+/// Documents that say which test holds what they promise.
+const PROOFS: [&str; 1] = ["docs/guarantees.md"];
 
 /// Fails with everything that is not tidy, after printing the numbers worth watching.
 pub(crate) fn run(root: &Path) -> Result<()> {
@@ -30,6 +33,9 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         untidy.extend(spawns::check(&sources, &tree::read(root, ARCHITECTURE)?));
     } else {
         println!("spawn sites are not checked: there is no {ARCHITECTURE}");
+    }
+    for document in PROOFS.iter().filter(|document| files.iter().any(|path| path == *document)) {
+        untidy.extend(proofs::check(&sources, document, &tree::read(root, document)?));
     }
     numbers::show(&sources);
     if !untidy.is_empty() {
