@@ -1,6 +1,7 @@
 //! Every test that docs/guarantees.md and docs/proof.md name, held against the file they link it to.
 
 use super::source::Source;
+use crate::tree;
 
 /// What stands between a test's name and its file in a link.
 const BETWEEN: &str = "`](../";
@@ -31,7 +32,7 @@ fn links_of(line: &str) -> impl Iterator<Item = (&str, &str)> {
     line.match_indices(BETWEEN).filter_map(move |(at, _)| {
         let name = line[..at].rsplit_once("[`")?.1;
         let path = line[at + BETWEEN.len()..].split_once(')')?.0;
-        path.ends_with(".rs").then_some((name, path))
+        tree::has_extension(path, "rs").then_some((name, path))
     })
 }
 
