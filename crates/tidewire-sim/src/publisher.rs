@@ -3,6 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidewire_broker::{Appended, Draft};
 use tidewire_model::{
@@ -92,15 +94,18 @@ impl Publisher {
 
     async fn publish_by_calls(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
         let (index, node) = self.fleet.node(&mut self.dice);
-        let mut publishings = Vec::new();
+        // An answer counts from when it comes, and not from when those before it have come.
+        let mut answers = FuturesUnordered::new();
         for (channel, draft) in drafts {
             let name = draft.payload.bytes().clone();
             let publishing = node.publish(channel.clone(), draft).await;
-            publishings.push((channel, name, publishing));
+            answers.push(async move {
+                // That of a node that has been killed never comes.
+                let answer = tokio::time::timeout(LONGEST_ANSWER, publishing.finish()).await;
+                (channel, name, answer)
+            });
         }
-        for (channel, name, publishing) in publishings {
-            // The answer of a node that has been killed never comes.
-            let answer = tokio::time::timeout(LONGEST_ANSWER, publishing.finish()).await;
+        while let Some((channel, name, answer)) = answers.next().await {
             if let Ok(Ok(Appended { position, .. })) = answer {
                 self.truth.lock().answered(&channel, &name, (index, position));
             }
