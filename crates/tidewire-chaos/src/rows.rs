@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::pin::Pin;
 
 use anyhow::{Context as _, Result};
-use tidewire_client::{Client, Happening, Received};
+use tidewire_client::{Channel, Client, Happening, Received, Since};
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, Setup};
 use crate::crowd::{LIVELINESS, Size};
+use crate::http;
 
 mod nats;
 mod nodes;
@@ -93,6 +94,17 @@ async fn happening(client: &mut Client, is_it: impl Fn(&Happening) -> bool) -> R
         }
     };
     timeout(LIVELINESS, waiting).await.context("nothing of the kind happens")?
+}
+
+/// A client of node 0 that has subscribed to a channel, and has heard a first publication, which came
+/// through node 1.
+async fn reader(cluster: &Cluster, (tenant, channel): (&str, &str)) -> Result<Client> {
+    let mut client = Client::connect(cluster.options(tenant, "ann", 0)).await?;
+    client.subscribe(Channel::parse(channel)?, Since::Now);
+    happening(&mut client, |it| matches!(it, Happening::Subscribed(_))).await?;
+    http::publish(cluster.node(1)?.clients(), (tenant, channel), "0", "before").await?;
+    next_publication(&mut client).await?;
+    Ok(client)
 }
 
 /// Waits for the next publication a client passes on.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use tidewire_client::{Channel, Client, Happening, Since};
+use tidewire_client::Happening;
 use tidewire_model::{GapReason, Recovery};
 
-use super::{happening, next_publication};
+use super::{happening, next_publication, reader};
 use crate::cluster::{Cluster, Setup, TENANTS};
 use crate::crowd::{Crowd, LIVELINESS, Size};
 use crate::http;
@@ -42,13 +42,7 @@ pub(super) async fn replies_lost(setup: Setup, size: Size) -> Result<String> {
 pub(super) async fn replica_behind(setup: Setup, size: Size) -> Result<String> {
     let mut stage = Stage::set(setup, size).await?;
 
-    let late = [Duration::ZERO, BEHIND];
-    let rules = Rules { delay: late, scope: Scope::Replication, ..Rules::default() };
-    stage.cluster.redis_links[0].set(rules);
-    stage.steady(size).await?;
-    stage.cluster.redis[0].kill();
-    // With it dies what it had sent and the replica had not received.
-    stage.cluster.redis_links[0].reset();
+    kill_ahead_of_replica(&mut stage, size).await?;
     let promoted = stage.cluster.until_primary(1).await?;
     stage.steady(size).await?;
 
@@ -59,6 +53,18 @@ pub(super) async fn replica_behind(setup: Setup, size: Size) -> Result<String> {
     let rewinds = outcome.verdict.gaps("rewind");
     let promoted = promoted.as_secs_f64();
     Ok(format!("promoted after {promoted:.1} s, {rewinds} subscriptions rewound; {outcome}"))
+}
+
+/// Kills the primary under load while its replica is behind.
+async fn kill_ahead_of_replica(stage: &mut Stage, size: Size) -> Result<()> {
+    let late = [Duration::ZERO, BEHIND];
+    let rules = Rules { delay: late, scope: Scope::Replication, ..Rules::default() };
+    stage.cluster.redis_links[0].set(rules);
+    stage.steady(size).await?;
+    stage.cluster.redis[0].kill();
+    // With it dies what it had sent and the replica had not received.
+    stage.cluster.redis_links[0].reset();
+    Ok(())
 }
 
 /// Row 17: the primary dies, and its replica has everything.
@@ -199,11 +205,7 @@ pub(super) async fn trimmed(setup: Setup, _: Size) -> Result<String> {
     let cluster = Cluster::start(Setup { history: 10, ..setup }).await?;
     let place = (TENANTS[0], "orders");
     let address = cluster.node(1)?.clients();
-    let mut client = Client::connect(cluster.options(place.0, "ann", 0)).await?;
-    client.subscribe(Channel::parse(place.1)?, Since::Now);
-    happening(&mut client, |it| matches!(it, Happening::Subscribed(_))).await?;
-    http::publish(address, place, "0", "before").await?;
-    next_publication(&mut client).await?;
+    let mut client = reader(&cluster, place).await?;
 
     client.cut();
     // Redis trims by whole nodes of a hundred.

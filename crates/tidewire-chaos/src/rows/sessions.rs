@@ -7,7 +7,7 @@ use tidewire_client::{Channel, Client, Connection, Happening, Since};
 use tidewire_model::{Resume, SessionNonce};
 use tokio::time::timeout;
 
-use super::{happening, next_publication, owners};
+use super::{happening, next_publication, owners, reader};
 use crate::cluster::{Cluster, Setup, TENANTS};
 use crate::crowd::{Crowd, LIVELINESS, Size};
 use crate::http;
@@ -113,11 +113,7 @@ pub(super) async fn record_lost(setup: Setup, _: Size) -> Result<String> {
     let cluster = Cluster::start(setup).await?;
     let place = (TENANTS[0], "room");
     let address = cluster.node(1)?.clients();
-    let mut client = Client::connect(cluster.options(place.0, "ann", 0)).await?;
-    client.subscribe(Channel::parse(place.1)?, Since::Now);
-    happening(&mut client, |it| matches!(it, Happening::Subscribed(_))).await?;
-    http::publish(address, place, "0", "before").await?;
-    next_publication(&mut client).await?;
+    let mut client = reader(&cluster, place).await?;
 
     client.cut();
     for number in 1..=AWAY {
