@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,16 @@ pub(crate) struct Publisher {
     pub(crate) pause: u64,
     /// Whether a burst may be more than a read of the log returns at once.
     pub(crate) may_flood: bool,
+    /// How often it has given up what it was not answered, and begun as somebody else.
+    pub(crate) life: u64,
+}
+
+/// What was sent and not answered, in the order it was sent.
+type Unanswered = Vec<(TenantChannel, Draft)>;
+
+/// Whether a publication of this name has an id: its name.
+pub(crate) fn has_id(name: &[u8]) -> bool {
+    !name.contains(&b'.')
 }
 
 /// More than any publication waits for its answer.
@@ -74,21 +84,37 @@ impl Publisher {
         }
     }
 
-    /// Several at a time without waiting for one another and without ids; what is refused is lost.
-    pub(crate) async fn run_in_bursts(mut self) {
+    /// Several at a time without waiting for one another; what is refused is lost.
+    ///
+    /// What a killed node leaves unanswered may be stored yet: its call may be with Redis. Who gives
+    /// ids publishes that again, in order, before anything new. Who gives none cannot, and what it
+    /// sends next stands in no order with it: it is another session from then on.
+    pub(crate) async fn run_in_bursts(mut self, has_ids: bool) {
         let mut number = 0;
         while !self.weather.is_fair() {
             let mut drafts = Vec::new();
             for _ in 0..self.burst() {
                 number += 1;
-                drafts.push(self.draft(number, false));
+                drafts.push(self.draft(number, has_ids));
             }
             if self.dice.chance(50) {
                 self.publish_by_calls(drafts).await;
             } else {
-                self.publish_by_asking(drafts).await;
+                let unanswered = self.publish_by_asking(drafts).await;
+                if has_ids {
+                    self.publish_again(unanswered).await;
+                } else {
+                    self.life += u64::from(!unanswered.is_empty());
+                }
             }
             self.rest().await;
+        }
+    }
+
+    async fn publish_again(&mut self, unanswered: Unanswered) {
+        for (channel, draft) in unanswered {
+            let node = self.fleet.node(&mut self.dice);
+            self.publish_until_answered(node, &channel, &draft).await;
         }
     }
 
@@ -112,31 +138,34 @@ impl Publisher {
         }
     }
 
-    async fn publish_by_asking(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
+    /// Publishes as a connection does, and returns what its node was killed before answering.
+    async fn publish_by_asking(&mut self, drafts: Vec<(TenantChannel, Draft)>) -> Unanswered {
         let worker = self.fleet.worker(&mut self.dice);
         worker.connect(self.connection, drafts.len());
-        let mut asked = HashMap::new();
+        let mut asked = BTreeMap::new();
         for (request, (channel, draft)) in (1..).map(RequestId).zip(drafts) {
-            asked.insert(request, (channel.clone(), draft.payload.bytes().clone()));
+            asked.insert(request, (channel.clone(), draft.clone()));
             worker.publish(channel, draft, self.connection, request);
         }
         while !asked.is_empty() {
             let words = tokio::select! {
                 biased;
                 words = worker.take(self.connection, usize::MAX) => words,
-                () = worker.gone() => return,
+                () = worker.gone() => return asked.into_values().collect(),
             };
             for word in words {
                 let Word::Published { request, outcome } = word else {
                     unreachable!("it has joined nothing")
                 };
-                let (channel, name) = asked.remove(&request).expect("one answer each");
+                let (channel, draft) = asked.remove(&request).expect("one answer each");
+                let name = draft.payload.bytes();
                 if let Ok(Published { position, .. }) = outcome {
-                    self.truth.lock().answered(&channel, &name, (worker.node_index(), position));
+                    self.truth.lock().answered(&channel, name, (worker.node_index(), position));
                 }
             }
         }
         worker.disconnect(self.connection);
+        Unanswered::new()
     }
 
     fn burst(&mut self) -> u64 {
@@ -145,7 +174,11 @@ impl Publisher {
     }
 
     fn draft(&mut self, number: u64, has_id: bool) -> (TenantChannel, Draft) {
-        let name = format!("{}-{number}", self.name);
+        let name = if has_id {
+            format!("{}-{number}", self.name)
+        } else {
+            format!("{}.{}-{number}", self.name, self.life)
+        };
         let id = has_id.then(|| PublicationId::parse(&name).expect("id"));
         let publisher = Some(UserId::parse(&self.name).expect("user"));
         let payload = Payload::binary(Bytes::from(name));
@@ -158,3 +191,6 @@ impl Publisher {
         tokio::time::sleep(self.dice.millis(1, pause)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use tidewire_model::{Position, TenantChannel};
 use tokio::time::Instant;
 
 use crate::invariant::{Invariant, Objection};
+use crate::publisher::has_id;
 use crate::redis::History;
 
 /// What the log has taken, kept and lost, noted where the log is called.
@@ -17,6 +18,13 @@ pub(crate) struct Truth {
     kept: HashSet<(TenantChannel, Bytes)>,
     /// Everything ever stored, lost or not.
     named: HashMap<(TenantChannel, Position), Bytes>,
+    /// Everything that was ever stored.
+    stored: HashSet<(TenantChannel, Bytes)>,
+    /// What was stored more than once, since it was lost in between or a deposed primary had it.
+    moved: HashSet<(TenantChannel, Bytes)>,
+    /// Without an id, and stored by a call that nobody waited for any more: it may have been repeated
+    /// before.
+    abandoned: HashSet<(TenantChannel, Bytes)>,
     /// What publishers were told last.
     answers: BTreeMap<(TenantChannel, Bytes), Answer>,
     /// When the log was emptied last.
@@ -54,6 +62,18 @@ struct Answer {
 const TAIL_KEPT: Duration = Duration::from_secs(30);
 
 impl Truth {
+    /// What is about to be stored comes of a call that was given up.
+    pub(crate) fn abandoned(&mut self, channel: &TenantChannel, name: &Bytes) {
+        if !has_id(name) {
+            self.abandoned.insert((channel.clone(), name.clone()));
+        }
+    }
+
+    /// Whether it may be stored twice: it has no id.
+    pub(crate) fn may_repeat(&self, channel: &TenantChannel, name: &Bytes) -> bool {
+        self.abandoned.contains(&(channel.clone(), name.clone()))
+    }
+
     /// A server has stored something: the primary, or one that some still take for it.
     pub(crate) fn stored(&mut self, channel: &TenantChannel, entry: Entry, by_primary: bool) {
         let Entry { position, name } = entry;
@@ -62,14 +82,19 @@ impl Truth {
             let text = format!("{channel}: {name:?} stored at {position}, as was {known:?}");
             self.object(Invariant::Agreement, text);
         }
+        let may_repeat = self.may_repeat(channel, &name);
+        let key = (channel.clone(), name.clone());
+        if !self.stored.insert(key.clone()) {
+            self.moved.insert(key.clone());
+        }
         if !by_primary {
             self.strays += 1;
             return;
         }
         let entries = self.channels.entry(channel.clone()).or_default();
         let is_next = position.offset == entries.len() as u64 + 1;
-        let is_new = self.kept.insert((channel.clone(), name.clone()));
-        self.healed += usize::from(self.answers.contains_key(&(channel.clone(), name.clone())));
+        self.healed += usize::from(self.answers.contains_key(&key));
+        let is_new = self.kept.insert(key) || may_repeat;
         entries.push(Entry { position, name: name.clone() });
         if !is_new {
             self.object(Invariant::Once, format!("{channel}: {name:?} stored again at {position}"));
@@ -224,13 +249,13 @@ impl Truth {
                 objections.push(Objection::new(Invariant::Agreement, text));
             }
         }
-        if self.lost == 0 && self.strays == 0 {
-            objections.extend(self.channels.iter().filter_map(|(channel, entries)| {
-                let entry = disorder(entries)?;
-                let text = format!("{channel}: out of order from {entry:?}");
-                Some(Objection::new(Invariant::PublisherOrder, text))
-            }));
-        }
+        objections.extend(self.channels.iter().filter_map(|(channel, entries)| {
+            let has_moved =
+                |entry: &Entry| self.moved.contains(&(channel.clone(), entry.name.clone()));
+            let entry = disorder(entries.iter().filter(|entry| !has_moved(entry)))?;
+            let text = format!("{channel}: out of order from {entry:?}");
+            Some(Objection::new(Invariant::PublisherOrder, text))
+        }));
         objections.extend(self.missing());
         objections
     }
@@ -242,9 +267,9 @@ impl Truth {
 
 /// The first publication that stands after a later one of its publisher. Names are
 /// `<publisher>-<number>`.
-fn disorder(entries: &[Entry]) -> Option<&Entry> {
+fn disorder<'a>(mut entries: impl Iterator<Item = &'a Entry>) -> Option<&'a Entry> {
     let mut newest: HashMap<&str, u64> = HashMap::new();
-    entries.iter().find(|entry| {
+    entries.find(|entry| {
         let name = std::str::from_utf8(&entry.name).expect("text");
         let (publisher, number) = name.split_once('-').expect("publisher-number");
         let number = number.parse().expect("a number");

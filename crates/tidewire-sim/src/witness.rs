@@ -284,7 +284,8 @@ impl Witness {
         }
         let Some(before) = before else { return };
         self.tally.doubles += 1;
-        if before == position || truth.keeps(&tenant_channel, before) {
+        let is_again = before == position || truth.keeps(&tenant_channel, before);
+        if is_again && !truth.may_repeat(&tenant_channel, name) {
             self.object(
                 Invariant::Once,
                 &format!("{channel}: {name:?} at {before} and again at {position}"),

@@ -100,12 +100,13 @@ impl World {
                 dice: self.dice.fork(),
                 pause: knobs.pause,
                 may_flood: knobs.may_flood,
+                life: 0,
             };
-            if index % 2 == 0 {
-                self.publishers.spawn(publisher.run_with_ids());
-            } else {
-                self.publishers.spawn(publisher.run_in_bursts());
-            }
+            match index {
+                1 => self.publishers.spawn(publisher.run_in_bursts(false)),
+                3 => self.publishers.spawn(publisher.run_in_bursts(true)),
+                _ => self.publishers.spawn(publisher.run_with_ids()),
+            };
         }
         self.publishers.close();
     }

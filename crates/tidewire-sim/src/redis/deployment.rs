@@ -104,8 +104,13 @@ impl Deployment {
         !state.is_cut(node) && !is_away && state.servers.contains_key(&server)
     }
 
-    /// Performs a command, and notes what it stored.
-    pub(crate) fn perform(&self, server: ServerId, command: &[Vec<u8>]) -> Option<Vec<u8>> {
+    /// Performs a command, and notes what it stored. Its caller may have ceased to wait for it.
+    pub(crate) fn perform(
+        &self,
+        server: ServerId,
+        command: &[Vec<u8>],
+        is_awaited: bool,
+    ) -> Option<Vec<u8>> {
         let mut state = self.state.lock();
         let elapsed = u64::try_from(state.started.elapsed().as_millis()).expect("not so long");
         let now = state.unix_ms + elapsed;
@@ -119,6 +124,9 @@ impl Deployment {
         };
         let mut truth = self.truth.lock();
         for (channel, entry) in entries {
+            if !is_awaited {
+                truth.abandoned(&channel, &entry.name);
+            }
             truth.stored(&channel, entry, is_current);
         }
         let mut bytes = Vec::new();

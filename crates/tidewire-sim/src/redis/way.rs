@@ -1,10 +1,11 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewire_store_redis::simulated::{Server, Servers};
+use tokio_util::task::TaskTracker;
 
 use super::deployment::{Deployment, ServerId};
 use crate::dice::Dice;
@@ -21,6 +22,7 @@ struct Inner {
     dice: Mutex<Dice>,
     /// The longest way in one direction, in milliseconds.
     distance: u64,
+    tracker: TaskTracker,
 }
 
 /// A connection over it.
@@ -39,7 +41,8 @@ impl Way {
         dice: Dice,
         distance: u64,
     ) -> Self {
-        Self(Arc::new(Inner { deployment, node, gate, dice: Mutex::new(dice), distance }))
+        let (dice, tracker) = (Mutex::new(dice), TaskTracker::new());
+        Self(Arc::new(Inner { deployment, node, gate, dice, distance, tracker }))
     }
 
     async fn travel(&self) {
@@ -73,28 +76,34 @@ impl Servers for Way {
     }
 }
 
-impl Session {
+impl Way {
     /// The reply, or nothing if the connection ended first.
-    async fn ask(&self, command: &[Vec<u8>]) -> Option<Vec<u8>> {
-        let Inner { deployment, node, .. } = &*self.way.0;
+    async fn ask(
+        self,
+        server: ServerId,
+        command: Vec<Vec<u8>>,
+        caller: Weak<()>,
+    ) -> Option<Vec<u8>> {
+        let Inner { deployment, node, .. } = &*self.0;
         let can_be_lost = command[0] == b"FCALL";
-        self.way.travel().await;
-        if !deployment.reaches(*node, self.server) || (can_be_lost && deployment.is_call_lost()) {
+        self.travel().await;
+        if !deployment.reaches(*node, server) || (can_be_lost && deployment.is_call_lost()) {
             return None;
         }
         let pause = deployment.pause_now();
         if let Some(pause) = pause.filter(|pause| !pause.acts_first) {
             tokio::time::sleep_until(pause.until).await;
         }
-        let reply = deployment.perform(self.server, command)?;
+        let is_awaited = caller.strong_count() > 0;
+        let reply = deployment.perform(server, &command, is_awaited)?;
         if can_be_lost && deployment.is_reply_lost() {
             return None;
         }
         if let Some(pause) = pause.filter(|pause| pause.acts_first) {
             tokio::time::sleep_until(pause.until).await;
         }
-        self.way.travel().await;
-        deployment.reaches(*node, self.server).then_some(reply)
+        self.travel().await;
+        deployment.reaches(*node, server).then_some(reply)
     }
 }
 
@@ -105,7 +114,13 @@ impl Server for Session {
     }
 
     async fn call(&self, command: Vec<Vec<u8>>) -> Option<Vec<u8>> {
-        let reply = if self.is_closed() { None } else { self.ask(&command).await };
+        if self.is_closed() {
+            return None;
+        }
+        // What is under way gets there, whether anybody still waits for the answer or not.
+        let caller = Arc::new(());
+        let asking = self.way.clone().ask(self.server, command, Arc::downgrade(&caller));
+        let reply = self.way.0.tracker.spawn(asking).await.expect("it does not panic");
         if reply.is_none() {
             self.closed.store(true, Ordering::Relaxed);
         }

@@ -40,3 +40,13 @@ fn a_fault_left_out_leaves_the_others_as_they_were() {
     };
     assert_eq!(faults(&all)[1..], faults(&rest));
 }
+
+#[test]
+fn what_broke_something_once_breaks_nothing_any_more() {
+    let seeds: [(u64, &[usize]); 2] = [(8_390, &[0, 4, 5]), (11_069, &[4, 6])];
+    for (seed, faults) in seeds {
+        let outcome = play(&Plan::draw(seed).keeping(faults), false);
+
+        assert_eq!(outcome.objections, [], "seed {seed}");
+    }
+}
