@@ -41,8 +41,10 @@ pub struct Client {
     repeats: Repeats,
 }
 
+/// The session of the connection at hand, or of the last.
 struct ResumeState {
-    token: Token,
+    /// `None` if it is not kept.
+    token: Option<Token>,
     nonce: SessionNonce,
 }
 

@@ -143,7 +143,9 @@ impl Connection {
         let verdict = match &mut self.state {
             State::Opening(opening) => opening.receive(&mut self.line, &mut frames, cx),
             State::Serving(serving) => {
-                serving.is_told |= is_heard;
+                if is_heard && !serving.is_told {
+                    serving.told(&mut self.line, cx);
+                }
                 serving.receive(&mut self.line, &mut frames, cx)
             }
             State::Leaving(_) | State::Over => Ok(()),

@@ -7,7 +7,7 @@ use std::{fmt, io};
 use axum::Router;
 use tidewire_auth::{ResumeClaims, Sealer, Verifier};
 use tidewire_broker::Notice;
-use tidewire_model::{Tenant, Token};
+use tidewire_model::{SessionKind, Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
 use tidewire_session::Limits;
@@ -180,8 +180,11 @@ impl Shared {
         drop(room.expect("the semaphore is never closed"));
     }
 
-    /// Seals a token that opens `session` again.
-    pub(crate) fn resume_token(&self, session: &OwnedSession) -> Token {
+    /// Seals a token that opens `session` again, if it is kept.
+    pub(crate) fn resume_token(&self, session: &OwnedSession, kind: SessionKind) -> Option<Token> {
+        if kind == SessionKind::None {
+            return None;
+        }
         let issued_at = unix_seconds();
         let claims = ResumeClaims {
             tenant: session.key.tenant.clone(),
@@ -190,7 +193,7 @@ impl Shared {
             issued_at,
             expires_at: issued_at + RESUME_TOKEN_SECONDS,
         };
-        self.sealer.seal(&claims).into()
+        Some(self.sealer.seal(&claims).into())
     }
 }
 

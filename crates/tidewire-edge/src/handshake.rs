@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tidewire_auth::TokenError;
 use tidewire_model::{
     Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, RequestId, Resume,
-    Tenant, Token,
+    SessionKind, Tenant, Token,
 };
 use tidewire_node::{OwnedSession, SessionError};
 use tidewire_protocol::Descriptor;
@@ -106,6 +106,7 @@ impl Claimant<'_> {
                 (owned, Session::resume(snapshot, positions, limits, &mut outputs), true)
             }
         };
+        let session = session.of_kind(self.shared.config.session_kind(&owned.key.tenant));
         Ok(Claimed { owned, session, is_resumed, outputs })
     }
 
@@ -148,6 +149,11 @@ impl Claimant<'_> {
                 return Ok(None);
             }
         };
+        // Its tenant's sessions were kept when it was sealed.
+        if shared.config.session_kind(&claims.tenant) == SessionKind::None {
+            metrics::resumed("lost");
+            return Ok(None);
+        }
         let key = tidewire_store::SessionKey { tenant: claims.tenant, session: claims.session };
         let resumed = shared.node.resume_session(key, claims.generation, resume.nonce).await;
         let (owned, mut snapshot) = match resumed {
@@ -221,6 +227,9 @@ impl Claimant<'_> {
     }
 
     async fn open(&self, identity: &Identity) -> Result<OwnedSession, Rejected> {
+        if self.shared.config.session_kind(&identity.tenant) == SessionKind::None {
+            return Ok(self.shared.node.unkept_session(identity.tenant.clone()));
+        }
         let snapshot = Snapshot { identity: identity.clone(), subscriptions: Vec::new() };
         self.shared.node.open_session(&snapshot).await.map_err(|error| {
             tracing::warn!(%error, "cannot open a session");

@@ -53,8 +53,8 @@ pub enum Event {
         after: Duration,
         /// How long this connection will go on being served.
         window: Duration,
-        /// The resume token to use.
-        token: Token,
+        /// The resume token to use; `None` of a session that is not kept.
+        token: Option<Token>,
     },
     /// The credential expires at `at` (seconds since the Unix epoch): send `refresh`.
     Expiring {
@@ -74,9 +74,9 @@ pub enum Event {
 pub struct Connected {
     pub request: RequestId,
     pub session: SessionId,
-    /// Opens the session again on any node.
-    pub resume_token: Token,
-    /// How long after a loss the session can be resumed.
+    /// Opens the session again on any node; `None` if it is not kept.
+    pub resume_token: Option<Token>,
+    /// How long after a loss the session can be resumed; zero if it is not kept.
     pub resume_window: Duration,
     /// Whether the session of the presented resume token goes on. If so, a `Subscribed` follows for
     /// each of its subscriptions.

@@ -25,6 +25,7 @@ mod position;
 mod publication;
 mod random;
 mod rules;
+mod session_kind;
 mod tenant;
 mod token;
 
@@ -45,5 +46,6 @@ pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use random::Random;
 pub use rules::{ChannelRule, ChannelRules, DeliveryClass, Retention};
+pub use session_kind::SessionKind;
 pub use tenant::{InvalidTenant, Tenant};
 pub use token::Token;

@@ -68,7 +68,7 @@ mod tests {
         assert_hidden(&resume);
         assert_hidden(&Connect { token: None, resume: Some(resume) });
         assert_hidden(&Connect { token: Some(SECRET.into()), resume: None });
-        assert_hidden(&Command::Refresh { token: SECRET.into() });
+        assert_hidden(&Command::Refresh { token: Some(SECRET.into()) });
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
         let connected = Connected {
             request: RequestId(1),
             session: SessionId::from_bytes([0; 16]),
-            resume_token: SECRET.into(),
+            resume_token: Some(SECRET.into()),
             resume_window: Duration::ZERO,
             resumed: false,
             node: NodeId::parse("node").expect("valid"),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewire_broker::Notice;
-use tidewire_model::{Generation, SessionId, SessionNonce};
+use tidewire_model::{Generation, SessionId, SessionNonce, Tenant};
 use tidewire_session::Snapshot;
 use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, SessionWrite, StoreError};
 
@@ -37,14 +37,16 @@ impl Node {
         self.inner().config.resume_window
     }
 
+    /// Names a session of which the store is not to know, and which nobody can resume.
+    pub fn unkept_session(&self, tenant: Tenant) -> OwnedSession {
+        let session = SessionId::from_bytes(self.inner().config.random.bytes());
+        let key = SessionKey { tenant, session };
+        OwnedSession { key, generation: Generation::default().next() }
+    }
+
     /// Begins a session.
     pub async fn open_session(&self, snapshot: &Snapshot) -> Result<OwnedSession, StoreError> {
-        let tenant = snapshot.identity.tenant.clone();
-        let key = SessionKey {
-            tenant,
-            session: SessionId::from_bytes(self.inner().config.random.bytes()),
-        };
-        let opened = OwnedSession { key, generation: Generation::default().next() };
+        let opened = self.unkept_session(snapshot.identity.tenant.clone());
         self.save_session(&opened, snapshot).await?;
         Ok(opened)
     }

@@ -3,10 +3,11 @@ use std::sync::Arc;
 
 use tidewire_model::{
     Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason,
-    HistoryQuery, Identity, JoinId, Joined, Publish, Recovery, Request, RequestId, Since,
+    HistoryQuery, Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, SessionKind, Since,
     Subscribed,
 };
 
+use self::confirming::Ended;
 use self::replay::{Replayed, gap_after, recovery_after};
 use crate::subscription::{Asked, Live, Pending, State, Subscription};
 use crate::subscriptions::Subscriptions;
@@ -23,17 +24,19 @@ pub struct Session {
     subscriptions: Subscriptions,
     /// `None` while nothing waits.
     queue: Option<Box<Queue>>,
-    joins_in_flight: u32,
+    joins_in_flight: u16,
+    kind: SessionKind,
     last_join: JoinId,
 }
 
-/// What a session has that waits for answers to joins.
+/// What a session has that waits for answers to joins, or for the store.
 #[derive(Debug, Default)]
 struct Queue {
     /// Channels whose turn to join has yet to come; at most one entry for each subscription.
     channels: VecDeque<Channel>,
     /// What has been sent of what was missed, in all channels.
     replayed: Replayed,
+    ended: Ended,
 }
 
 impl Session {
@@ -45,6 +48,7 @@ impl Session {
             subscriptions: Subscriptions::default(),
             queue: None,
             joins_in_flight: 0,
+            kind: SessionKind::default(),
             last_join: JoinId::default(),
         }
     }
@@ -122,12 +126,14 @@ impl Session {
     }
 
     fn handle_unsubscribe(&mut self, request: RequestId, channel: &Channel, out: &mut Outputs) {
+        if !self.may_end(request, out) {
+            return;
+        }
         if !self.end(channel, out) {
             let message = "not subscribed to this channel";
             return out.refuse(request, ErrorCode::NotSubscribed, message);
         }
-        let (request, channel) = (Some(request), channel.clone());
-        out.events.push(Event::Unsubscribed { request, channel, failure: None });
+        self.confirm_end(request, channel.clone(), out);
         out.effects.push(Effect::Save);
         self.tidy_queue();
         self.join_next(out);
@@ -197,7 +203,10 @@ impl Session {
     }
 
     fn forget_queue(&mut self) {
-        let is_empty = self.queue.as_ref().is_some_and(|queue| queue.channels.is_empty());
+        let is_empty = self
+            .queue
+            .as_ref()
+            .is_some_and(|queue| queue.channels.is_empty() && queue.ended.is_empty());
         if is_empty && self.joins_in_flight == 0 {
             self.queue = None;
         }
@@ -223,7 +232,7 @@ impl Session {
     }
 
     fn may_join(&self) -> bool {
-        (self.joins_in_flight as usize) < self.limits.joins_in_flight
+        self.joins_in_flight < u16::try_from(self.limits.joins_in_flight).unwrap_or(u16::MAX)
     }
 
     fn start(&mut self, channel: Channel, out: &mut Outputs) {
@@ -239,8 +248,8 @@ impl Session {
         out.effects.push(Effect::Join { channel, since, join });
     }
 
-    /// Takes the answer to a join; says whether it was awaited. One that belongs to an earlier
-    /// attempt is dropped.
+    /// Takes the answer to a join; says whether the place in the channel that comes with it, if one
+    /// does, is taken. An answer that belongs to an earlier attempt is dropped.
     pub fn joined(
         &mut self,
         join: JoinId,
@@ -251,18 +260,29 @@ impl Session {
             return false;
         }
         self.joins_in_flight -= 1;
-        match outcome {
+        let is_live = match outcome {
             Ok(joined) => self.go_on(join, joined, out),
-            Err(failure) => self.fail(join, failure, out),
-        }
+            Err(failure) => {
+                self.fail(join, failure, out);
+                false
+            }
+        };
         self.join_next(out);
-        true
+        is_live
     }
 
-    fn go_on(&mut self, join: JoinId, joined: Joined, out: &mut Outputs) {
-        let Some(subscription) = self.subscriptions.of_join(join) else { return };
-        let State::Pending(pending) = &mut subscription.state else { return };
+    /// Says whether the subscription is live.
+    fn go_on(&mut self, join: JoinId, joined: Joined, out: &mut Outputs) -> bool {
+        let is_strict = self.is_strict();
+        let Some(subscription) = self.subscriptions.of_join(join) else { return false };
+        let State::Pending(pending) = &mut subscription.state else { return false };
         let channel = subscription.channel.clone();
+        if is_strict && pending.asked.is_command() {
+            let skipped = pending.skips_from.take();
+            pending.hold(confirmation(&channel, skipped, pending, &joined));
+            out.effects.push(Effect::Save);
+            return false;
+        }
         let is_enough = pending.replayed.as_mut().is_some_and(|replayed| {
             let all = &mut self.queue.get_or_insert_default().replayed;
             replayed.add(&joined.missed);
@@ -271,17 +291,12 @@ impl Session {
         });
         let skipped = pending.skips_from.take();
         match pending.asked {
-            Asked::ByClient { request, .. } => {
+            Asked::ByClient { .. } => {
                 if pending.start.is_none() {
                     out.effects.push(Effect::Save);
                 }
-                out.events.push(Event::Subscribed(Subscribed {
-                    request,
-                    channel: channel.clone(),
-                    recovery: skipped.map_or(joined.recovery, |from| recovery_after(from, &joined)),
-                    position: joined.position,
-                    delta: pending.deltas.format(),
-                }));
+                let subscribed = confirmation(&channel, skipped, pending, &joined);
+                out.events.push(Event::Subscribed(subscribed));
             }
             Asked::ToCatchUp => out.events.extend(match skipped {
                 Some(from) => gap_after(&channel, from, &joined),
@@ -305,6 +320,7 @@ impl Session {
             self.line_up(channel.clone(), out);
         }
         push_publications(&channel, joined.missed, deltas_for_missed, out);
+        joined.live
     }
 
     /// A first join that fails is the client's to repeat. Any other is ours: the subscription
@@ -321,6 +337,26 @@ impl Session {
             pending.join = None;
             self.line_up(channel, out);
         }
+    }
+}
+
+/// What a client is told whose subscription begins, after `skipped` if that is left out.
+fn confirmation(
+    channel: &Channel,
+    skipped: Option<Position>,
+    pending: &Pending,
+    joined: &Joined,
+) -> Subscribed {
+    let request = match pending.asked {
+        Asked::ByClient { request, .. } => request,
+        Asked::ToCatchUp => None,
+    };
+    Subscribed {
+        request,
+        channel: channel.clone(),
+        recovery: skipped.map_or(joined.recovery, |from| recovery_after(from, joined)),
+        position: joined.position,
+        delta: pending.deltas.format(),
     }
 }
 
@@ -357,6 +393,7 @@ fn push_publications(
     }
 }
 
+mod confirming;
 mod delivery;
 mod renewal;
 pub(crate) mod replay;

@@ -1,5 +1,6 @@
 use tidewire_model::{
     Channel, DeltaFormat, Deltas, JoinId, Joined, Position, Recovery, RequestId, Since,
+    Subscribed,
 };
 
 use crate::Meeting;
@@ -39,6 +40,16 @@ pub(crate) struct Pending {
     pub(crate) replayed: Option<Replayed>,
     /// Enough has been sent: the next join leaves out what comes after this position.
     pub(crate) skips_from: Option<Position>,
+    /// Waits for the store; it is not joined meanwhile.
+    pub(crate) held: Option<Box<Held>>,
+}
+
+/// What confirms a subscription of a strict session.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) subscribed: Subscribed,
+    /// The store has the subscription once what is being written is there.
+    pub(crate) is_written: bool,
 }
 
 /// A subscription that is in step with its channel.
@@ -59,6 +70,13 @@ pub(crate) enum Asked {
     ByClient { request: Option<RequestId>, since: Since },
     /// Our own, to catch up with what the client has missed: it hears of a gap only.
     ToCatchUp,
+}
+
+impl Asked {
+    /// Whether it is a command that the client awaits an answer to.
+    pub(crate) fn is_command(self) -> bool {
+        matches!(self, Self::ByClient { request: Some(_), .. })
+    }
 }
 
 impl Subscription {
@@ -90,6 +108,14 @@ impl Subscription {
         }
     }
 
+    /// Where its confirmation is while that waits for the store.
+    pub(crate) fn held(&mut self) -> Option<&mut Option<Box<Held>>> {
+        match &mut self.state {
+            State::Pending(pending) => Some(&mut pending.held),
+            State::Live(_) => None,
+        }
+    }
+
     /// Whether a join of it awaits an answer.
     pub(crate) fn is_joining(&self) -> bool {
         matches!(&self.state, State::Pending(pending) if pending.join.is_some())
@@ -107,6 +133,7 @@ impl Pending {
             deltas: Deltas::asked(delta),
             replayed: has_missed.then(Replayed::default),
             skips_from: None,
+            held: None,
         }
     }
 
@@ -115,6 +142,17 @@ impl Pending {
         if let Asked::ByClient { since: Since::Position(from), .. } = self.asked {
             self.skips_from = Some(from);
         }
+    }
+
+    /// Holds its confirmation back until the store has the subscription and where it begins. It gives
+    /// up its place in the channel: what comes meanwhile is read from the log then, from there.
+    pub(crate) fn hold(&mut self, subscribed: Subscribed) {
+        let position = Some(subscribed.position);
+        (self.position, self.start) = (position, position);
+        self.asked = Asked::ToCatchUp;
+        self.join = None;
+        self.deltas = self.deltas.after_gap();
+        self.held = Some(Box::new(Held { subscribed, is_written: false }));
     }
 
     /// Where the next join starts.
@@ -166,6 +204,7 @@ impl Live {
             deltas: self.deltas,
             replayed: None,
             skips_from: None,
+            held: None,
         }
     }
 }

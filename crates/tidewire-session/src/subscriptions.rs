@@ -30,6 +30,11 @@ impl Subscriptions {
         self.list.iter()
     }
 
+    /// The same, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Subscription> {
+        self.list.iter_mut()
+    }
+
     pub(crate) fn contains(&self, channel: &Channel) -> bool {
         self.search(channel).is_ok()
     }

@@ -87,7 +87,7 @@ pub(super) async fn two_tabs(setup: Setup, _: Size) -> Result<String> {
     let mut tabs = Vec::new();
     for nonce in [1, 2] {
         let resume = Resume {
-            token: connected.resume_token.clone(),
+            token: connected.resume_token.clone().context("the session is not kept")?,
             nonce: SessionNonce::from_bytes([nonce; 16]),
             positions: Vec::new(),
         };

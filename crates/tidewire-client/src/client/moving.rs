@@ -27,7 +27,7 @@ pub(super) struct Move {
 const MOVED: u16 = Disconnect::Moved.code();
 
 impl Client {
-    pub(super) fn asked_to_move(&mut self, (after, window): (Duration, Duration), token: Token) {
+    pub(super) fn asked_to_move(&mut self, (after, window): (Duration, Duration), token: Option<Token>) {
         if let Some(state) = &mut self.resume {
             state.token = token;
         }
@@ -110,10 +110,12 @@ impl Client {
 
     /// Begins to open a connection; the one there is stays until the new one is open.
     pub(super) fn open(&mut self) {
-        let resume = self.resume.as_ref().map(|state| Resume {
-            token: state.token.clone(),
-            nonce: state.nonce,
-            positions: self.following.positions(),
+        let resume = self.resume.as_ref().and_then(|state| {
+            Some(Resume {
+                token: state.token.clone()?,
+                nonce: state.nonce,
+                positions: self.following.positions(),
+            })
         });
         self.opening = Some(Opening::start(&self.options, self.attempt, resume));
     }

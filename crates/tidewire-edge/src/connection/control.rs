@@ -53,7 +53,7 @@ impl Serving {
         if line.alarms.is_leaving() {
             return;
         }
-        let token = cx.shared.resume_token(&self.owned);
+        let token = cx.shared.resume_token(&self.owned, self.session.kind());
         cx.outputs.events.push(Event::Reconnect { after, window, token });
         line.alarms.set(Alarm::WindowPassed, cx.now.after(after + window));
         self.save_if_due(line, cx);

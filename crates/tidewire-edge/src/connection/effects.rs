@@ -5,7 +5,8 @@ use std::mem;
 use tidewire_auth::TokenError;
 use tidewire_broker::Draft;
 use tidewire_model::{
-    Channel, ErrorCode, Failure, JoinId, Publish, RequestId, Since, TenantChannel, Token,
+    Channel, ErrorCode, Failure, JoinId, Publish, RequestId, SessionKind, Since, TenantChannel,
+    Token,
 };
 use tidewire_node::Ask;
 use tidewire_session::Effect;
@@ -44,8 +45,7 @@ impl Serving {
                 });
             }
             Effect::Refresh { request, token } => self.refresh(request, &token, line, cx),
-            Effect::Save if line.alarms.is_leaving() => self.save(line, cx),
-            Effect::Save => line.alarms.save_soon(cx.now),
+            Effect::Save => self.save_in_time(line, cx),
             Effect::Disconnect(disconnect) => return Err(Ending::Disconnected(disconnect)),
         }
         Ok(())
@@ -93,6 +93,28 @@ impl Serving {
         TenantChannel::new(self.owned.key.tenant.clone(), channel)
     }
 
+    /// Writes the session soon, or now if somebody waits for that: the next node, or a confirmation.
+    fn save_in_time(&mut self, line: &mut Line, cx: &mut Context) {
+        if self.is_urgent(line) {
+            self.save(line, cx);
+        } else if self.session.kind() != SessionKind::None {
+            line.alarms.save_soon(cx.now);
+        }
+    }
+
+    /// The client has been told of its session: what waited for that may be written.
+    pub(super) fn told(&mut self, line: &mut Line, cx: &mut Context) {
+        self.is_told = true;
+        if self.is_urgent(line) {
+            self.save_if_due(line, cx);
+        }
+    }
+
+    /// Whether the session is to be written without delay.
+    pub(super) fn is_urgent(&self, line: &Line) -> bool {
+        line.alarms.is_leaving() || self.session.kind() == SessionKind::Strict
+    }
+
     /// Writes the session now if it is to be written soon.
     pub(super) fn save_if_due(&mut self, line: &mut Line, cx: &mut Context) {
         if line.alarms.take_save() {
@@ -101,7 +123,7 @@ impl Serving {
     }
 
     pub(super) fn save(&mut self, line: &mut Line, cx: &mut Context) {
-        if self.is_fenced {
+        if self.is_fenced || self.session.kind() == SessionKind::None {
             return;
         }
         if !self.is_told {
@@ -112,7 +134,7 @@ impl Serving {
         }
         self.is_saving = true;
         let node = cx.shared.node.clone();
-        let (owned, snapshot) = (self.owned.clone(), self.session.snapshot());
+        let (owned, snapshot) = (self.owned.clone(), self.session.begin_save());
         cx.start(
             line.id,
             async move { Outcome::Saved(node.save_session(&owned, &snapshot).await) },

@@ -1,7 +1,7 @@
 //! How a connection ends: it leaves every channel, starts its session's resume window, answers what
 //! it still can, and says goodbye.
 
-use tidewire_model::{Delivery, Disconnect, Event};
+use tidewire_model::{Delivery, Disconnect, Event, SessionKind};
 use tidewire_node::OwnedSession;
 use tidewire_session::Snapshot;
 use tidewire_store::Saved;
@@ -106,7 +106,8 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
     let stage = Stage::Releasing;
     let mut leaving = Leaving { disconnect, stage, publishing, release: None };
     // A client that was not told comes back with the same claim; what is stored is what it was.
-    if serving.is_fenced || !serving.is_told {
+    let is_kept = serving.session.kind() != SessionKind::None;
+    if serving.is_fenced || !serving.is_told || !is_kept {
         leaving.released(line, cx);
         return leaving;
     }

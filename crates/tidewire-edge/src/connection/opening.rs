@@ -6,7 +6,7 @@ use tidewire_model::{
     Command, Connect, Connected, Disconnect, ErrorCode, Event, Failure, Request, RequestId,
 };
 use tidewire_protocol::{Decoded, Frame};
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
 use super::alarms::Alarm;
 use super::serving::Serving;
@@ -201,11 +201,13 @@ fn connected(
     cx: &Context,
 ) -> Connected {
     let shared = &cx.shared;
+    let resume_token = shared.resume_token(owned, session.kind());
+    let is_kept = resume_token.is_some();
     Connected {
         request,
         session: owned.key.session,
-        resume_token: shared.resume_token(owned),
-        resume_window: shared.node.resume_window(),
+        resume_token,
+        resume_window: if is_kept { shared.node.resume_window() } else { Duration::ZERO },
         resumed,
         node: shared.node.id().clone(),
         ping_interval: shared.config.ping_interval,

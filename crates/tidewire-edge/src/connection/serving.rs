@@ -252,8 +252,12 @@ impl Serving {
     ) -> Verdict {
         self.is_saving = false;
         match saved {
-            Ok(Saved::Done) if line.alarms.is_leaving() => self.save_if_due(line, cx),
-            Ok(Saved::Done) => {}
+            Ok(Saved::Done) => {
+                self.session.saved(&mut cx.outputs);
+                if self.is_urgent(line) {
+                    self.save_if_due(line, cx);
+                }
+            }
             Ok(Saved::Fenced) => self.let_go(line)?,
             Err(error) => {
                 tracing::debug!(%error, "cannot save a session; trying again");
@@ -291,8 +295,8 @@ impl Serving {
         cx: &mut Context,
     ) {
         let is_live = outcome.as_ref().is_ok_and(|joined| joined.live);
-        let is_awaited = self.session.joined(join, outcome, &mut cx.outputs);
-        match (is_live, is_awaited) {
+        let is_taken = self.session.joined(join, outcome, &mut cx.outputs);
+        match (is_live, is_taken) {
             (true, true) => {
                 cx.hub.add(channel, tenure, Subscriber { connection: line.id, join });
             }

@@ -269,7 +269,7 @@ async fn count_moved(fleet: &Fleet) -> u64 {
 
 async fn hint(peer: &mut Peer) -> Token {
     match peer.next().await {
-        ServerEvent::Reconnect { token, .. } => token,
+        ServerEvent::Reconnect { token, .. } => token.expect("a session that is kept"),
         other => unreachable!("no hint: {other:?}"),
     }
 }

@@ -8,6 +8,7 @@ mod drain;
 mod fan_out;
 mod fleet;
 mod greedy;
+mod kinds;
 mod operators;
 mod peer;
 mod publishing;

@@ -44,11 +44,12 @@ impl Peer {
     /// Presents a resume token, and no other.
     pub(crate) async fn resume(
         node: &Running,
-        token: Token,
+        token: impl Into<Option<Token>>,
         positions: Vec<(Channel, Position)>,
     ) -> Self {
         let mut peer = Self::dial(node).await;
         let nonce = SessionNonce::from_bytes(rand());
+        let token = token.into().expect("a session that is kept");
         let resume = Some(Resume { token, nonce, positions });
         peer.send(Command::Connect(Connect { token: None, resume }));
         peer

@@ -15,7 +15,7 @@ async fn two_nodes() -> Fleet {
 }
 
 /// Takes the session of `resume_token` up on `node`, and expects that to work.
-async fn take_up(node: &Running, resume_token: &Token) -> Peer {
+async fn take_up(node: &Running, resume_token: &Option<Token>) -> Peer {
     let mut peer = Peer::resume(node, resume_token.clone(), Vec::new()).await;
     assert!(peer.connected().await.resumed);
     peer
@@ -106,7 +106,7 @@ async fn an_attempt_to_resume_whose_answer_was_lost_can_be_repeated() {
     let fleet = two_nodes().await;
     let (_peer, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
     let nonce = SessionNonce::from_bytes([5; 16]);
-    let token = connected.resume_token;
+    let token = connected.resume_token.expect("a session that is kept");
     let resume = Resume { token, nonce, positions: Vec::new() };
 
     for node in &fleet.nodes {
@@ -135,7 +135,8 @@ async fn a_resume_token_is_good_for_its_own_tenants_path_only() {
     let (mut owner, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
     let codec = tidewire_client::Codec::Json;
     let mut peer = Peer::dial_as(&fleet.nodes[0], Some(OTHER_TENANT), codec).await;
-    let (token, nonce) = (connected.resume_token, SessionNonce::from_bytes([5; 16]));
+    let token = connected.resume_token.expect("a session that is kept");
+    let nonce = SessionNonce::from_bytes([5; 16]);
     let resume = Some(Resume { token, nonce, positions: Vec::new() });
 
     peer.send(Command::Connect(Connect { token: None, resume }));

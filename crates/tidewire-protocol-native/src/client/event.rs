@@ -59,7 +59,7 @@ pub enum ServerEvent {
     Reconnect {
         after: Duration,
         window: Duration,
-        token: Token,
+        token: Option<Token>,
     },
     /// Seconds since the Unix epoch at which the credential expires.
     Expiring {

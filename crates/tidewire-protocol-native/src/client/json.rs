@@ -176,7 +176,7 @@ fn server_event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEve
         EventBody::Reconnect(body) => ServerEvent::Reconnect {
             after: Duration::from_millis(body.after_ms),
             window: Duration::from_millis(body.window_ms),
-            token: body.token.0.into_owned().into(),
+            token: body.token.map(|token| token.0.into_owned().into()),
         },
         EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
         EventBody::Error(body) => {
@@ -190,7 +190,7 @@ fn connected(request: RequestId, body: ConnectedBody<'_>) -> Result<Connected, P
     Ok(Connected {
         request,
         session: checked(body.session.parse::<SessionId>())?,
-        resume_token: body.resume_token.0.into_owned().into(),
+        resume_token: body.resume_token.map(|token| token.0.into_owned().into()),
         resume_window: Duration::from_millis(body.resume_window_ms),
         resumed: body.resumed,
         node: checked(NodeId::parse(&body.node))?,

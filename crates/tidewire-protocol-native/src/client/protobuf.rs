@@ -5,7 +5,7 @@ use prost::Message as _;
 use tidewire_model::{
     Channel, Command, Connect, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason,
     HistoryQuery, NodeId, Position, Publish, Request, RequestId, Resume, SessionId, Since,
-    Subscribed, UserId,
+    Subscribed, Token, UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
@@ -121,7 +121,7 @@ fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, 
         EventBody::Reconnect(body) => ServerEvent::Reconnect {
             after: Duration::from_millis(body.after_ms),
             window: Duration::from_millis(body.window_ms),
-            token: body.token.into(),
+            token: token(body.token),
         },
         EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
         EventBody::Error(body) => {
@@ -131,11 +131,16 @@ fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, 
     })
 }
 
+/// Without a token there is none to resume with.
+fn token(text: String) -> Option<Token> {
+    (!text.is_empty()).then(|| text.into())
+}
+
 fn connected(request: RequestId, body: wire::Connected) -> Result<Connected, ProtocolError> {
     Ok(Connected {
         request,
         session: checked(body.session.parse::<SessionId>())?,
-        resume_token: body.resume_token.into(),
+        resume_token: token(body.resume_token),
         resume_window: Duration::from_millis(body.resume_window_ms),
         resumed: body.resumed,
         node: checked(NodeId::parse(&body.node))?,

@@ -83,7 +83,7 @@ impl EventWriter for JsonWriter {
             }
             Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
             Event::Reconnect { after, window, token } => {
-                (0, reconnect_body(*after, *window, token))
+                (0, reconnect_body(*after, *window, token.as_ref()))
             }
             Event::Expiring { at } => (0, EventBody::Expiring(ExpiringBody { at: *at })),
             Event::Failed { request, failure } => {
@@ -183,7 +183,7 @@ fn point(position: &Position) -> PointBody<'_> {
 fn connected_body(connected: &Connected) -> EventBody<'_> {
     EventBody::Connected(ConnectedBody {
         session: connected.session.to_string().into(),
-        resume_token: connected.resume_token.as_str().into(),
+        resume_token: connected.resume_token.as_ref().map(|token| token.as_str().into()),
         resume_window_ms: millis(connected.resume_window),
         resumed: connected.resumed,
         node: connected.node.as_str().into(),
@@ -229,9 +229,10 @@ fn gap_body<'a>(channel: &'a Channel, gap: &'a Gap) -> EventBody<'a> {
     })
 }
 
-fn reconnect_body(after: Duration, window: Duration, token: &Token) -> EventBody<'_> {
+fn reconnect_body(after: Duration, window: Duration, token: Option<&Token>) -> EventBody<'_> {
     let (after_ms, window_ms) = (millis(after), millis(window));
-    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token: token.as_str().into() })
+    let token = token.map(|token| token.as_str().into());
+    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token })
 }
 
 fn error_body(failure: &Failure) -> ErrorBody<'_> {

@@ -39,8 +39,8 @@ pub(crate) enum EventBody<'a> {
 pub(crate) struct ConnectedBody<'a> {
     #[serde(borrow)]
     pub(crate) session: Str<'a>,
-    #[serde(borrow)]
-    pub(crate) resume_token: Str<'a>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) resume_token: Option<Str<'a>>,
     pub(crate) resume_window_ms: u64,
     pub(crate) resumed: bool,
     #[serde(borrow)]
@@ -168,8 +168,8 @@ pub(crate) struct GapBody<'a> {
 pub(crate) struct ReconnectBody<'a> {
     pub(crate) after_ms: u64,
     pub(crate) window_ms: u64,
-    #[serde(borrow)]
-    pub(crate) token: Str<'a>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Str<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -1,7 +1,7 @@
 use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
 use tidewire_model::{
     Channel, Connected, Disconnect, Encoding, Epoch, Event, Failure, Gap, GapReason, HistoryPage,
-    Publication, Recovery, RequestId, Subscribed,
+    Publication, Recovery, RequestId, Subscribed, Token,
 };
 
 use super::wire::event::Event as Body;
@@ -79,7 +79,7 @@ impl EventWriter for ProtobufWriter {
             Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
             Event::Reconnect { after, window, token } => {
                 let (after_ms, window_ms) = (millis(*after), millis(*window));
-                let token = token.as_str().to_owned();
+                let token = text(token.as_ref());
                 (0, Body::Reconnect(wire::Reconnect { after_ms, window_ms, token }))
             }
             Event::Expiring { at } => (0, Body::Expiring(wire::Expiring { at: *at })),
@@ -141,10 +141,15 @@ fn history_body(page: &HistoryPage) -> Body {
     })
 }
 
+/// Without a token there is none to resume with.
+fn text(token: Option<&Token>) -> String {
+    token.map(|token| token.as_str().to_owned()).unwrap_or_default()
+}
+
 fn connected_body(connected: &Connected) -> Body {
     Body::Connected(wire::Connected {
         session: connected.session.to_string(),
-        resume_token: connected.resume_token.as_str().to_owned(),
+        resume_token: text(connected.resume_token.as_ref()),
         resume_window_ms: millis(connected.resume_window),
         resumed: connected.resumed,
         node: connected.node.to_string(),

@@ -37,7 +37,7 @@ fn connected() -> Row {
         session: SessionId::from_bytes(
             *b"\0\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f",
         ),
-        resume_token: "sealed".into(),
+        resume_token: Some("sealed".into()),
         resume_window: Duration::from_mins(2),
         resumed: true,
         node: NodeId::parse("node-1").unwrap(),
@@ -373,10 +373,10 @@ fn partings() -> Vec<Row> {
     };
     vec![
         Row {
-            event: Event::Reconnect { after, window, token: "sealed".into() },
+            event: Event::Reconnect { after, window, token: Some("sealed".into()) },
             json: r#"{"reconnect":{"after_ms":1500,"window_ms":15000,"token":"sealed"}}"#.into(),
             protobuf: message(11, &[varint(1, 1500), varint(2, 15_000), text(3, "sealed")]),
-            heard: ServerEvent::Reconnect { after, window, token: "sealed".into() },
+            heard: ServerEvent::Reconnect { after, window, token: Some("sealed".into()) },
         },
         Row {
             event: Event::Expiring { at: 1_790_000_000 },

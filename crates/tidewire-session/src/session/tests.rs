@@ -10,6 +10,7 @@ use crate::Meeting;
 mod meeting;
 mod replay;
 mod small;
+mod strict;
 
 const NOW: u64 = 1_000;
 

@@ -95,6 +95,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         compression: server.compression,
         tls: config.tls.clone(),
         rules: Arc::clone(&config.channel_rules),
+        session_kinds: Arc::clone(&config.session_kinds),
         ..EdgeConfig::default()
     }
 }

@@ -65,7 +65,8 @@ async fn two_holders_of_one_token_become_two_sessions_and_leave_each_other_alone
     let (a, b) = (cluster.node(), cluster.node());
     let options = options("acme", "ann", [&a, &b]);
     let (mut first, connected) = open(&options, 0, None).await;
-    let (token, nonce) = (connected.resume_token, SessionNonce::from_bytes([7; 16]));
+    let token = connected.resume_token.expect("a session that is kept");
+    let nonce = SessionNonce::from_bytes([7; 16]);
 
     let doubled = Some(Resume { token, nonce, positions: Vec::new() });
     let (mut second, resumed) = open(&options, 1, doubled).await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_auth::Algorithm;
-use tidewire_model::{Action, DeliveryClass, DeltaFormat};
+use tidewire_model::{Action, DeliveryClass, DeltaFormat, SessionKind};
 
 use crate::config::{Period, Secret};
 
@@ -21,6 +21,13 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub api_keys: Vec<ApiKey>,
+    /// How its users' sessions are kept. Of a `lazy` one the store has the user before they are told
+    /// of it, and its subscriptions shortly after they change; of a `strict` one, no subscription is
+    /// confirmed before the store has it. With `none` nothing is kept and nothing is resumed, and
+    /// neither is Redis needed to connect: for whoever only watches. Clients that carry their
+    /// positions miss nothing either way. The same on every node.
+    #[serde(default)]
+    pub sessions: SessionsName,
     /// How its channels are treated: of the rules whose pattern has a channel's name the most specific
     /// holds for it, whatever their order. Level by level from the left, a name is more specific than
     /// `*` and that than `**`. At most 256.
@@ -111,6 +118,25 @@ pub struct ChannelRule {
     /// or by the preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<DeltaName>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionsName {
+    None,
+    #[default]
+    Lazy,
+    Strict,
+}
+
+impl From<SessionsName> for SessionKind {
+    fn from(name: SessionsName) -> Self {
+        match name {
+            SessionsName::None => Self::None,
+            SessionsName::Lazy => Self::Lazy,
+            SessionsName::Strict => Self::Strict,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]

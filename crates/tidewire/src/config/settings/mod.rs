@@ -16,7 +16,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::DrainConfig;
-use tidewire_model::{ChannelRules, NodeId, Retention, Tenant};
+use tidewire_model::{ChannelRules, NodeId, Retention, SessionKind, Tenant};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
@@ -45,6 +45,8 @@ pub struct Config {
     pub log: Log,
     pub auth: Auth,
     pub channel_rules: Arc<ChannelRules>,
+    /// Of tenants whose sessions are not lazy.
+    pub session_kinds: Arc<HashMap<Tenant, SessionKind>>,
 }
 
 /// Where the node can be reached.
@@ -203,6 +205,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
             signing: tenants.signing,
         },
         channel_rules: Arc::new(tenants.channel_rules),
+        session_kinds: Arc::new(tenants.session_kinds),
     })
 }
 

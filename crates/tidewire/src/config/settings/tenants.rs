@@ -6,7 +6,7 @@ use tidewire_auth::{
     ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, KeyRing, SigningKey, TenantKeys,
     VerificationKey,
 };
-use tidewire_model::{Action, ChannelRules, Filter, Permissions, Retention, Tenant};
+use tidewire_model::{Action, ChannelRules, Filter, Permissions, Retention, SessionKind, Tenant};
 
 use super::rules;
 use crate::config::document::{self, ActionName, AlgorithmName};
@@ -17,6 +17,8 @@ pub(super) struct Tenants {
     pub(super) ring: KeyRing,
     pub(super) signing: HashMap<Tenant, SigningKey>,
     pub(super) channel_rules: ChannelRules,
+    /// Of those whose sessions are kept otherwise than most are.
+    pub(super) session_kinds: HashMap<Tenant, SessionKind>,
 }
 
 /// `history` is what is kept of channels of which no rule says something else.
@@ -35,6 +37,13 @@ pub(super) fn check(
     if valid.len() < tenants.len() || all_rules.len() < tenants.len() {
         return None;
     }
+    let kinds = tenants.iter().map(|tenant| SessionKind::from(tenant.sessions));
+    let session_kinds = valid
+        .iter()
+        .zip(kinds)
+        .filter(|(_, kind)| *kind != SessionKind::default())
+        .map(|(keys, kind)| (keys.tenant.clone(), kind))
+        .collect();
     let names = valid.iter().map(|keys| keys.tenant.clone());
     let channel_rules = names.zip(all_rules).filter(|(_, rules)| !rules.is_empty()).collect();
     let channel_rules = ChannelRules::new(channel_rules);
@@ -44,7 +53,7 @@ pub(super) fn check(
         .filter_map(|(keys, tenant)| Some((keys.tenant.clone(), first_signing(tenant)?)))
         .collect();
     let ring = draft.accept("tenants", KeyRing::new(valid))?;
-    Some(Tenants { ring, signing, channel_rules })
+    Some(Tenants { ring, signing, channel_rules, session_kinds })
 }
 
 fn check_tenant(tenant: &document::Tenant, path: &str, draft: &mut Draft) -> Option<TenantKeys> {
