@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use tidewire_model::{
     Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason,
-    HistoryQuery, Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, SessionKind, Since,
-    Subscribed,
+    HistoryQuery, Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId,
+    SessionKind, Since, Subscribed,
 };
 
 use self::confirming::Ended;

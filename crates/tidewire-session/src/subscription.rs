@@ -1,6 +1,5 @@
 use tidewire_model::{
-    Channel, DeltaFormat, Deltas, JoinId, Joined, Position, Recovery, RequestId, Since,
-    Subscribed,
+    Channel, DeltaFormat, Deltas, JoinId, Joined, Position, Recovery, RequestId, Since, Subscribed,
 };
 
 use crate::Meeting;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tidewire_client::{Channel, Client, Connection, Happening, Since};
 use tidewire_model::{Resume, SessionNonce};
 use tokio::time::timeout;

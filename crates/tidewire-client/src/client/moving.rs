@@ -27,7 +27,11 @@ pub(super) struct Move {
 const MOVED: u16 = Disconnect::Moved.code();
 
 impl Client {
-    pub(super) fn asked_to_move(&mut self, (after, window): (Duration, Duration), token: Option<Token>) {
+    pub(super) fn asked_to_move(
+        &mut self,
+        (after, window): (Duration, Duration),
+        token: Option<Token>,
+    ) {
         if let Some(state) = &mut self.resume {
             state.token = token;
         }

@@ -83,9 +83,7 @@ async fn a_client_whose_session_is_not_kept_goes_on_from_its_positions_after_a_l
         matches!(one, Happening::Connected { resumed: false, came: Came::Back, .. })
     };
     assert!(happenings.iter().any(is_anew), "{happenings:?}");
-    let has_recovered = |one: &Happening| {
-        matches!(one, Happening::Subscribed(one) if one.recovery == Recovery::Recovered)
-    };
+    let has_recovered = |one: &Happening| matches!(one, Happening::Subscribed(one) if one.recovery == Recovery::Recovered);
     assert!(happenings.iter().any(has_recovered), "{happenings:?}");
 }
 
@@ -106,9 +104,7 @@ async fn a_client_whose_session_is_not_kept_misses_nothing_of_a_drain() {
     happenings.extend(until_happened(&mut client, has_left).await);
     publisher.published("room/1", text("two")).await;
     let two = text("two");
-    let is_last = |one: &Happening| {
-        matches!(one, Happening::Publication { publication, .. } if publication.payload == two)
-    };
+    let is_last = |one: &Happening| matches!(one, Happening::Publication { publication, .. } if publication.payload == two);
     happenings.extend(until_happened(&mut client, is_last).await);
 
     let heard = happenings.iter().filter(|one| matches!(one, Happening::Publication { .. }));
@@ -142,8 +138,7 @@ async fn a_token_from_before_sessions_were_not_kept_gives_way_to_a_new_session()
 
 #[tokio::test]
 async fn a_strict_subscription_is_answered_once_the_store_has_it_and_a_lazy_one_before() {
-    let (strict, lazy) =
-        (fleet(1, SessionKind::Strict).await, fleet(1, SessionKind::Lazy).await);
+    let (strict, lazy) = (fleet(1, SessionKind::Strict).await, fleet(1, SessionKind::Lazy).await);
     let mut waiting = Peer::connect(&strict.nodes[0], "ada").await;
     let mut served = Peer::connect(&lazy.nodes[0], "ada").await;
     for fleet in [&strict, &lazy] {

@@ -273,6 +273,7 @@ pub struct Refreshed {
 pub struct Connected {
     #[prost(string, tag = "1")]
     pub session: ::prost::alloc::string::String,
+    /// Empty when the session is not kept, and cannot be resumed.
     #[prost(string, tag = "2")]
     pub resume_token: ::prost::alloc::string::String,
     #[prost(uint64, tag = "3")]
@@ -300,7 +301,8 @@ pub struct Gap {
     #[prost(uint64, optional, tag = "4")]
     pub missed: ::core::option::Option<u64>,
 }
-/// The node is about to leave: connect elsewhere, resume with `token`, then close this connection.
+/// The node is about to leave: connect elsewhere, resume with `token` unless that is empty, then close
+/// this connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Reconnect {
     #[prost(uint64, tag = "1")]

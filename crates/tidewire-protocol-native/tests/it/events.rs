@@ -67,6 +67,40 @@ fn connected() -> Row {
     }
 }
 
+fn connections() -> Vec<Row> {
+    vec![connected(), connected_without_a_kept_session()]
+}
+
+fn connected_without_a_kept_session() -> Row {
+    let connected = Connected {
+        request: REQUEST,
+        session: SessionId::from_bytes([0; 16]),
+        resume_token: None,
+        resume_window: Duration::ZERO,
+        resumed: false,
+        node: NodeId::parse("node-1").unwrap(),
+        ping_interval: Duration::from_secs(25),
+        expires_at: None,
+    };
+    Row {
+        event: Event::Connected(connected.clone()),
+        json: r#"{"id":3,"connected":{"session":"00000000000000000000000000000000","resume_window_ms":0,"resumed":false,"node":"node-1","ping_interval_ms":25000}}"#.into(),
+        protobuf: [
+            varint(1, 3),
+            message(
+                9,
+                &[
+                    text(1, "00000000000000000000000000000000"),
+                    text(5, "node-1"),
+                    varint(6, 25_000),
+                ],
+            ),
+        ]
+        .concat(),
+        heard: ServerEvent::Connected(connected),
+    }
+}
+
 fn subscribed(recovery: Recovery, json: &str, protobuf: &[Vec<u8>]) -> Row {
     let subscribed = Subscribed {
         request: Some(REQUEST),
@@ -373,6 +407,12 @@ fn partings() -> Vec<Row> {
     };
     vec![
         Row {
+            event: Event::Reconnect { after, window, token: None },
+            json: r#"{"reconnect":{"after_ms":1500,"window_ms":15000}}"#.into(),
+            protobuf: message(11, &[varint(1, 1500), varint(2, 15_000)]),
+            heard: ServerEvent::Reconnect { after, window, token: None },
+        },
+        Row {
             event: Event::Reconnect { after, window, token: Some("sealed".into()) },
             json: r#"{"reconnect":{"after_ms":1500,"window_ms":15000,"token":"sealed"}}"#.into(),
             protobuf: message(11, &[varint(1, 1500), varint(2, 15_000), text(3, "sealed")]),
@@ -390,7 +430,7 @@ fn partings() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    [vec![connected()], subscriptions(), replies(), pages(), deliveries(), failures(), partings()]
+    [connections(), subscriptions(), replies(), pages(), deliveries(), failures(), partings()]
         .into_iter()
         .flatten()
         .collect()

@@ -55,7 +55,8 @@ impl Session {
         if !self.is_strict() {
             return;
         }
-        if let Some(Ended { waiting, written }) = self.queue.as_mut().map(|queue| &mut queue.ended) {
+        if let Some(Ended { waiting, written }) = self.queue.as_mut().map(|queue| &mut queue.ended)
+        {
             out.events.extend(waiting.drain(..std::mem::take(written)).map(unsubscribed));
         }
         let is_written = |held: &mut Box<Held>| held.is_written;

@@ -8,7 +8,9 @@ use tidewire::config::{
     Config, ConfigError, Loaded, NatsLogin, Origin, RedisTopology, generated_node_id, initial_file,
 };
 use tidewire_auth::Verifier;
-use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention, Tenant};
+use tidewire_model::{
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention, SessionKind, Tenant,
+};
 use tidewire_transport::Compression;
 
 /// Files that name each other, and an environment.
@@ -141,6 +143,21 @@ fn rules_are_the_tenants_own_and_stand_in_the_order_they_are_tried() {
             ("ticker/**".to_owned(), Duration::from_millis(100), Some(DeltaFormat::Fossil))
         ]
     );
+}
+
+#[test]
+fn a_tenant_says_how_its_sessions_are_kept() {
+    let with = |name: &str, sessions: &str| {
+        let sessions = format!("[[tenants]]\nsessions = \"{sessions}\"");
+        tenant(name, "").replacen("[[tenants]]", &sessions, 1)
+    };
+    let document = [tenant("a", ""), with("b", "lazy"), with("c", "none"), with("d", "strict")];
+
+    let config = Setup::new(&document.concat()).config();
+
+    let kinds = ["a", "b", "c", "d"]
+        .map(|name| config.session_kinds.get(&Tenant::parse(name).expect("tenant")).copied());
+    assert_eq!(kinds, [None, None, Some(SessionKind::None), Some(SessionKind::Strict)]);
 }
 
 #[test]
