@@ -61,6 +61,7 @@ async fn of_a_session_that_is_not_kept_the_store_never_hears() {
     peer.published("room/1", text("hello")).await;
     peer.close().await;
     until(|| fleet.nodes[0].edge.connections() == 0).await;
+    settle().await;
 
     assert_eq!((connected.resume_token, connected.resume_window), (None, Duration::ZERO));
     assert_eq!(fleet.sessions.asked(), []);
@@ -147,12 +148,11 @@ async fn a_strict_subscription_is_answered_once_the_store_has_it_and_a_lazy_one_
 
     served.subscribe("room/1").await;
     waiting.send(subscribe_to("room/1"));
-    let asked = waiting.send(Command::Ping);
     waiting.flush().await;
-    assert!(matches!(waiting.next().await, ServerEvent::Pong { request } if request == asked));
     until(|| strict.sessions.asked().len() == 2).await;
-    settle().await;
-    assert!(waiting.0.next_ready().is_none());
+    let asked = waiting.send(Command::Ping);
+    let heard = waiting.next().await;
+    assert!(matches!(heard, ServerEvent::Pong { request } if request == asked), "{heard:?}");
 
     strict.sessions.hold(false);
     let subscribed = waiting.subscribed().await;
