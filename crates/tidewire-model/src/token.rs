@@ -68,7 +68,7 @@ mod tests {
         assert_hidden(&resume);
         assert_hidden(&Connect { token: None, resume: Some(resume) });
         assert_hidden(&Connect { token: Some(SECRET.into()), resume: None });
-        assert_hidden(&Command::Refresh { token: Some(SECRET.into()) });
+        assert_hidden(&Command::Refresh { token: SECRET.into() });
     }
 
     #[test]
@@ -86,6 +86,6 @@ mod tests {
         assert_hidden(&connected);
         assert_hidden(&Event::Connected(connected));
         let (after, window) = (Duration::ZERO, Duration::ZERO);
-        assert_hidden(&Event::Reconnect { after, window, token: SECRET.into() });
+        assert_hidden(&Event::Reconnect { after, window, token: Some(SECRET.into()) });
     }
 }

@@ -22,7 +22,7 @@ async fn fleet(nodes: usize, kind: SessionKind) -> Fleet {
             announce: Duration::ZERO,
             rate: 1_000,
             window: Duration::from_secs(5),
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_mins(1),
         },
         ..EdgeConfig::default()
     };

@@ -15,8 +15,8 @@ async fn two_nodes() -> Fleet {
 }
 
 /// Takes the session of `resume_token` up on `node`, and expects that to work.
-async fn take_up(node: &Running, resume_token: &Option<Token>) -> Peer {
-    let mut peer = Peer::resume(node, resume_token.clone(), Vec::new()).await;
+async fn take_up(node: &Running, resume_token: Option<Token>) -> Peer {
+    let mut peer = Peer::resume(node, resume_token, Vec::new()).await;
     assert!(peer.connected().await.resumed);
     peer
 }
@@ -62,7 +62,7 @@ async fn the_older_connection_of_a_session_that_has_moved_is_told_so() {
     let on_the_same_node = second.connected().await;
     first.closes_with(4408).await;
 
-    let third = take_up(&fleet.nodes[1], &on_the_same_node.resume_token).await;
+    let third = take_up(&fleet.nodes[1], on_the_same_node.resume_token).await;
     second.closes_with(4408).await;
 
     drop(third);
@@ -92,7 +92,7 @@ async fn a_copied_resume_token_opens_nothing_once_its_session_has_moved() {
     let fleet = two_nodes().await;
     let (_peer, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
     let copied = connected.resume_token;
-    let mut rightful = take_up(&fleet.nodes[1], &copied).await;
+    let mut rightful = take_up(&fleet.nodes[1], copied.clone()).await;
 
     let thief = Peer::resume(&fleet.nodes[0], copied, Vec::new()).await;
 
