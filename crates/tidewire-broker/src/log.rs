@@ -37,7 +37,7 @@ pub trait Log: Send + Sync {
         drafts: &[Draft],
     ) -> Result<Vec<Appended>, LogError> {
         match self.append_in(channel, None, drafts).await? {
-            Outcome::Kept(appended) => Ok(appended),
+            Outcome::Kept { appended, .. } => Ok(appended),
             Outcome::Forked => {
                 Err(LogError::Corrupt { reason: "it forked from an epoch nobody named".into() })
             }
@@ -89,6 +89,20 @@ pub trait Log: Send + Sync {
         0
     }
 
+    /// Waits until all that this process was told is kept of `channel`, by the life of the log that
+    /// is called `by`, is in as many other places as the log was told to keep it in; or for some
+    /// 50 ms, and longer only while others wait too. Neither appends nor reads wait meanwhile.
+    ///
+    /// If another life of the log has begun since, [`Secured::Behind`]: append it again and ask with
+    /// what that says.
+    async fn confirm(
+        &self,
+        _channel: &TenantChannel,
+        _by: Incarnation,
+    ) -> Result<Secured, LogError> {
+        Ok(Secured::Alone)
+    }
+
     /// Whether the log can be reached now, and if not, what is wrong.
     async fn health(&self) -> Result<(), LogError>;
 
@@ -106,8 +120,8 @@ pub const MAX_PAGE_BYTES: usize = 256 * 1024;
 /// What became of a batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It is stored: what became of each draft, in their order.
-    Kept(Vec<Appended>),
+    /// It is stored: what became of each draft, in their order, as this life of the log says.
+    Kept { appended: Vec<Appended>, by: Incarnation },
     /// The channel is in another epoch than the one named, and nothing was stored.
     Forked,
 }
@@ -181,11 +195,11 @@ pub struct Head {
 /// Where what was written to a log is beside the place it was written to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Secured {
-    /// Nowhere: there is no other place.
+    /// Nowhere: there is no other place, or none was asked for.
     Alone,
-    /// On all replicas, of which there are this many.
+    /// On all the replicas that were asked for, or on more of them.
     Copied { replicas: u32 },
-    /// On fewer replicas than there are.
+    /// On fewer replicas than were asked for.
     Behind { wanted: u32, reached: u32 },
 }
 

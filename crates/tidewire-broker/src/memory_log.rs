@@ -177,7 +177,8 @@ impl Log for MemoryLog {
             return Ok(Outcome::Forked);
         }
         let append_one = |draft| append_one(&mut open, channel, draft);
-        Ok(Outcome::Kept(drafts.iter().map(append_one).collect()))
+        let appended = drafts.iter().map(append_one).collect();
+        Ok(Outcome::Kept { appended, by: open.incarnation })
     }
 
     async fn read(

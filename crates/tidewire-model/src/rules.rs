@@ -39,6 +39,8 @@ pub enum DeliveryClass {
     /// In order and without a silent loss, from the log that keeps them.
     #[default]
     Recoverable,
+    /// As recoverable, and acknowledged only once it is kept in more than one place.
+    Durable,
 }
 
 /// How much of a channel a log keeps.
@@ -83,6 +85,11 @@ impl ChannelRules {
     /// A tenant's rules, the most specific first.
     pub fn of(&self, tenant: &Tenant) -> &[ChannelRule] {
         self.rules.get(tenant).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether any channel may be of `class` by a rule.
+    pub fn has(&self, class: DeliveryClass) -> bool {
+        self.rules.values().flatten().any(|rule| rule.class == class)
     }
 
     /// Whether every channel is treated alike.

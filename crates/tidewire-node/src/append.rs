@@ -51,13 +51,12 @@ impl Shard {
         now: Instant,
     ) {
         let has_forked = match outcome {
-            Ok(Outcome::Kept(appended)) => {
+            Ok(Outcome::Kept { appended, by }) => {
                 let Batch { drafts, replies } = batch;
                 let has_forked = self.remember(channel, (&drafts, &appended), now);
                 self.pass_on(channel, drafts.into_iter().zip(&appended), now);
-                for (reply, appended) in replies.into_iter().zip(appended) {
-                    reply.send(Ok(appended), now);
-                }
+                let kept = replies.into_iter().zip(appended).collect();
+                self.acknowledge(channel, (kept, by), now);
                 has_forked
             }
             Ok(Outcome::Forked) => {

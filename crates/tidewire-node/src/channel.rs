@@ -187,7 +187,7 @@ impl Shard {
         }
         let ring = Ring::new(self.around.ring_limits);
         let feed = match self.around.rules.class(channel) {
-            DeliveryClass::Recoverable => Feed::new(ring),
+            DeliveryClass::Recoverable | DeliveryClass::Durable => Feed::new(ring),
             DeliveryClass::Ephemeral => Feed::fleeting(ring, drawn_epoch(&self.around.random)),
         };
         let mut state = ChannelState {

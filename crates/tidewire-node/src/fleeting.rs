@@ -17,7 +17,9 @@ impl Shard {
     /// Takes a draft, by the way its channel's class goes.
     pub(crate) fn accept(&mut self, channel: TenantChannel, pending: Pending, now: Instant) {
         match self.around.rules.class(&channel) {
-            DeliveryClass::Recoverable => self.publish(channel, pending, now),
+            DeliveryClass::Recoverable | DeliveryClass::Durable => {
+                self.publish(channel, pending, now);
+            }
             DeliveryClass::Ephemeral => self.publish_fleeting(channel, pending, now),
         }
     }

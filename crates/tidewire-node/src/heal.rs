@@ -104,7 +104,7 @@ impl Shard {
         now: Instant,
     ) {
         let appended = match outcome {
-            Ok(Outcome::Kept(appended)) => appended,
+            Ok(Outcome::Kept { appended, .. }) => appended,
             Ok(Outcome::Forked) => return self.compare(channel),
             Err(error) => return self.heal_failed(channel, &error, now),
         };

@@ -19,6 +19,7 @@ mod channel;
 mod check;
 mod checks;
 mod config;
+mod confirm;
 mod feed;
 mod fleeting;
 mod heal;

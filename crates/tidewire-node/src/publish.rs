@@ -32,6 +32,13 @@ pub(crate) fn healing() -> Failure {
     Failure::new(ErrorCode::Unavailable, message)
 }
 
+/// What a publisher to a durable channel is told when too few copies of its publication are known.
+pub(crate) fn not_copied() -> Failure {
+    let message = "the publication is stored, but not yet in as many places as its channel asks for; \
+                   publish it again with the same id";
+    Failure::new(ErrorCode::Timeout, message)
+}
+
 /// What a publisher is told when the log could not do it. Names no address: that is the operator's
 /// business, and in the log.
 pub(crate) fn failure(error: &LogError) -> Failure {

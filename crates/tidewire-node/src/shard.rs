@@ -12,7 +12,9 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use tidewire_broker::{Broker, BrokerError, Draft, Head, Log, LogError, Outcome, Partition, Read};
+use tidewire_broker::{
+    Broker, BrokerError, Draft, Head, Log, LogError, Outcome, Partition, Read, Secured,
+};
 use tidewire_model::{
     ChannelRules, ConnectionId, Envelope, Incarnation, JoinId, Position, Publication, Random,
     TenantChannel,
@@ -27,6 +29,7 @@ use crate::audience::Tenures;
 use crate::by_channel::ByChannel;
 use crate::channel::ChannelState;
 use crate::checks::Checks;
+use crate::confirm::Kept;
 use crate::feed::Step;
 use crate::interest::Interest;
 use crate::lane::{Batch, Lane, Pending};
@@ -52,6 +55,7 @@ pub(crate) enum Done {
     Read(TenantChannel, Result<Read, LogError>),
     ReadForJoin(TenantChannel, (ConnectionId, JoinId), Result<Read, LogError>),
     Appended(TenantChannel, Batch, Result<Outcome, LogError>),
+    Confirmed(TenantChannel, Kept, Result<Secured, LogError>),
     Compared(TenantChannel, Result<Read, LogError>),
     Healed(TenantChannel, Vec<Draft>, Result<Outcome, LogError>),
     Watched(u16, Result<Incarnation, LogError>),
@@ -98,6 +102,8 @@ pub(crate) struct Shard {
     pub(crate) interest: Interest,
     pub(crate) tenures: Tenures,
     pub(crate) lanes: ByChannel<Lane>,
+    /// How many publications are kept and wait to be copied.
+    pub(crate) unconfirmed: usize,
     pub(crate) tail: Tail,
     /// When to go on with heals that have failed.
     pub(crate) heals: Timers,
@@ -131,6 +137,7 @@ impl Shard {
             interest: Interest::default(),
             tenures: Tenures::default(),
             lanes: ByChannel::default(),
+            unconfirmed: 0,
             tail,
             heals: Timers::default(),
             watching: HashSet::new(),
@@ -181,7 +188,7 @@ impl Shard {
     /// Whether no publisher waits. Where the log cannot be reached to bring back what it has lost,
     /// nobody does.
     fn has_answered_all(&self) -> bool {
-        self.lanes.len() == self.heals.len()
+        self.unconfirmed == 0 && self.lanes.len() == self.heals.len()
     }
 
     fn next_alarm(&self) -> Instant {
@@ -263,6 +270,9 @@ impl Shard {
             }
             Done::Appended(channel, batch, outcome) => {
                 self.finish_append(&channel, (batch, outcome), now);
+            }
+            Done::Confirmed(channel, kept, outcome) => {
+                self.finish_confirm(&channel, (kept, outcome), now);
             }
             Done::Compared(channel, outcome) => self.finish_compare(&channel, outcome, now),
             Done::Healed(channel, drafts, outcome) => {

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tidewire_broker::{Draft, Head, Log, LogError, Outcome, Read};
+use tidewire_broker::{Draft, Head, Log, LogError, Outcome, Read, Secured};
 use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
 use tidewire_store_redis::RedisLog;
 
@@ -23,7 +23,7 @@ impl Log for WatchedLog {
         drafts: &[Draft],
     ) -> Result<Outcome, LogError> {
         let outcome = self.log.append_in(channel, epoch, drafts).await?;
-        if let Outcome::Kept(appended) = &outcome {
+        if let Outcome::Kept { appended, .. } = &outcome {
             self.truth.lock().told(channel, drafts, appended);
         }
         Ok(outcome)
@@ -58,6 +58,10 @@ impl Log for WatchedLog {
 
     fn part_of(&self, channel: &TenantChannel) -> u16 {
         self.log.part_of(channel)
+    }
+
+    async fn confirm(&self, channel: &TenantChannel, by: Incarnation) -> Result<Secured, LogError> {
+        self.log.confirm(channel, by).await
     }
 
     async fn health(&self) -> Result<(), LogError> {

@@ -21,6 +21,9 @@ pub struct RedisConfig {
     /// How many calls may be waiting for Redis; those beyond wait for their turn, at most
     /// `deadline`.
     pub max_in_flight: usize,
+    /// How many replicas have to have a publication of a durable channel before it is acknowledged;
+    /// 0 where there are no such channels.
+    pub durable_copies: u32,
     /// For nonces and waits: the system, unless a run is to be repeated from a seed.
     pub random: Random,
 }
@@ -34,6 +37,7 @@ impl RedisConfig {
             password: None,
             deadline: Duration::from_secs(2),
             max_in_flight: 2_000,
+            durable_copies: 0,
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
         }
     }
@@ -69,12 +73,14 @@ pub enum InvalidConfig {
 }
 
 /// A configuration that has been checked.
+#[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) servers: Servers,
     /// Names the servers in errors and logs, without credentials.
     pub(crate) address: String,
 }
 
+#[derive(Clone)]
 pub(crate) enum Servers {
     Single(ConnectionInfo),
     Sentinel {

@@ -8,6 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use crate::config::{Deployment, InvalidConfig, RedisConfig, Servers, Target};
+use crate::copies::Copies;
 use crate::error::CallError;
 use crate::fence::{FenceId, Fences};
 use crate::key::Keys;
@@ -30,6 +31,7 @@ struct Inner {
     link: Link,
     keys: Keys,
     fences: Fences,
+    copies: Copies,
     permits: Semaphore,
     deadline: Duration,
     random: Random,
@@ -56,12 +58,14 @@ impl RedisConnection {
     }
 
     fn to(target: Target, config: RedisConfig) -> Self {
-        let link = Link::new(target, &config);
+        let link = Link::new(target.clone(), &config);
         let fences = Fences::new(link.is_cluster());
+        let copies = Copies::new(target, &config, fences.count());
         Self(Arc::new(Inner {
             link,
             keys: Keys::new(config.prefix),
             fences,
+            copies,
             permits: Semaphore::new(config.max_in_flight.min(Semaphore::MAX_PERMITS)),
             deadline: config.deadline,
             random: config.random,
@@ -130,6 +134,15 @@ impl RedisConnection {
         self.0.fences.seen(fence)
     }
 
+    /// Notes what a server answered with. Whether it may be believed.
+    pub(crate) fn observe(&self, fence: &FenceId, incarnation: Incarnation) -> bool {
+        self.0.fences.observe(fence, incarnation)
+    }
+
+    pub(crate) fn copies(&self) -> &Copies {
+        &self.0.copies
+    }
+
     /// Calls a function that may be repeated without harm, and repeats it for as long as a call may
     /// take when the reply is lost.
     pub(crate) async fn call(&self, function: Function, call: &Cmd) -> Result<Reply, CallError> {
@@ -145,14 +158,14 @@ impl RedisConnection {
 
     /// Calls a function under the fence, built anew for each try, until a server answers that may
     /// be believed. A call that was not answered is repeated for `budget`, even if it may have
-    /// happened: the function is told so.
+    /// happened: the function is told so. Comes with the life of the log that answered.
     pub(crate) async fn call_fenced(
         &self,
         function: Function,
         fence: &FenceId,
         budget: Duration,
         build: impl Fn(&Try) -> Cmd + Send + Sync,
-    ) -> Result<Reply, CallError> {
+    ) -> Result<(Incarnation, Reply), CallError> {
         let mut retrying = Retrying::until(Instant::now() + budget);
         loop {
             let started = Instant::now();
@@ -160,8 +173,8 @@ impl RedisConnection {
             let call = build(&retrying.next_try(seen, self.random()));
             match self.call_once(function, &call).await.and_then(Answer::of) {
                 Ok(Answer::Done { incarnation, reply }) => {
-                    if self.0.fences.observe(fence, incarnation) {
-                        return Ok(reply);
+                    if self.observe(fence, incarnation) {
+                        return Ok((incarnation, reply));
                     }
                     // Overtaken while it was under way: what a deposed primary did will be lost.
                     retrying.overtaken();

@@ -38,6 +38,10 @@ impl Fences {
         Self { per_partition, fences: Mutex::new(vec![unseen; count.into()]) }
     }
 
+    pub(crate) fn count(&self) -> usize {
+        self.fences.lock().len()
+    }
+
     pub(crate) fn of(&self, partition: Partition, keys: &Keys) -> FenceId {
         if self.per_partition {
             FenceId { index: partition.index(), key: keys.fence(partition) }
@@ -66,6 +70,18 @@ impl Fences {
         }
         *raised = Some(now);
         true
+    }
+}
+
+impl FenceId {
+    /// Below [`Fences::count`].
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The key of what is written to be waited for, by the server that has the fence.
+    pub(crate) fn mark(&self) -> String {
+        format!("{}w", self.key)
     }
 }
 

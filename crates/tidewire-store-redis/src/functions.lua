@@ -489,10 +489,19 @@ local function heads(call, keys)
   return results
 end
 
+-- Written for a WAIT that follows: when a replica has it, it has all that was stored before.
+-- KEYS: fence, mark
+-- ARGV: seen, nonce, raise, ttl
+local function mark(call, keys)
+  redis.call('SET', keys[2], call.incarnation, 'PX', whole(call.ttl))
+  return { 'OK', call.incarnation }
+end
+
 redis.register_function('tidewire_VERSION_append', fenced(append))
 redis.register_function('tidewire_VERSION_read', fenced(read))
 redis.register_function('tidewire_VERSION_page', fenced(page))
 redis.register_function('tidewire_VERSION_heads', fenced(heads))
+redis.register_function('tidewire_VERSION_mark', fenced(mark))
 
 -- Sessions -------------------------------------------------------------------------------------
 

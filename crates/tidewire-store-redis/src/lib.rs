@@ -10,6 +10,7 @@
 
 mod config;
 mod connection;
+mod copies;
 mod error;
 mod fence;
 mod key;

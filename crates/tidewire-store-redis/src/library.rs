@@ -20,6 +20,7 @@ pub(crate) enum Function {
     Read,
     Page,
     Heads,
+    Mark,
     SessionSave,
     SessionClaim,
     LeaseRenew,
@@ -28,11 +29,12 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Append,
         Self::Read,
         Self::Page,
         Self::Heads,
+        Self::Mark,
         Self::SessionSave,
         Self::SessionClaim,
         Self::LeaseRenew,
@@ -46,6 +48,7 @@ impl Function {
             Self::Read => "read",
             Self::Page => "page",
             Self::Heads => "heads",
+            Self::Mark => "mark",
             Self::SessionSave => "session_save",
             Self::SessionClaim => "session_claim",
             Self::LeaseRenew => "lease_renew",

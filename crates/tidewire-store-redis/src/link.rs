@@ -8,7 +8,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, RoutingInfo};
+use redis::cluster_routing::{
+    MultipleNodeRoutingInfo, Route, RoutingInfo, SingleNodeRoutingInfo, SlotAddr,
+};
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, PushInfo, PushKind,
@@ -280,6 +282,32 @@ impl Established {
             Wire::Cluster(connection) => command.query_async(connection).await,
             Wire::Simulated(server) => simulated::send(&**server, command).await,
         }
+    }
+
+    /// Sends two commands with nothing between them: to the server that has `slot` of a cluster, or
+    /// to the one that there is.
+    pub(crate) async fn send_both(
+        &mut self,
+        [first, second]: [&Cmd; 2],
+        slot: u16,
+    ) -> RedisResult<[Value; 2]> {
+        let mut both = redis::pipe();
+        both.add_command(first.clone()).add_command(second.clone());
+        let answers = match &mut self.wire {
+            Wire::Node(connection) => connection.send_packed_commands(&both, 0, 2).await?,
+            Wire::Cluster(connection) => {
+                let primary = Route::new(slot, SlotAddr::Master);
+                let server = SingleNodeRoutingInfo::SpecificNode(primary);
+                connection.route_pipeline(both, 0, 2, server).await?
+            }
+            Wire::Simulated(server) => {
+                let first = simulated::send(&**server, first).await?;
+                return Ok([first, simulated::send(&**server, second).await?]);
+            }
+        };
+        let [first, second] = <[Value; 2]>::try_from(answers)
+            .map_err(|_| (redis::ErrorKind::UnexpectedReturnType, "not two answers"))?;
+        Ok([first.extract_error()?, second.extract_error()?])
     }
 
     fn is_closed(&self) -> bool {

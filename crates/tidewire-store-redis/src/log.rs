@@ -70,7 +70,7 @@ impl RedisLog {
         drafts: &[Draft],
     ) -> Result<Outcome, CallError> {
         if drafts.is_empty() {
-            return Ok(Outcome::Kept(Vec::new()));
+            return Ok(Outcome::Kept { appended: Vec::new(), by: Incarnation::ZERO });
         }
         let (fence, mut keys) = self.keys(channel);
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
@@ -94,7 +94,7 @@ impl RedisLog {
             }
             call
         };
-        let mut reply =
+        let (by, mut reply) =
             self.connection.call_fenced(Function::Append, &fence, APPEND_BUDGET, build).await?;
         if !parse_is_kept(&reply.text()?)? {
             return Ok(Outcome::Forked);
@@ -104,7 +104,7 @@ impl RedisLog {
         if let Some(newest) = appended.iter().rfind(|one| !one.duplicate) {
             self.known.insert(channel, newest.position);
         }
-        Ok(Outcome::Kept(appended))
+        Ok(Outcome::Kept { appended, by })
     }
 
     async fn try_read(
@@ -128,7 +128,8 @@ impl RedisLog {
             call
         };
         let budget = self.connection.deadline();
-        let mut reply = self.connection.call_fenced(Function::Read, &fence, budget, build).await?;
+        let (_, mut reply) =
+            self.connection.call_fenced(Function::Read, &fence, budget, build).await?;
         let status = parse_status(&reply.text()?)?;
         let base = reply.number()?;
         let top = reply.number()?;
@@ -163,7 +164,8 @@ impl RedisLog {
             call
         };
         let budget = self.connection.deadline();
-        let mut reply = self.connection.call_fenced(Function::Page, &fence, budget, build).await?;
+        let (_, mut reply) =
+            self.connection.call_fenced(Function::Page, &fence, budget, build).await?;
         let top = reply.number()?;
         let lineage = entry::parse_lineage(&reply.text()?)?;
         let publications = entry::parse_all(reply.nested()?, channel, &lineage)?;
@@ -216,7 +218,8 @@ impl RedisLog {
         let ttl = ttls.max().unwrap_or_default();
         let build = |attempt: &Try| begin_call(Function::Heads, &keys, attempt, ttl);
         let budget = self.connection.deadline();
-        let mut reply = self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
+        let (_, mut reply) =
+            self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
         group.iter().map(|_| parse_head(&mut reply)).collect()
     }
 
@@ -227,8 +230,9 @@ impl RedisLog {
         let ttl = self.retention.ttl;
         let build = |attempt: &Try| begin_call(Function::Heads, &keys, attempt, ttl);
         let budget = self.connection.deadline();
-        self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
-        Ok(self.connection.newest_incarnation(&fence))
+        let (incarnation, _) =
+            self.connection.call_fenced(Function::Heads, &fence, budget, build).await?;
+        Ok(incarnation)
     }
 }
 
@@ -276,6 +280,11 @@ impl Log for RedisLog {
     fn part_of(&self, channel: &TenantChannel) -> u16 {
         let index = if self.connection.is_cluster() { Partition::of(channel).index() } else { 0 };
         u16::try_from(index).expect("there are 512")
+    }
+
+    async fn confirm(&self, channel: &TenantChannel, by: Incarnation) -> Result<Secured, LogError> {
+        let secured = self.connection.confirm(Partition::of(channel), by).await;
+        secured.map_err(|error| error.into_log_error(self.connection.address()))
     }
 
     async fn health(&self) -> Result<(), LogError> {

@@ -32,16 +32,21 @@ impl Metrics {
         Self { up: gauge!("tidewire_store_up"), functions }
     }
 
+    /// Of a connection whose state operators are not shown.
+    pub(crate) fn aside() -> Self {
+        Self { up: Gauge::noop(), ..Self::new() }
+    }
+
     pub(crate) fn set_up(&self, up: bool) {
         self.up.set(if up { 1.0 } else { 0.0 });
     }
 
     /// Counts one call, answered or not.
-    pub(crate) fn record(
+    pub(crate) fn record<T>(
         &self,
         function: Function,
         took: Duration,
-        result: &Result<redis::Value, CallError>,
+        result: &Result<T, CallError>,
     ) {
         let metrics = &self.functions[function as usize];
         metrics.duration.record(took);

@@ -26,6 +26,11 @@ impl Partition {
         self.0.into()
     }
 
+    /// Where a cluster has the partition's keys.
+    pub(crate) fn slot(self) -> u16 {
+        slot(self.tag().as_bytes())
+    }
+
     /// The hash tag of the partition's keys.
     pub(crate) fn tag(self) -> &'static str {
         &TAGS[self.index()]

@@ -75,7 +75,8 @@ impl RedisConnection {
     }
 }
 
-fn connected(info: &str) -> Option<u32> {
+/// How many replicas a server says it has.
+pub(crate) fn connected(info: &str) -> Option<u32> {
     info.lines().find_map(|line| line.strip_prefix("connected_slaves:"))?.trim().parse().ok()
 }
 

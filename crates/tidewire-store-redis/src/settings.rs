@@ -7,6 +7,7 @@ use tidewire_store::StoreError;
 
 use crate::connection::RedisConnection;
 use crate::error::CallError;
+use crate::secure;
 
 /// Something an operator should change in the configuration of Redis.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,16 +48,17 @@ impl RedisConnection {
 
     async fn try_check(&self) -> Result<Vec<Finding>, CallError> {
         let replication = self.send_to_primaries(redis::cmd("INFO").arg("replication")).await?;
-        let has_replica: HashMap<_, _> = replication
+        let replicas: HashMap<_, _> = replication
             .into_iter()
-            .map(|(server, replication)| (server, has_replica(replication)))
+            .map(|(server, replication)| (server, count_replicas(replication)))
             .collect();
         let settings =
             self.send_to_primaries(redis::cmd("CONFIG").arg("GET").arg(SETTINGS)).await?;
         let mut findings = Vec::new();
         for (server, settings) in settings {
-            let has_replica = has_replica.get(&server).copied().unwrap_or_default();
-            let judged = judge(&read(settings), has_replica);
+            let replicas = replicas.get(&server).copied().unwrap_or_default();
+            let mut judged = judge(&read(settings), replicas > 0);
+            judged.extend(judge_copies(replicas, self.copies().wanted()));
             findings.extend(judged.into_iter().map(|(severity, text)| {
                 let text = format!("at {server}, {text}");
                 Finding { severity, text }
@@ -82,10 +84,16 @@ fn read(settings: Value) -> HashMap<String, String> {
     HashMap::from_redis_value(settings).unwrap_or_default()
 }
 
-fn has_replica(replication: Value) -> bool {
+fn count_replicas(replication: Value) -> u32 {
     let text = String::from_redis_value(replication).unwrap_or_default();
-    text.lines()
-        .any(|line| line.strip_prefix("connected_slaves:").is_some_and(|count| count.trim() != "0"))
+    secure::connected(&text).unwrap_or_default()
+}
+
+fn judge_copies(replicas: u32, wanted: u32) -> Option<(Severity, &'static str)> {
+    let text = "add replicas, or set redis.durable_copies to how many there are, or the class of \
+                durable channels to recoverable: with fewer replicas than copies asked for, no \
+                publication of a durable channel is acknowledged";
+    (replicas < wanted).then_some((Severity::Warn, text))
 }
 
 fn judge(settings: &HashMap<String, String>, has_replica: bool) -> Vec<(Severity, &'static str)> {
@@ -172,6 +180,17 @@ mod tests {
         let settings = settings(&[("min-replicas-to-write", "0"), ("min-replicas-max-lag", "0")]);
 
         assert_eq!(judge(&settings, false), []);
+    }
+
+    #[test]
+    fn fewer_replicas_than_durable_channels_ask_for_are_named() {
+        let wanting =
+            |replicas, wanted| judge_copies(replicas, wanted).map(|(severity, _)| severity);
+
+        assert_eq!(wanting(0, 0), None);
+        assert_eq!(wanting(2, 2), None);
+        assert_eq!(wanting(0, 1), Some(Severity::Warn));
+        assert_eq!(wanting(1, 2), Some(Severity::Warn));
     }
 
     fn settings(changed: &[(&str, &str)]) -> HashMap<String, String> {

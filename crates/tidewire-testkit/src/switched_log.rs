@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention};
+use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention, Secured};
 use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
 use tokio::sync::{Semaphore, watch};
 
@@ -15,6 +15,7 @@ pub struct SwitchedLog {
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
     comparisons: AtomicUsize,
+    copies: watch::Sender<Option<Secured>>,
 }
 
 impl SwitchedLog {
@@ -29,6 +30,7 @@ impl SwitchedLog {
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
             comparisons: AtomicUsize::new(0),
+            copies: watch::Sender::new(Some(Secured::Alone)),
         }
     }
 
@@ -64,6 +66,11 @@ impl SwitchedLog {
     /// How often somebody asked how far channels had got.
     pub fn comparisons(&self) -> usize {
         self.comparisons.load(Ordering::SeqCst)
+    }
+
+    /// What becomes of copies from now on; `None` keeps those waiting who ask.
+    pub fn set_copies(&self, secured: Option<Secured>) {
+        self.copies.send_replace(secured);
     }
 
     async fn pass(&self) {
@@ -124,6 +131,16 @@ impl Log for SwitchedLog {
 
     async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError> {
         self.reached()?.incarnation(channel).await
+    }
+
+    async fn confirm(
+        &self,
+        _channel: &TenantChannel,
+        _by: Incarnation,
+    ) -> Result<Secured, LogError> {
+        let mut copies = self.copies.subscribe();
+        let known = copies.wait_for(Option::is_some).await.expect("the log is there");
+        Ok(known.expect("it is some"))
     }
 
     async fn health(&self) -> Result<(), LogError> {

@@ -649,7 +649,9 @@ pub async fn an_append_under_the_current_epoch_is_kept(factory: &impl LogFactory
     assert_eq!(appended_positions(&again), [expected(4), expected(3)]);
     assert_eq!(duplicates(&again), [false, true]);
     let kept = outcome.expect("append");
-    assert!(matches!(&kept, Outcome::Kept(two) if two.len() == 2 && two[1] == first(&again[1])));
+    let Outcome::Kept { appended, by } = kept else { unreachable!("it is in that epoch") };
+    assert_eq!(appended.len(), 2);
+    assert_eq!((appended[1], by), (first(&again[1]), epoch.incarnation()));
 }
 
 pub async fn an_append_under_another_epoch_stores_nothing(factory: &impl LogFactory) {

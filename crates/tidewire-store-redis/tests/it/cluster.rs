@@ -1,9 +1,10 @@
 //! A cluster of three primaries.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Duration;
 
-use tidewire_broker::{Log, LogError, Read, Retention, Secured, Status};
+use tidewire_broker::{Log, LogError, Outcome, Read, Retention, Secured, Status};
 use tidewire_model::{Channel, Since, Tenant, TenantChannel};
 use tidewire_store_redis::{Deployment, Finding, RedisConfig, RedisConnection, RedisLog, Severity};
 use tidewire_testkit::services::{RedisServer, free_port};
@@ -71,6 +72,47 @@ async fn the_settings_of_every_primary_are_looked_at() {
         let is_named = |finding: &Finding| finding.text.contains(&server.address().to_string());
         assert!(findings.iter().any(is_named), "no finding about {}", server.address());
     }
+}
+
+#[tokio::test]
+async fn each_primarys_own_replica_is_asked_for_copies() {
+    let cluster = Cluster::start().await;
+    let replica = cluster.add_replica().await;
+    let config = RedisConfig { durable_copies: 1, ..cluster.config() };
+    let connection = RedisConnection::new(config).expect("a valid configuration");
+    let log = RedisLog::new(connection, Retention::default());
+    let [copied, alone] = [0, 1].map(|index| &cluster.servers[index]);
+    let (copied, alone) =
+        (channel_at(&log, copied, 0..30).await, channel_at(&log, alone, 30..60).await);
+
+    let asking = async { while confirm(&log, &copied).await != COPIED {} };
+    timeout(Duration::from_secs(20), asking).await.expect("it is copied");
+    let without = confirm(&log, &alone).await;
+    replica.pause();
+    let behind = confirm(&log, &copied).await;
+
+    assert_eq!([without, behind], [BEHIND; 2]);
+}
+
+const COPIED: Secured = Secured::Copied { replicas: 1 };
+const BEHIND: Secured = Secured::Behind { wanted: 1, reached: 0 };
+
+/// Appends something, and asks whether it is copied.
+async fn confirm(log: &RedisLog, channel: &TenantChannel) -> Secured {
+    let outcome = log.append_in(channel, None, &[without_id("1")]).await.expect("append");
+    let Outcome::Kept { by, .. } = outcome else { unreachable!("no epoch was named") };
+    log.confirm(channel, by).await.expect("an answer")
+}
+
+/// The first of some channels that `server` has.
+async fn channel_at(log: &RedisLog, server: &RedisServer, numbers: Range<u32>) -> TenantChannel {
+    for channel in numbers.map(channel) {
+        log.append(&channel, &[draft("1")]).await.expect("append");
+        if command(server, &["DBSIZE"]).await != redis::Value::Int(0) {
+            return channel;
+        }
+    }
+    unreachable!("the server has none of them")
 }
 
 /// Were an append carried out where only some of its keys are, it would be half done: what is stored
@@ -153,10 +195,35 @@ impl Cluster {
         timeout(Duration::from_secs(30), waiting).await.expect("the cluster is whole in 30 s");
     }
 
-    fn connect(&self) -> RedisConnection {
+    fn config(&self) -> RedisConfig {
         let urls = self.servers.iter().take(1).map(RedisServer::url).collect();
-        let config = RedisConfig::new(Deployment::Cluster { urls });
-        RedisConnection::new(config).expect("a valid configuration")
+        RedisConfig::new(Deployment::Cluster { urls })
+    }
+
+    fn connect(&self) -> RedisConnection {
+        RedisConnection::new(self.config()).expect("a valid configuration")
+    }
+
+    /// A replica of the first primary.
+    async fn add_replica(&self) -> RedisServer {
+        let primary = &self.servers[0];
+        let bus = free_port().to_string();
+        let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus];
+        let replica = RedisServer::with_arguments(&arguments).await;
+        let port = replica.address().port().to_string();
+        command(primary, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+        let id = text(command(primary, &["CLUSTER", "MYID"]).await);
+        let following = async {
+            while !text(command(&replica, &["CLUSTER", "NODES"]).await).contains(&id) {
+                sleep(Duration::from_millis(20)).await;
+            }
+            command(&replica, &["CLUSTER", "REPLICATE", &id]).await;
+            while !text(command(primary, &["INFO", "replication"]).await).contains("state=online") {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), following).await.expect("it follows in 30 s");
+        replica
     }
 
     fn log(&self) -> RedisLog {

@@ -113,7 +113,9 @@ async fn a_lost_reply_is_found_again_though_the_channel_is_in_another_epoch_sinc
     let (outcome, ()) = tokio::join!(log.append_in(&channel, Some(epoch), &batch), fail_over);
     let next = log.append_in(&room(), Some(epoch), &[draft("4")]).await.expect("append");
 
-    let Outcome::Kept(appended) = outcome.expect("append") else { panic!("it was stored before") };
+    let Outcome::Kept { appended, .. } = outcome.expect("append") else {
+        panic!("it was stored before")
+    };
     let positions: Vec<_> = appended.iter().map(|one| one.position).collect();
     assert_eq!(positions, [Position::new(epoch, 2), Position::new(epoch, 3)]);
     assert_eq!(next, Outcome::Forked);

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod durable;
 mod failure;
 mod lost_reply;
 mod metric;

@@ -10,10 +10,10 @@ use crate::redis::{append, command, key_of, log, text};
 
 /// Long enough for whatever does not wait for a replica that is stopped.
 const SHORT: Duration = Duration::from_millis(300);
-const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 
 /// A primary, and a replica that is in step with it.
-async fn pair() -> (RedisServer, RedisServer) {
+pub(crate) async fn pair() -> (RedisServer, RedisServer) {
     let primary = RedisServer::with_arguments(&["--repl-diskless-sync-delay", "0"]).await;
     let port = primary.address().port().to_string();
     let replica = RedisServer::with_arguments(&["--replicaof", "127.0.0.1", &port]).await;

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tidewire_broker::{MemoryBroker, MemoryLog, MemoryNetwork, Retention};
 use tidewire_broker_nats::{NatsAuth, NatsBroker, NatsConfig};
-use tidewire_model::NodeId;
+use tidewire_model::{DeliveryClass, NodeId};
 use tidewire_node::Ports;
 use tidewire_store::{MemoryMembership, MemorySessionStore};
 use tidewire_store_redis::{
     Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
 };
 
-use crate::config::{Config, Nats, NatsLogin, Redis, RedisTopology};
+use crate::config::{Config, Nats, NatsLogin, RedisTopology};
 
 /// One node by itself, which forgets everything when it stops.
 pub(crate) fn memory(node: &NodeId) -> Ports {
@@ -26,7 +26,7 @@ pub(crate) fn memory(node: &NodeId) -> Ports {
 
 /// The way to the Redis of a cluster, which does not have to be there yet.
 pub(crate) fn redis(config: &Config) -> anyhow::Result<RedisConnection> {
-    Ok(RedisConnection::new(redis_config(&config.redis))?)
+    Ok(RedisConnection::new(redis_config(config))?)
 }
 
 /// A node of a cluster. Neither NATS nor Redis has to be there yet.
@@ -45,7 +45,8 @@ pub(crate) async fn cluster(
     })
 }
 
-fn redis_config(redis: &Redis) -> RedisConfig {
+fn redis_config(config: &Config) -> RedisConfig {
+    let redis = &config.redis;
     let deployment = match &redis.topology {
         RedisTopology::Single { address } => Deployment::Single { url: address.clone() },
         RedisTopology::Sentinel { addresses, master_name } => Deployment::Sentinel {
@@ -56,13 +57,16 @@ fn redis_config(redis: &Redis) -> RedisConfig {
         },
         RedisTopology::Cluster { addresses } => Deployment::Cluster { urls: addresses.clone() },
     };
-    let mut config = RedisConfig::new(deployment);
-    config.prefix.clone_from(&redis.prefix);
-    if let Some(login) = &redis.login {
-        config.username.clone_from(&login.username);
-        config.password = Some(login.password.expose().to_owned());
+    let mut prepared = RedisConfig::new(deployment);
+    prepared.prefix.clone_from(&redis.prefix);
+    if config.channel_rules.has(DeliveryClass::Durable) {
+        prepared.durable_copies = redis.durable_copies;
     }
-    config
+    if let Some(login) = &redis.login {
+        prepared.username.clone_from(&login.username);
+        prepared.password = Some(login.password.expose().to_owned());
+    }
+    prepared
 }
 
 fn nats_config(nats: &Nats) -> anyhow::Result<NatsConfig> {

@@ -149,6 +149,8 @@ fn describe_engine() {
     describe_histogram!("tidewire_broadcast_recipients", "Subscribers per publication.");
     describe_counter!("tidewire_deliveries_total", "Publications put into subscribers' queues.");
     describe_counter!("tidewire_gaps_total", "Gaps announced to subscribers.");
+    let uncertain = "Publications of durable channels stored, but without enough copies in time.";
+    describe_counter!("tidewire_durable_uncertain_total", uncertain);
     describe_counter!("tidewire_forks_total", "Channels compared with a log that failed over.");
     describe_counter!("tidewire_healed_total", "Publications stored again after a failover.");
     let unsure = "Acknowledged publications that could not be compared with the log.";

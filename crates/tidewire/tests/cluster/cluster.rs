@@ -112,7 +112,8 @@ fn tenant_config(tenant: &str) -> String {
         "[[tenants]]\nname = \"{tenant}\"\n\
          [[tenants.keys]]\nid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
          [[tenants.api_keys]]\nid = \"{key}\"\nsecret = \"{api_secret}-{tenant}\"\n\
-         [[tenants.rules]]\npattern = \"ticker/*\"\nclass = \"ephemeral\"\n"
+         [[tenants.rules]]\npattern = \"ticker/*\"\nclass = \"ephemeral\"\n\
+         [[tenants.rules]]\npattern = \"orders/*\"\nclass = \"durable\"\n"
     )
 }
 

@@ -55,7 +55,7 @@ async fn a_replica_that_was_behind_takes_over_and_no_acknowledged_publication_is
 }
 
 /// So many publications, and the gaps announced between them.
-async fn payloads(client: &mut Client, count: usize) -> (Vec<String>, Vec<GapReason>) {
+pub(crate) async fn payloads(client: &mut Client, count: usize) -> (Vec<String>, Vec<GapReason>) {
     let (mut payloads, mut gaps) = (Vec::new(), Vec::new());
     while payloads.len() < count {
         match next(client).await {
@@ -81,7 +81,7 @@ async fn publish_at_last(node: &crate::cluster::NodeProcess, name: &str) {
 }
 
 /// Waits until the replica has all that the primary has.
-async fn until_copied(primary: &RedisServer, replica: &RedisServer) {
+pub(crate) async fn until_copied(primary: &RedisServer, replica: &RedisServer) {
     let offset = |info: &str, name: &str| {
         let line = info.lines().find_map(|line| line.strip_prefix(name)).map(str::to_owned);
         line.unwrap_or_default()

@@ -4,6 +4,7 @@ mod bridge;
 mod cluster;
 mod crowd;
 mod draining;
+mod durable;
 mod failover;
 mod leaving;
 mod ledger;

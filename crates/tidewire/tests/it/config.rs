@@ -173,7 +173,14 @@ fn a_preset_holds_where_a_rule_says_nothing_itself() {
     for (settings, expected) in [
         ("", basis()),
         ("preset = \"chat\"", ChannelRule { retention: kept(1_000, DAY), ..basis() }),
-        ("preset = \"notify\"", ChannelRule { retention: kept(100, 7 * DAY), ..basis() }),
+        (
+            "preset = \"notify\"",
+            ChannelRule { class: DeliveryClass::Durable, retention: kept(100, 7 * DAY), ..basis() },
+        ),
+        (
+            "preset = \"notify\"\nclass = \"recoverable\"",
+            ChannelRule { retention: kept(100, 7 * DAY), ..basis() },
+        ),
         (
             "preset = \"state\"",
             ChannelRule {

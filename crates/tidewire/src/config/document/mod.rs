@@ -232,6 +232,10 @@ pub struct Redis {
     /// Start of every key: 1 to 32 characters from `a-z`, `0-9`, `_` and `-`. Clusters that share a
     /// Redis need different ones.
     pub prefix: String,
+    /// Replicas that must have a publication of a `durable` channel before it is acknowledged, beside
+    /// the primary: all of those, by default one, that may become the primary.
+    #[schemars(range(min = 1, max = 5))]
+    pub durable_copies: u32,
 }
 
 impl Default for Redis {
@@ -244,6 +248,7 @@ impl Default for Redis {
             password: None,
             password_file: None,
             prefix: "tw".into(),
+            durable_copies: 1,
         }
     }
 }

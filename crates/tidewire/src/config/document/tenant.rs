@@ -84,14 +84,16 @@ pub struct ChannelRule {
     /// Name or pattern of the channels it is for. No two rules of a tenant may share one.
     pub pattern: String,
     /// What holds where the rule says nothing itself. `chat` keeps 1000 publications for 24 h, `notify`
-    /// 100 for 7 d, `state` 16 for 24 h with `latest = "on"` and `delta = "fossil"`; `ticker` and
-    /// `presence` are ephemeral, with a `flush_window` of 50 ms and 100 ms.
+    /// 100 for 7 d and is durable, `state` 16 for 24 h with `latest = "on"` and `delta = "fossil"`;
+    /// `ticker` and `presence` are ephemeral, with a `flush_window` of 50 ms and 100 ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<PresetName>,
     /// What is promised. Publications of a `recoverable` channel go through Redis: in order, without a
-    /// silent loss, and who comes back misses nothing. Those of an `ephemeral` one go over NATS alone:
-    /// at most once, nothing is kept, and they arrive without Redis too. `recoverable` unless set here
-    /// or by the preset; the same on every node.
+    /// silent loss, and who comes back misses nothing. So do those of a `durable` one, and are
+    /// acknowledged only when as many replicas of Redis have them as `redis.durable_copies` says:
+    /// without a replica none is. Those of an `ephemeral` one go over NATS alone: at most once, nothing
+    /// is kept, and they arrive without Redis too. `recoverable` unless set here or by the preset; the
+    /// same on every node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<ClassName>,
     /// Publications kept per channel; `history.size` unless set here or by the preset.
@@ -152,6 +154,7 @@ pub enum PresetName {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ClassName {
+    Durable,
     Ephemeral,
     Recoverable,
 }
@@ -159,6 +162,7 @@ pub enum ClassName {
 impl From<ClassName> for DeliveryClass {
     fn from(name: ClassName) -> Self {
         match name {
+            ClassName::Durable => Self::Durable,
             ClassName::Ephemeral => Self::Ephemeral,
             ClassName::Recoverable => Self::Recoverable,
         }

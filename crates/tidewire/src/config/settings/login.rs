@@ -35,6 +35,8 @@ pub struct Redis {
     pub topology: RedisTopology,
     pub login: Option<RedisLogin>,
     pub prefix: String,
+    /// Replicas that must have what a durable channel acknowledges.
+    pub durable_copies: u32,
 }
 
 /// Where the primaries are. Addresses are `redis://host:port` or `rediss://host:port`.
@@ -117,7 +119,8 @@ pub(super) fn check_redis(redis: &document::Redis, draft: &mut Draft) -> Option<
         .password
         .clone()
         .map(|password| RedisLogin { username: redis.username.clone(), password });
-    Some(Redis { topology: topology?, login, prefix: prefix? })
+    let durable_copies = redis.durable_copies;
+    Some(Redis { topology: topology?, login, prefix: prefix?, durable_copies })
 }
 
 fn check_topology(redis: &document::Redis, draft: &mut Draft) -> Option<RedisTopology> {

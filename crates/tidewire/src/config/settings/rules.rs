@@ -84,9 +84,11 @@ fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
         PresetName::Chat => {
             ChannelRule { retention: Some(Retention { size: 1_000, ttl: DAY }), ..rule }
         }
-        PresetName::Notify => {
-            ChannelRule { retention: Some(Retention { size: 100, ttl: 7 * DAY }), ..rule }
-        }
+        PresetName::Notify => ChannelRule {
+            class: DeliveryClass::Durable,
+            retention: Some(Retention { size: 100, ttl: 7 * DAY }),
+            ..rule
+        },
         // More than one is kept, so that a short break is no gap.
         PresetName::State => ChannelRule {
             retention: Some(Retention { size: 16, ttl: DAY }),
