@@ -16,6 +16,7 @@ use tidewire_model::{
 };
 use tokio::time::Instant;
 
+use self::patience::Patience;
 use crate::held::Held;
 use crate::ring::Ring;
 
@@ -31,6 +32,7 @@ pub(crate) struct Feed {
     held: Held,
     /// When to look whether a hole has filled by itself; set while anything is held.
     hole_at: Option<Instant>,
+    patience: Patience,
     /// When to read the log for any other reason.
     read_at: Option<Instant>,
     /// When to read again after a new subscription, whatever has been read meanwhile.
@@ -52,8 +54,6 @@ pub(crate) enum Step {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct OutOfStep;
 
-/// How long a hole may fill by itself: the skew between nodes, not the network's worst.
-const HOLE_PATIENCE: Duration = Duration::from_millis(30);
 /// After a new subscription in the broker, other servers learn of it with no signal when; reading
 /// again covers what they did not send meanwhile.
 const RECHECKS: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2)];
@@ -70,6 +70,7 @@ impl Feed {
             ring,
             held: Held::default(),
             hole_at: None,
+            patience: Patience::default(),
             read_at: None,
             rechecks: VecDeque::new(),
             is_reading: false,
@@ -129,6 +130,7 @@ impl Feed {
     /// Takes a publication from the broker, or from this node's own append.
     pub(crate) fn receive(&mut self, envelope: Arc<Envelope>, now: Instant, steps: &mut Vec<Step>) {
         let Some(at) = self.at else { return self.hold(envelope, now) };
+        self.patience.came(envelope.position, now);
         let Position { epoch, offset } = envelope.position;
         if epoch == at.epoch {
             if offset <= at.offset {
@@ -255,6 +257,10 @@ impl Feed {
 
     fn push(&mut self, envelope: Arc<Envelope>, steps: &mut Vec<Step>) {
         self.at = Some(envelope.position);
+        if self.held.is_all_of(envelope.position.epoch) {
+            // Whatever was missing is not any more: if something is, that is another hole.
+            self.hole_at = None;
+        }
         if let Some(newest) = self.ring.newest() {
             envelope.follow(newest);
         }
@@ -266,9 +272,13 @@ impl Feed {
         if !self.held.insert(envelope) {
             self.read_by(now);
         }
-        if self.at.is_some() {
-            self.hole_at.get_or_insert(now + HOLE_PATIENCE);
-        }
+        self.wait_for_hole(now);
+    }
+
+    fn wait_for_hole(&mut self, now: Instant) {
+        let (Some(at), None) = (self.at, self.hole_at) else { return };
+        let missing = Position::new(at.epoch, at.offset + 1);
+        self.hole_at = Some(self.patience.until(missing, now));
     }
 
     /// Passes on what was held and now follows, and forgets what came too late.
@@ -283,7 +293,7 @@ impl Feed {
         if self.held.is_empty() {
             self.hole_at = None;
         } else {
-            self.hole_at.get_or_insert(now + HOLE_PATIENCE);
+            self.wait_for_hole(now);
         }
     }
 
@@ -383,5 +393,6 @@ fn lost(since: Since, read: &Read) -> Option<u64> {
 }
 
 mod fleeting;
+mod patience;
 #[cfg(test)]
 mod tests;

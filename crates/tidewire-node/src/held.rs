@@ -53,6 +53,12 @@ impl Held {
         self.bytes = self.publications.values().map(|envelope| envelope.weight()).sum();
     }
 
+    /// Whether nothing is held of any other epoch.
+    pub(crate) fn is_all_of(&self, epoch: Epoch) -> bool {
+        let ends = [self.publications.first_key_value(), self.publications.last_key_value()];
+        ends.into_iter().flatten().all(|((held, _), _)| *held == epoch)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.publications.is_empty()
     }

@@ -15,7 +15,7 @@ async fn publications_that_come_out_of_order_leave_in_order_without_a_read() {
     }
 
     assert_eq!(feed.handed_out(), "1 2 3 4 5");
-    assert_eq!(feed.reads_after(HOLE_PATIENCE), None);
+    assert_eq!(feed.reads_after(Patience::LEAST), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -30,6 +30,41 @@ async fn a_hole_that_does_not_fill_is_read_from_the_log_once_after_30_ms() {
     feed.merge(continues(&[(1, 1)], 1, 3));
 
     assert_eq!(feed.handed_out(), "1 2 3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_hole_after_the_other_that_fills_by_itself_costs_no_read() {
+    let mut feed = Fixture::open(1, 0);
+    feed.receive(1, 2);
+
+    for offset in (4..=20).step_by(2) {
+        assert_eq!(feed.reads_after(Duration::from_millis(9)), None);
+        feed.receive(1, offset);
+        feed.receive(1, offset - 3);
+    }
+
+    assert_eq!(feed.handed_out(), "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_channel_whose_publications_come_late_is_read_once_for_it_and_then_waited_for() {
+    let mut feed = Fixture::open(1, 0);
+    let mut reads = 0;
+
+    for offset in (1..=200).step_by(2) {
+        feed.receive(1, offset + 1);
+        for _ in 0..8 {
+            if feed.reads_after(Duration::from_millis(10)).is_some() {
+                reads += 1;
+                feed.merge(continues(&[(1, 1)], offset - 1, offset + 1));
+            }
+        }
+        feed.receive(1, offset);
+    }
+
+    // After 300 ms and 2 s it is read because it is new.
+    assert_eq!(reads, 3);
+    assert_eq!(feed.handed_out().split(' ').count(), 200);
 }
 
 #[tokio::test(start_paused = true)]
