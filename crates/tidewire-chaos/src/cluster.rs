@@ -26,6 +26,8 @@ pub struct Setup {
     pub history: u32,
     /// Each node knows one NATS server only, that of its number.
     pub is_nats_pinned: bool,
+    /// What the configuration of the NATS servers has beside their addresses.
+    pub nats_config: &'static str,
 }
 
 impl Setup {
@@ -33,7 +35,7 @@ impl Setup {
     /// go to any NATS server.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         let (program, down_after) = (program.into(), Duration::from_millis(500));
-        Self { program, down_after, history: 100_000, is_nats_pinned: false }
+        Self { program, down_after, history: 100_000, is_nats_pinned: false, nats_config: "" }
     }
 }
 
@@ -64,7 +66,7 @@ impl Cluster {
     /// Starts everything, and waits until the nodes are ready and the replica is in step.
     pub async fn start(setup: Setup) -> Result<Self> {
         let directory = TempDir::with_prefix("tidewire-chaos-")?;
-        let (routes, nats) = start_nats().await?;
+        let (routes, nats) = start_nats(&directory, setup.nats_config).await?;
         let (redis_links, redis) = start_redis().await?;
         let watch = Watch {
             primary: redis_links[0].address(),
@@ -237,7 +239,10 @@ impl Cluster {
 
 /// Servers that know each other only through proxies, whose connections go from the later to the
 /// earlier or, by gossip, to what each of them advertises.
-async fn start_nats() -> Result<(Vec<Proxy>, Vec<NatsServer>)> {
+async fn start_nats(directory: &TempDir, config: &str) -> Result<(Vec<Proxy>, Vec<NatsServer>)> {
+    let file = directory.path().join("nats.conf");
+    std::fs::write(&file, config)?;
+    let file = file.display().to_string();
     let (mut routes, mut servers) = (Vec::new(), Vec::new());
     let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
     for (number, port) in ports.iter().enumerate() {
@@ -252,7 +257,8 @@ async fn start_nats() -> Result<(Vec<Proxy>, Vec<NatsServer>)> {
             routes.push(route);
         }
         let known = known.join(",");
-        let mut arguments = vec!["--cluster", &listen, "--cluster_name", "chaos", "--no_advertise"];
+        let mut arguments = vec!["--config", &file, "--no_advertise"];
+        arguments.extend(["--cluster", &listen, "--cluster_name", "chaos"]);
         arguments.extend(["--cluster_advertise", &advertised]);
         if !known.is_empty() {
             arguments.extend(["--routes", &known]);

@@ -30,13 +30,15 @@ pub struct Size {
     pub channels: u32,
     /// Publications a second, by all publishers together.
     pub rate: u32,
+    /// How long the payload of each is.
+    pub bytes: u32,
 }
 
 impl Size {
     /// What the failure matrix asks for.
-    pub const FULL: Self = Self { listeners: 200, channels: 40, rate: 300 };
+    pub const FULL: Self = Self { listeners: 200, channels: 40, rate: 300, bytes: Stamp::BYTES };
     /// What fits into every test run.
-    pub const SMALL: Self = Self { listeners: 60, channels: 12, rate: 100 };
+    pub const SMALL: Self = Self { listeners: 60, channels: 12, rate: 100, bytes: Stamp::BYTES };
 }
 
 /// Clients at work on a cluster.

@@ -85,6 +85,8 @@ struct Passage {
 
 /// What is on its way in one direction before reading stops, as in the buffers of a slow network.
 const MOST_UNDER_WAY: usize = 8 << 20;
+/// The same of a link that passes few bytes in a second: whoever writes more has to wait.
+const MOST_WHEN_SLOW: usize = 64 << 10;
 const CHUNK: usize = 16 << 10;
 
 impl Proxy {
@@ -238,7 +240,8 @@ impl<'a> Pump<'a> {
                 continue;
             }
             let due = self.under_way.front().map(|(due, _)| *due);
-            let is_full = self.bytes_under_way >= MOST_UNDER_WAY;
+            let most = rules.bytes_per_second.map_or(MOST_UNDER_WAY, |_| MOST_WHEN_SLOW);
+            let is_full = self.bytes_under_way >= most;
             tokio::select! {
                 read = from.read(&mut chunk), if !has_ended && !is_full => {
                     let Ok(length @ 1..) = read else {

@@ -130,11 +130,11 @@ async fn owners(cluster: &Cluster) -> Result<BTreeMap<String, String>> {
     Ok(owners)
 }
 
-/// A metric of all nodes that run.
-async fn sum(cluster: &Cluster, name: &str, label: &str) -> Result<u64> {
+/// How often nodes that run have read the log because they missed something, or might have.
+async fn repair_reads(cluster: &Cluster) -> Result<u64> {
     let mut sum = 0;
     for node in cluster.running() {
-        sum += node.metric(name, label).await?;
+        sum += node.metric("tidewire_log_reads_total", "repair").await?;
     }
     Ok(sum)
 }

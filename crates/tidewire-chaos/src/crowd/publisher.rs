@@ -23,13 +23,15 @@ pub(super) struct Publisher {
     /// The next sequence in each of its tenant's channels.
     sequences: HashMap<u32, u64>,
     waiting: HashMap<PublicationId, Saying>,
+    filling: String,
 }
 
 impl Publisher {
     pub(super) fn new(number: u16, options: Options, shared: Arc<Shared>) -> Self {
         let random = Random::new(7, number.into());
         let (sequences, waiting) = (HashMap::new(), HashMap::new());
-        Self { number, options, shared, random, sequences, waiting }
+        let filling = "chaos".repeat(shared.size.bytes as usize / 5 + 1);
+        Self { number, options, shared, random, sequences, waiting, filling }
     }
 
     pub(super) async fn run(mut self, mut phases: watch::Receiver<Phase>) {
@@ -91,7 +93,7 @@ impl Publisher {
         };
         *sequence += 1;
         let saying = Saying::new(channel, &stamp);
-        let payload = stamp.write(Stamp::BYTES as usize, "chaos");
+        let payload = stamp.write(self.shared.size.bytes as usize, &self.filling);
         let published = client.publish(name(channel), payload);
         let id = published.expect("fewer are under way than a client has room for");
         self.waiting.insert(id, saying);

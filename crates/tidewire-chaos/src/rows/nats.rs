@@ -6,12 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use tidewire_client::{Channel, Client, Happening, Since};
 use tokio::time::{Instant, timeout};
 
-use super::{happening, next_publication};
+use super::{happening, next_publication, repair_reads};
 use crate::cluster::{Cluster, Setup, TENANTS};
-use crate::crowd::Size;
+use crate::crowd::{LIVELINESS, Size};
 use crate::http;
 use crate::proxy::Rules;
 use crate::stage::Stage;
+use crate::wait::until;
 
 /// What a NATS server that dies may add to a delivery.
 const EXTRA: Duration = Duration::from_secs(2);
@@ -83,20 +84,30 @@ pub(super) async fn split(setup: Setup, size: Size) -> Result<String> {
     Ok(format!("longest delivery {longest:.0?}; {outcome}"))
 }
 
-/// Row 14: one node reads and writes a kilobyte a second, far less than there is.
+/// Row 14: one node reads and writes a kilobyte a second, far less than there is, until its server
+/// cuts it for that.
 pub(super) async fn slow(setup: Setup, size: Size) -> Result<String> {
-    let stage = Stage::set(Setup { is_nats_pinned: true, ..setup }, size).await?;
+    let setup = Setup { is_nats_pinned: true, nats_config: HASTY, ..setup };
+    let size = Size { bytes: 4_096, ..size };
+    let stage = Stage::set(setup, size).await?;
 
     let rules = Rules { bytes_per_second: [Some(1_000); 2], ..Rules::default() };
     stage.cluster.nats_links[0].iter().for_each(|link| link.set(rules.clone()));
-    stage.crowd.go_on_for(Duration::from_secs(15)).await;
+    let cut = until("a slow consumer is cut", LIVELINESS, async || {
+        stage.cluster.nats[0].log().contains("Slow Consumer")
+    })
+    .await?;
+    stage.crowd.go_on_for(Duration::from_secs(5)).await;
     stage.cluster.nats_links[0].iter().for_each(crate::Proxy::heal);
     stage.steady(size).await?;
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
-    Ok(outcome.to_string())
+    Ok(format!("cut after {:.1} s; {outcome}", cut.as_secs_f64()))
 }
+
+/// A NATS server that waits for a slow reader no longer than this.
+const HASTY: &str = "write_deadline: \"2s\"\nmax_pending: 1MB\n";
 
 /// Row 15: a channel that nobody had is subscribed to at one node and published to at another, before
 /// the servers between them know of the interest.
@@ -134,12 +145,14 @@ pub(super) async fn reordered(setup: Setup, size: Size) -> Result<String> {
     stage.cluster.nats_links[1].iter().for_each(|link| link.set(rules.clone()));
     stage.steady(size).await?;
     stage.steady(size).await?;
-    let reads = super::sum(&stage.cluster, "tidewire_log_reads_total", "repair").await?;
+    let learnt = repair_reads(&stage.cluster).await?;
+    stage.steady(size).await?;
+    let reads = repair_reads(&stage.cluster).await? - learnt;
     stage.cluster.nats_links[1].iter().for_each(crate::Proxy::heal);
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
-    Ok(format!("{reads} reads for holes; {outcome}"))
+    Ok(format!("{learnt} reads before, {reads} once nodes knew how late; {outcome}"))
 }
 
 /// Row 6: a node that nobody hears appends something and is killed.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tidewire_client::{
-    Channel, Client, Command, Connection, Happening, Payload, ServerEvent, Since,
+    Channel, Client, Command, Connection, Happening, Lost, Payload, ServerEvent, Since,
 };
-use tidewire_model::{PublicationId, Publish};
-use tokio::time::timeout;
+use tidewire_model::{PublicationId, Publish, Resume, SessionNonce};
+use tokio::time::{sleep, timeout};
 
-use super::{happening, next_publication, owners};
+use super::{happening, next_publication, owners, repair_reads};
 use crate::cluster::{Cluster, Setup, TENANTS};
 use crate::crowd::{LIVELINESS, Size};
 use crate::http;
@@ -45,42 +45,70 @@ pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
 }
 
 /// Row 2: SIGSTOP until its clients have gone elsewhere. When it goes on it finds that their sessions
-/// are not its own any more, and writes to none.
+/// are not its own any more, writes to none, and closes a connection that is still there with 4408.
 pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
     let stage = Stage::set(setup, size).await?;
     let there = stage.cluster.node(0)?.metric("tidewire_connections", "").await?;
+    let ann = |node| stage.cluster.options(TENANTS[0], "ann", node);
+    let (mut stays, connected) = Connection::open(&ann(0), 0, None).await?;
 
     stage.cluster.node(0)?.pause()?;
     let back = until("everybody is elsewhere", LIVELINESS, async || {
         u64::from(stage.crowd.counts().resumed) >= there
     })
     .await?;
-    let before = generations(&stage.cluster).await?;
+    let token = connected.resume_token;
+    let nonce = SessionNonce::from_bytes([2; 16]);
+    let resume = Resume { token, nonce, positions: Vec::new() };
+    let (goes_on, elsewhere) = Connection::open(&ann(1), 0, Some(resume)).await?;
+    let before = owners(&stage.cluster).await?;
     stage.cluster.node(0)?.go_on()?;
+    let closed = end_of(&mut stays).await?;
     stage.steady(size).await?;
     stage.steady(size).await?;
-    let after = generations(&stage.cluster).await?;
+    let after = owners(&stage.cluster).await?;
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
     outcome.check_sessions()?;
-    for (session, generation) in &before {
-        let now = after.get(session).copied().unwrap_or(*generation);
-        ensure!(now >= *generation, "{session} went from generation {generation} to {now}");
-    }
-    let sessions = before.len();
-    let back = back.as_secs_f64();
+    ensure!(elsewhere.resumed, "the session was not taken over");
+    ensure!(closed == Some(4408), "closed with {closed:?}");
+    check_owners(&before, &after)?;
+    goes_on.close().await;
+    let (back, sessions) = (back.as_secs_f64(), before.len());
     Ok(format!("{there} clients elsewhere after {back:.1} s, {sessions} sessions kept; {outcome}"))
 }
 
-/// The generation of each session in Redis.
-async fn generations(cluster: &Cluster) -> Result<BTreeMap<String, u64>> {
-    let mut generations = BTreeMap::new();
-    for (session, owner) in owners(cluster).await? {
-        let generation = owner.split(' ').next().unwrap_or_default().parse()?;
-        generations.insert(session, generation);
+/// Waits until a connection ends, however silent its node; the code it ends with.
+async fn end_of(connection: &mut Connection) -> Result<Option<u16>> {
+    let ending = async {
+        loop {
+            match connection.next().await {
+                Ok(_) => {}
+                Err(Lost::Silent(_)) => sleep(Duration::from_millis(50)).await,
+                Err(lost) => return lost.code(),
+            }
+        }
+    };
+    timeout(LIVELINESS, ending).await.context("the connection stays open")
+}
+
+/// Fails if somebody wrote to a session who did not own it any more: a generation has one owner, and
+/// is followed by higher ones only.
+fn check_owners(before: &BTreeMap<String, String>, after: &BTreeMap<String, String>) -> Result<()> {
+    for (session, owned) in before {
+        let Some(owns) = after.get(session) else { continue };
+        let (was, is) = (ownership(owned)?, ownership(owns)?);
+        ensure!(was == is || was.0 < is.0, "{session} was owned by {was:?}, then by {is:?}");
     }
-    Ok(generations)
+    Ok(())
+}
+
+/// The generation of a session, and who has it in that.
+fn ownership(text: &str) -> Result<(u64, &str)> {
+    let mut words = text.split(' ');
+    let (generation, owner) = (words.next(), words.next());
+    Ok((generation.unwrap_or_default().parse()?, owner.context("a session has an owner")?))
 }
 
 /// Row 3: SIGTERM under load.
@@ -204,8 +232,10 @@ pub(super) async fn together(setup: Setup, size: Size) -> Result<String> {
     let size = Size { channels: 2, rate: size.rate * 4, ..size };
     let stage = Stage::set(setup, size).await?;
 
+    // Channels that are new have been read again by now for what was missed before they were known.
+    let before = repair_reads(&stage.cluster).await?;
     stage.crowd.progress(3_000).await?;
-    let reads = super::sum(&stage.cluster, "tidewire_log_reads_total", "repair").await?;
+    let reads = repair_reads(&stage.cluster).await? - before;
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;

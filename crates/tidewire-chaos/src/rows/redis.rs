@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use tidewire_client::Happening;
-use tidewire_model::{GapReason, Recovery};
+use anyhow::{Context as _, Result, ensure};
+use tidewire_client::{Channel, Command, Connection, Happening, HistoryQuery, ServerEvent};
+use tidewire_model::{Direction, GapReason, Recovery};
+use tokio::time::timeout;
 
-use super::{happening, next_publication, reader};
+use super::{happening, next_publication, owners, reader};
 use crate::cluster::{Cluster, Setup, TENANTS};
-use crate::crowd::{Crowd, LIVELINESS, Size};
+use crate::crowd::{Crowd, LIVELINESS, Outcome, Size};
 use crate::http;
 use crate::proxy::{Rules, Scope};
 use crate::stage::Stage;
@@ -28,7 +29,7 @@ pub(super) async fn replies_lost(setup: Setup, size: Size) -> Result<String> {
     let link = &stage.cluster.redis_links[0];
     let mut cut = link.replies_cut();
     link.set(Rules { cut_reply_every: Some(20), ..Rules::default() });
-    tokio::time::timeout(NO_FAILOVER, cut.wait_for(|cut| *cut >= WANTED)).await??;
+    timeout(NO_FAILOVER, cut.wait_for(|cut| *cut >= WANTED)).await??;
     link.heal();
     stage.steady(size).await?;
 
@@ -104,12 +105,7 @@ async fn offset(cluster: &Cluster, server: usize) -> Option<u64> {
 pub(super) async fn replica_and_node(setup: Setup, size: Size) -> Result<String> {
     let mut stage = Stage::set(setup, size).await?;
 
-    let late = [Duration::ZERO, BEHIND];
-    let rules = Rules { delay: late, scope: Scope::Replication, ..Rules::default() };
-    stage.cluster.redis_links[0].set(rules);
-    stage.steady(size).await?;
-    stage.cluster.redis[0].kill();
-    stage.cluster.redis_links[0].reset();
+    kill_ahead_of_replica(&mut stage, size).await?;
     stage.cluster.kill_node(0)?;
     stage.cluster.until_primary(1).await?;
     stage.steady(size).await?;
@@ -137,51 +133,153 @@ pub(super) async fn restarted(setup: Setup, size: Size) -> Result<String> {
     Ok(format!("a new life after {:.1} s; {outcome}", noticed.as_secs_f64()))
 }
 
-/// Row 21: everything is gone. Whoever listens is told, and what comes after that is heard.
+/// Row 21: all of it is gone, or what was written last. Whoever listens is told, and what comes after
+/// that is heard.
 pub(super) async fn emptied(setup: Setup, size: Size) -> Result<String> {
-    let stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let mut figures = Vec::new();
+    for way in [Way::Flushed, Way::Removed, Way::Old] {
+        let outcome = forget(setup.clone(), size, way).await;
+        let outcome = outcome.with_context(|| format!("{way:?}"))?;
+        figures.push(format!("{way:?}: {outcome}"));
+    }
+    Ok(figures.join("; "))
+}
 
-    stage.cluster.redis[0].command(&["FLUSHALL"]).await?;
+/// How Redis comes to have less than it acknowledged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// `FLUSHALL`.
+    Flushed,
+    /// Its files are gone when it starts again.
+    Removed,
+    /// It starts again on a copy of its files as they once were.
+    Old,
+}
+
+async fn forget(setup: Setup, size: Size, way: Way) -> Result<Outcome> {
+    let mut stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+
+    let folder = stage.cluster.redis[0].dir().to_owned();
+    let (files, copy) = (folder.join("appendonlydir"), folder.join("copy"));
+    if way == Way::Old {
+        std::fs::create_dir(&copy)?;
+        for file in std::fs::read_dir(&files)? {
+            let file = file?;
+            std::fs::copy(file.path(), copy.join(file.file_name()))?;
+        }
+        stage.steady(size).await?;
+    }
+    if way == Way::Flushed {
+        stage.cluster.redis[0].command(&["FLUSHALL"]).await?;
+    } else {
+        stage.cluster.redis[0].kill();
+        std::fs::remove_dir_all(&files)?;
+        if way == Way::Old {
+            std::fs::rename(&copy, &files)?;
+        }
+        stage.cluster.redis[0].restart().await;
+    }
     let crowd = &stage.crowd;
     until("a new life of the log", LIVELINESS, async || lives(crowd) > 1).await?;
     stage.steady(size).await?;
 
     let (_, outcome) = stage.judge().await?;
-    ensure!(outcome.verdict.is_loss_only(), "{}", outcome.verdict);
     outcome.check_clients()?;
-    let told = outcome.verdict.gaps("reset");
-    ensure!(told >= u64::from(size.listeners), "{told} were told: {}", outcome.verdict);
-    Ok(outcome.to_string())
+    check_newest_life(&outcome)?;
+    if way == Way::Old {
+        // What the copy lacks the nodes still have: they acknowledged it less than 30 s ago.
+        outcome.check()?;
+        let told = outcome.verdict.gaps("rewind");
+        ensure!(told > 0, "nobody was set back: {}", outcome.verdict);
+    } else {
+        ensure!(outcome.verdict.is_loss_only(), "{}", outcome.verdict);
+        let told = outcome.verdict.gaps("reset");
+        ensure!(told >= u64::from(size.listeners), "{told} were told: {}", outcome.verdict);
+    }
+    Ok(outcome)
 }
 
-/// Row 24: it does not answer for five seconds.
+/// Fails if the log went on in a life that is older than one it had before.
+fn check_newest_life(outcome: &Outcome) -> Result<()> {
+    let account = outcome.account.lock();
+    let lives = || account.acknowledgements().map(|(_, at, time)| (time, at.epoch.incarnation()));
+    let last = lives().max().map(|(_, life)| life);
+    let newest = lives().map(|(_, life)| life).max();
+    ensure!(last == newest, "the last was acknowledged in {last:?} after {newest:?}");
+    Ok(())
+}
+
+/// Row 24: it does not answer for five seconds. Publications wait, and no session changes hands.
 pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
     let stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let acknowledged = || stage.crowd.account().lock().acknowledged();
 
+    let before = owners(&stage.cluster).await?;
     stage.cluster.redis[0].pause();
-    stage.crowd.go_on_for(Duration::from_secs(5)).await;
+    // What it had answered arrives.
+    stage.crowd.go_on_for(Duration::from_secs(1)).await;
+    let held = acknowledged();
+    stage.crowd.go_on_for(Duration::from_secs(4)).await;
+    let meanwhile = acknowledged() - held;
     stage.cluster.redis[0].resume();
     stage.steady(size).await?;
+    let after = owners(&stage.cluster).await?;
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
-    outcome.check_sessions()?;
-    Ok(outcome.to_string())
+    ensure!(meanwhile == 0, "{meanwhile} publications were acknowledged by nobody");
+    ensure!(outcome.counts.lost == 0, "clients lost their nodes: {outcome}");
+    ensure!(before == after, "sessions changed hands: {before:?}, then {after:?}");
+    Ok(format!("{} sessions stayed where they were; {outcome}", before.len()))
 }
 
-/// Row 25: it has no memory left for five seconds.
+/// Row 25: it has no memory left for five seconds. What is published is refused as retryable and
+/// accepted later, and what there is can be read.
 pub(super) async fn full(setup: Setup, size: Size) -> Result<String> {
     let stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let place = (TENANTS[0], "full");
+    let address = stage.cluster.node(0)?.clients();
+    let publish = |id: &'static str| http::publish(address, place, id, "hello");
+    let options = stage.cluster.options(place.0, "ann", 1);
+    let (mut reader, _) = Connection::open(&options, 0, None).await?;
+    publish("1").await?;
 
     stage.cluster.redis[0].command(&["CONFIG", "SET", "maxmemory", "1"]).await?;
+    let refused = publish("2").await?;
+    let kept = history(&mut reader, place.1).await?;
     stage.crowd.go_on_for(Duration::from_secs(5)).await;
     stage.cluster.redis[0].command(&["CONFIG", "SET", "maxmemory", "0"]).await?;
+    let accepted = publish("2").await?;
     stage.steady(size).await?;
+    reader.close().await;
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
     outcome.check_sessions()?;
-    Ok(outcome.to_string())
+    let (status, answer) = &refused;
+    let error = &answer["error"];
+    ensure!(*status == 503 && error["code"] == 2000 && error["retryable"] == true, "{refused:?}");
+    ensure!(kept == [1], "read meanwhile: {kept:?}");
+    let (status, answer) = &accepted;
+    ensure!(*status == 200 && answer["offset"] == 2, "{accepted:?}");
+    Ok(format!("refused with {}, then accepted; {outcome}", error["name"]))
+}
+
+/// The offsets of what a channel has.
+async fn history(connection: &mut Connection, channel: &str) -> Result<Vec<u64>> {
+    let query = HistoryQuery { direction: Direction::Forward, from: None, limit: 10 };
+    connection.send(Command::History { channel: Channel::parse(channel)?, query })?;
+    let answered = async {
+        loop {
+            match connection.next().await? {
+                ServerEvent::History { page, .. } => break anyhow::Ok(page),
+                ServerEvent::Failed { refusal, .. } => return Err(refusal.into()),
+                _ => {}
+            }
+        }
+    };
+    let page = timeout(LIVELINESS, answered).await.context("a history")??;
+    Ok(page.publications.iter().map(|publication| publication.position.offset).collect())
 }
 
 /// Row 27: it forgets its functions every second, for ten.

@@ -38,6 +38,11 @@ impl NatsServer {
         self.0.address()
     }
 
+    /// What the server has logged so far, over all its starts.
+    pub fn log(&self) -> String {
+        self.0.output()
+    }
+
     /// Sends SIGKILL and waits for the end. Does nothing if the server does not run.
     pub fn kill(&mut self) {
         self.0.kill();

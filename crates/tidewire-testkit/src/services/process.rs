@@ -105,6 +105,11 @@ impl<K: Kind> Process<K> {
         self.dir.path()
     }
 
+    /// What it has printed so far, over all its starts.
+    pub(super) fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
+    }
+
     /// Sends SIGKILL and waits for the end.
     pub(super) fn kill(&mut self) {
         let Some(mut child) = self.child.take() else { return };
@@ -163,8 +168,7 @@ impl<K: Kind> Process<K> {
     }
 
     fn give_up(&self, why: &str) -> ! {
-        let output = fs::read(self.log_path()).unwrap_or_default();
-        let output = String::from_utf8_lossy(&output);
+        let output = self.output();
         let lines: Vec<&str> = output.lines().collect();
         let tail = &lines[lines.len().saturating_sub(20)..];
         panic!("{} {why}; its last words:\n{}", K::PROGRAM, tail.join("\n"))
