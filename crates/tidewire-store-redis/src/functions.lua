@@ -46,6 +46,12 @@ local function base36(number, width)
   return table.concat(digits)
 end
 
+-- A server without memory refuses to run a function, but for these: they write next to nothing, and
+-- without them clients could not read what there is, and nodes would be held for dead.
+local function register_essential(name, callback)
+  redis.register_function({ function_name = name, callback = callback, flags = { 'allow-oom' } })
+end
+
 -- The fence ------------------------------------------------------------------------------------
 
 -- Kept per process: after a restart or a failover another process runs this, and asks again.
@@ -498,10 +504,10 @@ local function mark(call, keys)
 end
 
 redis.register_function('tidewire_VERSION_append', fenced(append))
-redis.register_function('tidewire_VERSION_read', fenced(read))
-redis.register_function('tidewire_VERSION_page', fenced(page))
-redis.register_function('tidewire_VERSION_heads', fenced(heads))
 redis.register_function('tidewire_VERSION_mark', fenced(mark))
+register_essential('tidewire_VERSION_read', fenced(read))
+register_essential('tidewire_VERSION_page', fenced(page))
+register_essential('tidewire_VERSION_heads', fenced(heads))
 
 -- Sessions -------------------------------------------------------------------------------------
 
@@ -555,7 +561,7 @@ local function session_save(keys, args)
 end
 
 redis.register_function('tidewire_VERSION_session_save', session_save)
-redis.register_function('tidewire_VERSION_session_claim', session_claim)
+register_essential('tidewire_VERSION_session_claim', session_claim)
 
 -- Leases of nodes ------------------------------------------------------------------------------
 
@@ -586,6 +592,6 @@ local function lease_withdraw(keys, args)
   return { 'OK' }
 end
 
-redis.register_function('tidewire_VERSION_lease_renew', lease_renew)
-redis.register_function('tidewire_VERSION_lease_members', lease_members)
-redis.register_function('tidewire_VERSION_lease_withdraw', lease_withdraw)
+register_essential('tidewire_VERSION_lease_renew', lease_renew)
+register_essential('tidewire_VERSION_lease_members', lease_members)
+register_essential('tidewire_VERSION_lease_withdraw', lease_withdraw)

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tidewire_client::{
-    Channel, Client, Command, Connection, Happening, Lost, Payload, ServerEvent, Since,
+    Channel, Client, Command, Connection, Happening, Payload, ServerEvent, Since,
 };
 use tidewire_model::{PublicationId, Publish, Resume, SessionNonce};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::{happening, next_publication, owners, repair_reads};
 use crate::cluster::{Cluster, Setup, TENANTS};
@@ -49,21 +49,15 @@ pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
 pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
     let stage = Stage::set(setup, size).await?;
     let there = stage.cluster.node(0)?.metric("tidewire_connections", "").await?;
-    let ann = |node| stage.cluster.options(TENANTS[0], "ann", node);
-    let (mut stays, connected) = Connection::open(&ann(0), 0, None).await?;
 
+    let closed = moved_meanwhile(&stage.cluster).await?;
     stage.cluster.node(0)?.pause()?;
     let back = until("everybody is elsewhere", LIVELINESS, async || {
         u64::from(stage.crowd.counts().resumed) >= there
     })
     .await?;
-    let token = connected.resume_token;
-    let nonce = SessionNonce::from_bytes([2; 16]);
-    let resume = Resume { token, nonce, positions: Vec::new() };
-    let (goes_on, elsewhere) = Connection::open(&ann(1), 0, Some(resume)).await?;
     let before = owners(&stage.cluster).await?;
     stage.cluster.node(0)?.go_on()?;
-    let closed = end_of(&mut stays).await?;
     stage.steady(size).await?;
     stage.steady(size).await?;
     let after = owners(&stage.cluster).await?;
@@ -71,26 +65,36 @@ pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
     outcome.check_sessions()?;
-    ensure!(elsewhere.resumed, "the session was not taken over");
     ensure!(closed == Some(4408), "closed with {closed:?}");
     check_owners(&before, &after)?;
-    goes_on.close().await;
     let (back, sessions) = (back.as_secs_f64(), before.len());
     Ok(format!("{there} clients elsewhere after {back:.1} s, {sessions} sessions kept; {outcome}"))
 }
 
-/// Waits until a connection ends, however silent its node; the code it ends with.
-async fn end_of(connection: &mut Connection) -> Result<Option<u16>> {
+/// Stops node 0 for just as long as it takes to go on elsewhere with a session it has, while its
+/// connection stays open; the code this is closed with then.
+async fn moved_meanwhile(cluster: &Cluster) -> Result<Option<u16>> {
+    let ann = |node| cluster.options(TENANTS[0], "ann", node);
+    let (mut stays, connected) = Connection::open(&ann(0), 0, None).await?;
+    let (token, nonce) = (connected.resume_token, SessionNonce::from_bytes([2; 16]));
+    let resume = Resume { token, nonce, positions: Vec::new() };
+
+    cluster.node(0)?.pause()?;
+    let elsewhere = Connection::open(&ann(1), 0, Some(resume)).await;
+    cluster.node(0)?.go_on()?;
+    let (goes_on, elsewhere) = elsewhere?;
     let ending = async {
         loop {
-            match connection.next().await {
-                Ok(_) => {}
-                Err(Lost::Silent(_)) => sleep(Duration::from_millis(50)).await,
-                Err(lost) => return lost.code(),
+            if let Err(lost) = stays.next().await {
+                return lost.code();
             }
         }
     };
-    timeout(LIVELINESS, ending).await.context("the connection stays open")
+    let closed = timeout(LIVELINESS, ending).await.context("the connection stays open")?;
+
+    ensure!(elsewhere.resumed, "the session was not taken over");
+    goes_on.close().await;
+    Ok(closed)
 }
 
 /// Fails if somebody wrote to a session who did not own it any more: a generation has one owner, and

@@ -115,9 +115,9 @@ impl Deployment {
         let elapsed = u64::try_from(state.started.elapsed().as_millis()).expect("not so long");
         let now = state.unix_ms + elapsed;
         let is_current = server == state.resolved;
-        let is_full = state.is_full && command[0] == b"FCALL";
+        let is_full = state.is_full;
         let process = state.servers.get_mut(&server)?;
-        let (reply, entries) = if is_full {
+        let (reply, entries) = if is_full && process.needs_memory(command) {
             (Reply::Error("OOM command not allowed when used memory > 'maxmemory'.".into()), vec![])
         } else {
             process.perform(command, now)

@@ -17,12 +17,15 @@ use crate::truth::Entry;
 pub(crate) struct Process {
     pub(crate) address: String,
     lua: Lua,
-    functions: Arc<Mutex<BTreeMap<String, Function>>>,
+    functions: Arc<Mutex<Functions>>,
     stores: Arc<Mutex<Stores>>,
     /// How far its clock is ahead.
     pub(crate) skew_ms: i64,
     is_loaded: bool,
 }
+
+/// By name; with each, whether it runs although there is no memory left.
+type Functions = BTreeMap<String, (Function, bool)>;
 
 /// Everything ever stored, by channel, kept by retention or not.
 pub(crate) type History = BTreeMap<TenantChannel, Vec<Entry>>;
@@ -105,6 +108,14 @@ impl Process {
         }
     }
 
+    /// Whether a command is refused while there is no memory left.
+    pub(crate) fn needs_memory(&self, command: &[Vec<u8>]) -> bool {
+        let [verb, name, ..] = command else { return false };
+        let functions = self.functions.lock();
+        let function = functions.get(&*String::from_utf8_lossy(name));
+        verb == b"FCALL" && function.is_some_and(|(_, is_essential)| !is_essential)
+    }
+
     pub(crate) fn flush_functions(&mut self) {
         self.is_loaded = false;
         self.functions.lock().clear();
@@ -112,7 +123,7 @@ impl Process {
 
     fn call(&self, name: &[u8], count: &[u8], rest: &[&[u8]]) -> Reply {
         let name = String::from_utf8_lossy(name);
-        let Some(function) = self.functions.lock().get(&*name).cloned() else {
+        let Some((function, _)) = self.functions.lock().get(&*name).cloned() else {
             return Reply::Error("ERR Function not found".into());
         };
         let count = super::keyspace::number(count).and_then(|count| usize::try_from(count).ok());
@@ -236,10 +247,7 @@ impl Stores {
 }
 
 /// What a function sees of Redis.
-fn prepare(
-    stores: &Arc<Mutex<Stores>>,
-    functions: &Arc<Mutex<BTreeMap<String, Function>>>,
-) -> mlua::Result<Lua> {
+fn prepare(stores: &Arc<Mutex<Stores>>, functions: &Arc<Mutex<Functions>>) -> mlua::Result<Lua> {
     let lua = Lua::new();
     let redis = lua.create_table()?;
     for (name, raises) in [("call", true), ("pcall", false)] {
@@ -261,13 +269,29 @@ fn prepare(
     };
     redis.set("error_reply", lua.create_function(error_reply)?)?;
     let functions = Arc::clone(functions);
-    let register = move |_: &Lua, (name, function): (String, Function)| {
-        functions.lock().insert(name, function);
+    let register = move |_: &Lua, arguments: Variadic<Value>| {
+        let (name, function, is_essential) = registered(&arguments)?;
+        functions.lock().insert(name, (function, is_essential));
         Ok(())
     };
     redis.set("register_function", lua.create_function(register)?)?;
     lua.globals().set("redis", redis)?;
     Ok(lua)
+}
+
+/// What a function is registered as: by name and callback, or by a table of these and flags.
+fn registered(arguments: &[Value]) -> mlua::Result<(String, Function, bool)> {
+    match arguments {
+        [Value::Table(table)] => {
+            let flags: Vec<String> = table.get("flags")?;
+            let is_essential = flags.iter().any(|flag| flag == "allow-oom");
+            Ok((table.get("function_name")?, table.get("callback")?, is_essential))
+        }
+        [Value::String(name), Value::Function(function)] => {
+            Ok((name.to_str()?.to_owned(), function.clone(), false))
+        }
+        _ => Err(mlua::Error::runtime("ERR wrong number of arguments to register_function")),
+    }
 }
 
 fn argument(value: &Value) -> mlua::Result<Vec<u8>> {

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use tidewire_broker::{Log, LogError, MAX_PAGE_BYTES, Status};
-use tidewire_model::{Direction, HistoryQuery, Since};
-use tidewire_store::{Membership, SessionStore};
+use tidewire_model::{Direction, Generation, HistoryQuery, NodeId, SessionId, SessionNonce, Since};
+use tidewire_store::{
+    Claim, ClaimRequest, Membership, NodeLease, NodeLoad, NodeState, SessionKey, SessionStore,
+};
 use tidewire_store_redis::{
     RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore, Severity,
 };
@@ -328,6 +330,45 @@ async fn a_full_server_refuses_a_whole_batch_and_takes_it_later() {
     );
     assert_eq!(later.iter().map(|one| one.position.offset).collect::<Vec<_>>(), [2, 3]);
     assert!(later.iter().all(|one| !one.duplicate));
+}
+
+#[tokio::test]
+async fn a_full_server_can_be_read_and_holds_no_node_for_dead() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    append(&log, &["1"]).await;
+    let (sessions, membership) =
+        (RedisSessionStore::new(connect(&server)), RedisMembership::new(connect(&server)));
+    let node = NodeId::parse("a").expect("a valid name");
+    let lease = NodeLease {
+        node: node.clone(),
+        state: NodeState::Ready,
+        weight: 100,
+        connections: 0,
+        started_at_ms: 0,
+        beats: true,
+        load: NodeLoad::default(),
+    };
+    let request = ClaimRequest {
+        key: SessionKey { tenant: room().tenant, session: SessionId::from_bytes([1; 16]) },
+        generation: Generation(1),
+        owner: node,
+        nonce: SessionNonce::from_bytes([1; 16]),
+    };
+    let history = HistoryQuery { direction: Direction::Forward, from: None, limit: 10 };
+    membership.members().await.expect("members");
+    sessions.health().await.expect("healthy");
+
+    command(&server, &["CONFIG", "SET", "maxmemory", "1mb"]).await;
+    let read = log.read(&room(), Since::Last(10), 10).await.expect("read");
+    let page = log.page(&room(), history).await.expect("page");
+    let heads = log.heads(&[room()]).await.expect("heads");
+    membership.renew(&lease, Duration::from_mins(1)).await.expect("renew");
+    let claim = sessions.claim(&request, Duration::from_mins(1)).await.expect("claim");
+
+    assert_eq!((read.publications.len(), page.publications.len(), heads.len()), (1, 1, 1));
+    assert_eq!(membership.members().await.expect("members"), [lease]);
+    assert_eq!(claim, Claim::Missing, "it was looked for");
 }
 
 #[tokio::test]
