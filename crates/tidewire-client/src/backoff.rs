@@ -8,6 +8,8 @@ use tokio::time::Instant;
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     failures: u32,
+    /// When the first of them was.
+    since: Option<Instant>,
     /// When the connection at hand was opened.
     opened: Option<Instant>,
 }
@@ -26,9 +28,14 @@ impl Backoff {
 
     /// A random share of a bound that doubles with each failure, and begins anew once a connection
     /// has held.
+    ///
+    /// Some of many clients draw small shares, and soon reach the longest bound: nobody waits much
+    /// longer than it has failed so far, or a break of two seconds would become one of twenty for them.
     pub(crate) fn next(&mut self, now: Instant, random: &Random) -> Duration {
         self.forget_if_held(now);
-        let bound = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
+        let failing = now.duration_since(*self.since.get_or_insert(now));
+        let bound = FIRST.saturating_mul(1 << self.failures.min(10));
+        let bound = bound.min(FIRST + failing).min(LONGEST);
         self.failures += 1;
         // The upper half: a float holds that exactly.
         let share = f64::from((random.draw() >> 32) as u32) / f64::from(u32::MAX);
@@ -38,6 +45,7 @@ impl Backoff {
     fn forget_if_held(&mut self, now: Instant) {
         if self.opened.take().is_some_and(|opened| now.duration_since(opened) >= HELD) {
             self.failures = 0;
+            self.since = None;
         }
     }
 }
@@ -58,6 +66,19 @@ mod tests {
 
             assert!(backoff.next(Instant::now(), &random()) <= bound, "after {failure} failures");
         }
+    }
+
+    #[test]
+    fn nobody_waits_much_longer_than_it_has_failed_so_far() {
+        let mut backoff = Backoff::default();
+        let begun = Instant::now();
+        let later = begun + Duration::from_secs(2);
+        for _ in 0..10 {
+            backoff.next(begun, &random());
+        }
+
+        assert!(backoff.next(later, &random()) <= Duration::from_millis(2_300));
+        assert!(backoff.next(begun + Duration::from_mins(1), &random()) > LONGEST / 2);
     }
 
     #[test]
