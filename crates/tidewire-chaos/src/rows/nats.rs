@@ -152,6 +152,7 @@ pub(super) async fn reordered(setup: Setup, size: Size) -> Result<String> {
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
+    ensure!(reads * 4 < learnt, "{reads} reads, {learnt} before nodes knew how late");
     Ok(format!("{learnt} reads before, {reads} once nodes knew how late; {outcome}"))
 }
 

@@ -76,7 +76,8 @@ pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
 async fn moved_meanwhile(cluster: &Cluster) -> Result<Option<u16>> {
     let ann = |node| cluster.options(TENANTS[0], "ann", node);
     let (mut stays, connected) = Connection::open(&ann(0), 0, None).await?;
-    let (token, nonce) = (connected.resume_token, SessionNonce::from_bytes([2; 16]));
+    let token = connected.resume_token.context("the session can be taken up")?;
+    let nonce = SessionNonce::from_bytes([2; 16]);
     let resume = Resume { token, nonce, positions: Vec::new() };
 
     cluster.node(0)?.pause()?;
