@@ -51,6 +51,11 @@ impl DedupeKey {
         Self(key)
     }
 
+    /// A key that was kept as these bytes.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }

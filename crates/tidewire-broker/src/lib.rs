@@ -20,5 +20,5 @@ pub use event_queue::EventQueue;
 pub use lineage::{Lineage, Standing};
 pub use log::{Appended, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Secured, Status};
 pub use memory_broker::{MemoryBroker, MemoryNetwork};
-pub use memory_log::{MemoryLog, Sources};
+pub use memory_log::{MemoryLog, SavedChannel, SavedId, SavedLog, Sources};
 pub use tidewire_model::Retention;

@@ -1,8 +1,9 @@
-//! The log of a single process: everything a log over a network promises, except survival of the
-//! process.
+//! The log of a single process: everything a log over a network promises, except survival of a
+//! crash.
 
 mod kept;
 mod recent;
+mod saved;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use self::kept::Kept;
 use self::recent::RecentIds;
+pub use self::saved::{SavedChannel, SavedId, SavedLog};
 use crate::{Appended, Draft, Head, Log, LogError, Outcome, Read, Retention};
 
 /// Orders publications and keeps the newest of each channel in memory.

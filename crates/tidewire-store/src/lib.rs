@@ -10,7 +10,7 @@ mod memory;
 mod session_store;
 
 pub use membership::{Membership, NodeLease, NodeLoad, NodeState};
-pub use memory::{MemoryMembership, MemorySessionStore};
+pub use memory::{MemoryMembership, MemorySessionStore, SavedSession};
 pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 
 /// Why a store could not do it.

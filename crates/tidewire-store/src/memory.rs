@@ -1,4 +1,5 @@
 mod expiring;
+mod saved;
 
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tidewire_model::{Generation, NodeId, SessionNonce};
 use tidewire_session::Snapshot;
 
 use self::expiring::Expiring;
+pub use self::saved::SavedSession;
 use crate::{
     Claim, ClaimRequest, Membership, NodeLease, Saved, SessionKey, SessionStore, SessionWrite,
     StoreError,
@@ -109,7 +111,8 @@ impl Membership for MemoryMembership {
     }
 
     async fn members(&self) -> Result<Vec<NodeLease>, StoreError> {
-        let mut members: Vec<_> = self.leases.lock().live().cloned().collect();
+        let mut members: Vec<_> =
+            self.leases.lock().live().map(|(_, lease, _)| lease.clone()).collect();
         members.sort_by(|left, right| left.node.cmp(&right.node));
         Ok(members)
     }
@@ -122,6 +125,8 @@ impl Membership for MemoryMembership {
 
 #[cfg(test)]
 mod tests {
+    use tidewire_model::{Identity, Permissions, SessionId, Tenant, UserId};
+
     use super::*;
     use crate::conformance::{MembershipFactory, SessionStoreFactory};
 
@@ -146,5 +151,99 @@ mod tests {
     }
 
     crate::session_store_conformance!(InMemory);
+
+    /// A store that another one takes over from before each call.
+    mod restored {
+        use super::*;
+
+        #[derive(Default)]
+        struct Restored(Mutex<MemorySessionStore>);
+
+        impl Restored {
+            fn next(&self) -> MemorySessionStore {
+                MemorySessionStore::restored(self.0.lock().saved(), Duration::ZERO)
+            }
+        }
+
+        #[async_trait]
+        impl SessionStore for Restored {
+            async fn save(
+                &self,
+                write: SessionWrite<'_>,
+                ttl: Duration,
+            ) -> Result<Saved, StoreError> {
+                let next = self.next();
+                let saved = next.save(write, ttl).await;
+                *self.0.lock() = next;
+                saved
+            }
+
+            async fn claim(
+                &self,
+                request: &ClaimRequest,
+                ttl: Duration,
+            ) -> Result<Claim, StoreError> {
+                let next = self.next();
+                let claim = next.claim(request, ttl).await;
+                *self.0.lock() = next;
+                claim
+            }
+
+            async fn health(&self) -> Result<(), StoreError> {
+                Ok(())
+            }
+        }
+
+        struct Succession;
+
+        #[async_trait]
+        impl SessionStoreFactory for Succession {
+            type Store = Restored;
+
+            async fn open(&self) -> Restored {
+                Restored::default()
+            }
+        }
+
+        crate::session_store_conformance!(Succession);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_away_counts_for_sessions() {
+        let store = MemorySessionStore::default();
+        let (key, owner) = (key(), NodeId::parse("a").expect("valid"));
+        let snapshot = snapshot();
+        let write = SessionWrite {
+            key: &key,
+            generation: Generation(1),
+            owner: &owner,
+            snapshot: &snapshot,
+        };
+        store.save(write, Duration::from_mins(1)).await.expect("saved");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        let saved = store.saved();
+
+        let soon = MemorySessionStore::restored(saved.clone(), Duration::from_secs(39)).saved();
+        let late = MemorySessionStore::restored(saved, Duration::from_secs(40)).saved();
+
+        assert_eq!(soon.len(), 1);
+        assert_eq!((soon[0].left, &soon[0].snapshot), (Duration::from_secs(1), &snapshot));
+        assert!(late.is_empty());
+    }
+
+    fn key() -> SessionKey {
+        let tenant = Tenant::parse("acme").expect("valid");
+        SessionKey { tenant, session: SessionId::from_bytes([7; 16]) }
+    }
+
+    fn snapshot() -> Snapshot {
+        let identity = Identity {
+            tenant: key().tenant,
+            user: UserId::parse("ann").expect("valid"),
+            permissions: Permissions::all(),
+            expires_at: None,
+        };
+        Snapshot { identity, subscriptions: Vec::new() }
+    }
     crate::membership_conformance!(InMemory);
 }

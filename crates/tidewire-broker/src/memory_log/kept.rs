@@ -3,9 +3,11 @@ use std::time::Duration;
 
 use tidewire_model::{
     Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
+    TenantChannel,
 };
 use tokio::time::Instant;
 
+use super::saved::{SavedChannel, SavedId, ago};
 use crate::{Lineage, MAX_PAGE_BYTES, Read, Standing, Status};
 
 /// What the log keeps of one channel: its numbering, and its newest publications without a hole.
@@ -27,6 +29,34 @@ impl Kept {
             publications: VecDeque::new(),
             appended: now,
             touched: now,
+        }
+    }
+
+    /// What another log kept, `away` later. Publications that have run out go when it is asked for.
+    pub(super) fn restored(saved: SavedChannel, away: Duration, now: Instant) -> Self {
+        Self {
+            lineage: saved.lineage,
+            top: saved.top,
+            publications: saved.publications.into(),
+            appended: ago(now, saved.appended.saturating_add(away)),
+            touched: ago(now, saved.touched.saturating_add(away)),
+        }
+    }
+
+    pub(super) fn saved(
+        &self,
+        channel: TenantChannel,
+        ids: Vec<SavedId>,
+        now: Instant,
+    ) -> SavedChannel {
+        SavedChannel {
+            channel,
+            lineage: self.lineage.clone(),
+            top: self.top,
+            appended: now - self.appended,
+            touched: now - self.touched,
+            publications: self.publications.iter().cloned().collect(),
+            ids,
         }
     }
 

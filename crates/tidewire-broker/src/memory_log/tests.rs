@@ -5,8 +5,8 @@ use bytes::Bytes;
 use tidewire_model::{Channel, Direction, Payload, PublicationId, Tenant};
 
 use super::*;
-use crate::Status;
 use crate::conformance::log::LogFactory;
+use crate::{Lineage, Status};
 
 struct InMemory;
 
@@ -20,6 +20,29 @@ impl LogFactory for InMemory {
 }
 
 crate::log_conformance!(InMemory);
+
+/// A log that went on from what another one kept is a log like any.
+mod restored {
+    use super::*;
+
+    struct Restored;
+
+    #[async_trait]
+    impl LogFactory for Restored {
+        type Log = MemoryLog;
+
+        async fn open_with(&self, retention: Retention, rules: Arc<ChannelRules>) -> MemoryLog {
+            let log = MemoryLog::new(retention);
+            let other = Channel::parse("another").expect("valid");
+            let other = TenantChannel::new(channel().tenant, other);
+            log.append(&other, &[draft("1")]).await.expect("append");
+            let again = MemoryLog::restored(retention, log.saved(), Duration::ZERO);
+            again.expect("a log has kept it").with_rules(rules)
+        }
+    }
+
+    crate::log_conformance!(Restored);
+}
 
 #[tokio::test]
 async fn a_restart_that_loses_nothing_lets_every_position_go_on_under_a_new_epoch() {
@@ -129,6 +152,142 @@ async fn time_is_what_the_given_clock_says() {
 
     assert_eq!(appended.time_ms, 1_790_000_000_005);
     assert_eq!(appended.position.epoch, Incarnation::new(1_790_000_000_000, 7).epoch(7));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_read_from_a_log_goes_on_in_the_one_that_was_restored_from_it() {
+    let log = MemoryLog::new(Retention::default());
+    let before = append(&log, ["1", "2", "3"]).await;
+
+    let again = restored(log.saved(), Duration::from_mins(1));
+    let after = append(&again, ["3", "4"]).await;
+    let behind = again.read(&channel(), Since::Position(before[0]), 10).await.expect("read");
+    let in_step = again.read(&channel(), Since::Position(before[2]), 10).await.expect("read");
+
+    assert_eq!(after[0], before[2], "an id that is known is not stored again");
+    assert_eq!(after[1].offset, 4);
+    assert_eq!((behind.status, in_step.status), (Status::Continues, Status::Continues));
+    let positions: Vec<_> = behind.publications.iter().map(|one| one.position).collect();
+    assert_eq!(positions, [before[1], before[2], after[1]]);
+    assert_eq!(in_step.publications.len(), 1);
+}
+
+#[tokio::test]
+async fn who_saw_what_was_not_saved_is_told_though_its_offset_is_given_again() {
+    let log = MemoryLog::new(Retention::default());
+    append(&log, ["1", "2"]).await;
+    let saved = log.saved();
+    let unsaved = append(&log, ["3", "4"]).await;
+
+    let again = restored(saved, Duration::ZERO);
+    append(&again, ["5", "6", "7"]).await;
+    let read = again.read(&channel(), Since::Position(unsaved[0]), 10).await.expect("read");
+
+    assert_eq!((read.status, read.base, read.top), (Status::Rewound, 2, 5));
+}
+
+#[tokio::test]
+async fn a_log_that_is_restored_twice_from_the_same_begins_two_lives() {
+    let log = MemoryLog::new(Retention::default());
+    append(&log, ["1"]).await;
+    let saved = log.saved();
+
+    let first = append(&restored(saved.clone(), Duration::ZERO), ["2", "3"]).await;
+    let second = restored(saved, Duration::ZERO);
+    append(&second, ["4", "5"]).await;
+    let read = second.read(&channel(), Since::Position(first[0]), 10).await.expect("read");
+
+    assert_eq!(read.status, Status::Reset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_runs_out_while_nobody_keeps_it_is_gone() {
+    let log = MemoryLog::new(Retention::default());
+    let before = append(&log, ["1", "2"]).await;
+    tokio::time::advance(Duration::from_mins(4)).await;
+    let saved = log.saved();
+
+    let soon = restored(saved.clone(), Duration::from_secs(59));
+    let late = restored(saved, Duration::from_secs(61));
+    let kept = soon.read(&channel(), Since::Position(before[0]), 10).await.expect("read");
+    let gone = late.read(&channel(), Since::Position(before[0]), 10).await.expect("read");
+
+    assert_eq!((kept.status, kept.publications.len()), (Status::Continues, 1));
+    assert_eq!((gone.status, gone.base, gone.publications.len()), (Status::Trimmed, 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_away_counts_for_ids() {
+    let log = MemoryLog::new(Retention::default());
+    append(&log, ["1"]).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
+    append(&log, ["2"]).await;
+
+    let again = restored(log.saved(), Duration::from_secs(61));
+    let after = append(&again, ["2", "1"]).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
+    let later = append(&again, ["2"]).await;
+
+    assert_eq!((after[0].offset, after[1].offset), (2, 3));
+    assert_eq!(later[0].offset, 4);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_the_oldest_of_each_channel_and_who_misses_it_is_told() {
+    let log = MemoryLog::new(Retention::default());
+    let other = TenantChannel::new(channel().tenant, Channel::parse("another").expect("valid"));
+    let before = append(&log, ["1", "2", "3", "4", "5", "6"]).await;
+    log.append(&other, &["1", "2", "3"].map(draft)).await.expect("append");
+    let mut saved = log.saved();
+
+    saved.keep_newest(6, |_| 1);
+    let lengths: HashMap<_, _> =
+        saved.channels.iter().map(|kept| (kept.channel.clone(), kept.publications.len())).collect();
+    let again = restored(saved, Duration::ZERO);
+    let behind = again.read(&channel(), Since::Position(before[0]), 10).await.expect("read");
+    let in_step = again.read(&channel(), Since::Position(before[1]), 10).await.expect("read");
+
+    assert_eq!(lengths, HashMap::from([(channel(), 4), (other, 2)]));
+    assert_eq!((behind.status, behind.base, behind.top), (Status::Trimmed, 2, 6));
+    assert_eq!((in_step.status, in_step.publications.len()), (Status::Continues, 4));
+}
+
+#[tokio::test]
+async fn what_fits_is_kept_and_without_room_only_positions_are() {
+    let log = MemoryLog::new(Retention::default());
+    append(&log, ["1", "2"]).await;
+    let saved = log.saved();
+
+    let (mut whole, mut bare) = (saved.clone(), saved.clone());
+    whole.keep_newest(2, |_| 1);
+    bare.keep_newest(0, |_| 1);
+
+    assert_eq!(whole, saved);
+    assert_eq!((bare.channels[0].top, bare.channels[0].oldest()), (2, 3));
+}
+
+#[tokio::test]
+async fn what_no_log_can_have_kept_is_refused() {
+    let log = MemoryLog::new(Retention::default());
+    append(&log, ["1", "2"]).await;
+    let saved = log.saved();
+    let broken = |break_it: fn(&mut SavedChannel)| {
+        let mut saved = saved.clone();
+        break_it(&mut saved.channels[0]);
+        let restored = MemoryLog::restored(Retention::default(), saved, Duration::ZERO);
+        matches!(restored, Err(LogError::Corrupt { .. }))
+    };
+
+    assert!(broken(|channel| channel.top = 3), "its publications end elsewhere");
+    assert!(broken(|channel| channel.top = 1), "there are more than it numbered");
+    assert!(broken(|channel| channel.top = u64::MAX), "it cannot go on");
+    assert!(broken(|channel| channel.lineage = Lineage::default()), "it has no epoch");
+    assert!(broken(|channel| channel.publications.swap(0, 1)), "its order is wrong");
+    assert!(!broken(|_| ()));
+}
+
+fn restored(saved: SavedLog, away: Duration) -> MemoryLog {
+    MemoryLog::restored(Retention::default(), saved, away).expect("a log has kept it")
 }
 
 async fn append<const N: usize>(log: &MemoryLog, ids: [&str; N]) -> Vec<Position> {

@@ -43,9 +43,11 @@ impl<K: Eq + Hash, V> Expiring<K, V> {
         self.entries.remove(key);
     }
 
-    pub(super) fn live(&self) -> impl Iterator<Item = &V> {
+    /// What has not run out, and how long it will last.
+    pub(super) fn live(&self) -> impl Iterator<Item = (&K, &V, Duration)> {
         let now = Instant::now();
-        self.entries.values().filter(move |kept| now < kept.until).map(|kept| &kept.value)
+        let live = self.entries.iter().filter(move |(_, kept)| now < kept.until);
+        live.map(move |(key, kept)| (key, &kept.value, kept.until - now))
     }
 
     /// At most once a minute, so that its cost, which grows with the number of entries, is shared
