@@ -1,5 +1,6 @@
-//! The one place that prints: data to standard output, talk to standard error.
+//! The one place that prints: data to standard output, talk to standard error, secrets to files.
 
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write as _};
 
 /// Writes what the command was asked for. A reader that has gone away ends the output, not the
@@ -17,4 +18,13 @@ pub(crate) fn data(text: &str) -> std::io::Result<()> {
 pub(crate) fn talk(text: &str) {
     // There is nobody left to tell that standard error cannot be written to.
     drop(writeln!(std::io::stderr().lock(), "{text}"));
+}
+
+/// Creates a file nobody else may read, and never writes over one.
+pub(crate) fn private_file() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
 }

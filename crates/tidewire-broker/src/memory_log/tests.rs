@@ -200,6 +200,20 @@ async fn a_log_that_is_restored_twice_from_the_same_begins_two_lives() {
     assert_eq!(read.status, Status::Reset);
 }
 
+#[tokio::test]
+async fn a_restored_log_is_a_newer_life_also_when_the_clock_was_set_back() {
+    let log = MemoryLog::new(Retention::default());
+    append(&log, ["1"]).await;
+    let before = log.incarnation(&channel()).await.expect("it answers");
+    let mut saved = log.saved();
+    saved.started_ms += 86_400_000;
+
+    let again = restored(saved.clone(), Duration::ZERO);
+    let after = append(&again, ["2"]).await[0].epoch.incarnation();
+
+    assert!(after > before && after > Incarnation::new(saved.started_ms, u32::MAX));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_runs_out_while_nobody_keeps_it_is_gone() {
     let log = MemoryLog::new(Retention::default());

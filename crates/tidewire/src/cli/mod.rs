@@ -56,6 +56,10 @@ pub struct Dev {
     /// IP address and port for clients, for the page, and for metrics and health
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8000")]
     pub listen: SocketAddr,
+    /// File for its state, secrets included: written when it is stopped, taken when it starts again,
+    /// so that clients resume; a crash leaves none
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]

@@ -1,4 +1,3 @@
-use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -63,20 +62,11 @@ fn write_initial(init: &Init) -> anyhow::Result<()> {
     let Some(path) = &init.output else {
         return Ok(output::data(&text)?);
     };
-    let mut file = private_file()
+    let mut file = output::private_file()
         .open(path)
         .with_context(|| format!("{} cannot be created", path.display()))?;
     file.write_all(text.as_bytes())
         .with_context(|| format!("{} cannot be written", path.display()))?;
     output::talk(&format!("wrote {}", path.display()));
     Ok(())
-}
-
-/// Creates a file nobody else may read, and never writes over one.
-fn private_file() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
 }

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::ExitCode;
 
 use tidewire_edge::{DrainConfig, EdgeConfig};
@@ -7,8 +8,10 @@ use tidewire_node::NodeConfig;
 use crate::cli::Dev;
 use crate::config::{LogFormat, generated_node_id};
 use crate::output;
-use crate::server::dev::{Playground, welcome};
-use crate::server::{Plan, Server, adapters, descriptors, telemetry, threads};
+use crate::server::adapters::Memory;
+use crate::server::dev::{Playground, Secrets, welcome};
+use crate::server::state_file::{Legacy, StateFile};
+use crate::server::{Plan, Server, descriptors, telemetry, threads};
 
 /// Nobody waits for a balancer here.
 const DRAIN: DrainConfig = DrainConfig {
@@ -29,15 +32,22 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
     let (handle, render) = telemetry::start_metrics()?;
     // Whoever has so many tabs hears of it when they do not connect.
     drop(descriptors::raise());
-    let playground = Playground::new();
+    let (file, secrets, memory) = match &dev.state {
+        None => (None, Secrets::draw(), Memory::default()),
+        Some(path) => {
+            let (file, secrets, memory) = StateFile::take(path)?;
+            (Some(file), secrets, memory)
+        }
+    };
+    let playground = Playground::new(secrets.clone());
     let node = generated_node_id("dev");
-    let ports = adapters::memory(&node);
+    let ports = memory.ports(&node);
     let plan = Plan {
         node: NodeConfig::new(node),
         edge: EdgeConfig { drain: DRAIN, tenant_metrics: true, ..EdgeConfig::default() },
         ports,
         verifier: playground.verifier()?,
-        sealer: Playground::sealer()?,
+        sealer: playground.sealer()?,
         render,
         workers: threads::one_per_core(),
         listen: dev.listen,
@@ -45,12 +55,27 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
     };
     let server = Server::start(plan, playground.routes())?;
     let token = playground.token(&UserId::parse("you")?)?;
-    output::data(&welcome(server.address, &token, &playground.api_key()))?;
+    let kept = kept(dev.state.as_deref());
+    output::data(&welcome(server.address, &kept, &token, &playground.api_key()))?;
     if !server.address.ip().is_loopback() {
         output::talk("warning: whoever can reach this address gets a token; use `serve` for that");
     }
     tokio::select! {
-        outcome = server.run() => outcome,
-        () = telemetry::keep_up(handle) => Ok(()),
+        outcome = server.run() => outcome?,
+        () = telemetry::keep_up(handle) => {}
+    }
+    // The node has gone, and with it whoever could still change anything. One that broke down does not
+    // come here: nobody knows what state it was in.
+    if let Some(file) = file {
+        let (log, sessions) = memory.saved();
+        file.write(Legacy { secrets, log, sessions })?;
+    }
+    Ok(())
+}
+
+fn kept(state: Option<&Path>) -> String {
+    match state {
+        None => "Nothing is kept when it stops.".into(),
+        Some(file) => format!("What it keeps goes to {} when it is stopped.", file.display()),
     }
 }

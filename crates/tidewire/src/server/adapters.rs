@@ -1,26 +1,61 @@
 //! Choosing what a node is built on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use tidewire_broker::{MemoryBroker, MemoryLog, MemoryNetwork, Retention};
+use tidewire_broker::{LogError, MemoryBroker, MemoryLog, MemoryNetwork, Retention, SavedLog};
 use tidewire_broker_nats::{NatsAuth, NatsBroker, NatsConfig};
 use tidewire_model::{DeliveryClass, NodeId};
 use tidewire_node::Ports;
-use tidewire_store::{MemoryMembership, MemorySessionStore};
+use tidewire_store::{MemoryMembership, MemorySessionStore, SavedSession};
 use tidewire_store_redis::{
     Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
 };
 
 use crate::config::{Config, Nats, NatsLogin, RedisTopology};
 
-/// One node by itself, which forgets everything when it stops.
-pub(crate) fn memory(node: &NodeId) -> Ports {
-    Ports {
-        log: Arc::new(MemoryLog::new(Retention::default())),
-        broker: Arc::new(MemoryBroker::new(MemoryNetwork::default(), node.clone())),
-        sessions: Arc::new(MemorySessionStore::default()),
-        membership: Arc::new(MemoryMembership::default()),
+/// What one node by itself keeps.
+pub(crate) struct Memory {
+    log: Arc<MemoryLog>,
+    sessions: Arc<MemorySessionStore>,
+}
+
+impl Default for Memory {
+    /// Nothing yet.
+    fn default() -> Self {
+        Self { log: Arc::new(MemoryLog::new(Retention::default())), sessions: Arc::default() }
+    }
+}
+
+impl Memory {
+    /// What another node kept, `away` later.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError::Corrupt`] if none can have kept that.
+    pub(crate) fn restored(
+        log: SavedLog,
+        sessions: Vec<SavedSession>,
+        away: Duration,
+    ) -> Result<Self, LogError> {
+        let log = MemoryLog::restored(Retention::default(), log, away)?;
+        let sessions = MemorySessionStore::restored(sessions, away);
+        Ok(Self { log: Arc::new(log), sessions: Arc::new(sessions) })
+    }
+
+    /// All of it, as it is now.
+    pub(crate) fn saved(&self) -> (SavedLog, Vec<SavedSession>) {
+        (self.log.saved(), self.sessions.saved())
+    }
+
+    pub(crate) fn ports(&self, node: &NodeId) -> Ports {
+        Ports {
+            log: self.log.clone(),
+            broker: Arc::new(MemoryBroker::new(MemoryNetwork::default(), node.clone())),
+            sessions: self.sessions.clone(),
+            membership: Arc::new(MemoryMembership::default()),
+        }
     }
 }
 

@@ -19,8 +19,23 @@ use tidewire_model::{Permissions, Tenant, UserId};
 #[derive(Clone)]
 pub(crate) struct Playground {
     tenant: Tenant,
-    secret: String,
-    api_secret: String,
+    secrets: Secrets,
+}
+
+/// What a node makes up when it starts for the first time.
+#[derive(Clone, Eq, PartialEq, Deserialize, Serialize)]
+pub(crate) struct Secrets {
+    /// Signs the tokens of users.
+    token: String,
+    api_key: String,
+    /// Seals sessions.
+    resume: String,
+}
+
+impl Secrets {
+    pub(crate) fn draw() -> Self {
+        Self { token: random_secret(), api_key: random_secret(), resume: random_secret() }
+    }
 }
 
 const TENANT: &str = "dev";
@@ -31,32 +46,31 @@ const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style
      img-src data:; connect-src 'self' ws: wss:; base-uri 'none'; frame-ancestors 'none'";
 
 impl Playground {
-    pub(crate) fn new() -> Self {
-        let tenant = Tenant::parse(TENANT).expect("a valid tenant");
-        Self { tenant, secret: random_secret(), api_secret: random_secret() }
+    pub(crate) fn new(secrets: Secrets) -> Self {
+        Self { tenant: Tenant::parse(TENANT).expect("a valid tenant"), secrets }
     }
 
     pub(crate) fn verifier(&self) -> anyhow::Result<Verifier> {
-        let key = VerificationKey::from_secret(KeyId::parse(KEY)?, self.secret.as_bytes())?;
+        let key = VerificationKey::from_secret(KeyId::parse(KEY)?, self.secrets.token.as_bytes())?;
         let api_key =
-            ApiKey::from_secret(ApiKeyId::parse(KEY)?, &self.api_secret, Permissions::all())?;
+            ApiKey::from_secret(ApiKeyId::parse(KEY)?, &self.secrets.api_key, Permissions::all())?;
         let tenant = self.tenant.clone();
         let keys = TenantKeys { tenant, keys: vec![key], api_keys: vec![api_key] };
         Ok(Verifier::new(KeyRing::new([keys])?))
     }
 
-    pub(crate) fn sealer() -> anyhow::Result<Sealer> {
-        Ok(Sealer::new(&[SealKey::parse(&random_secret())?])?)
+    pub(crate) fn sealer(&self) -> anyhow::Result<Sealer> {
+        Ok(Sealer::new(&[SealKey::parse(&self.secrets.resume)?])?)
     }
 
     pub(crate) fn api_key(&self) -> String {
-        format!("{KEY}.{}", self.api_secret)
+        format!("{KEY}.{}", self.secrets.api_key)
     }
 
     /// A token that may do everything for a day.
     pub(crate) fn token(&self, user: &UserId) -> anyhow::Result<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
-        let key = SigningKey::from_secret(Some(KeyId::parse(KEY)?), self.secret.as_bytes())?;
+        let key = SigningKey::from_secret(Some(KeyId::parse(KEY)?), self.secrets.token.as_bytes())?;
         Ok(key.sign(&Claims {
             tenant: self.tenant.clone(),
             user: user.clone(),
@@ -111,11 +125,11 @@ async fn hand_out(
     Ok(Json(HandedOut { url: format!("ws://{host}/v1/{tenant}/ws"), tenant, token }))
 }
 
-/// What a person sees who has just started it.
-pub(crate) fn welcome(address: SocketAddr, token: &str, api_key: &str) -> String {
+/// What a person sees who has just started it. `kept` says what becomes of its state when it stops.
+pub(crate) fn welcome(address: SocketAddr, kept: &str, token: &str, api_key: &str) -> String {
     format!(
         "\
-Tidewire is running in memory, for development. Nothing is kept when it stops.
+Tidewire is running in memory, for development. {kept}
 
   page       http://{address}/            open it twice and talk to yourself
   websocket  ws://{address}/v1/dev/ws      subprotocols tidewire.v1.json, tidewire.v1.protobuf

@@ -8,6 +8,7 @@ pub(crate) mod inspection;
 mod listen;
 mod load;
 mod signals;
+pub(crate) mod state_file;
 pub(crate) mod telemetry;
 pub(crate) mod threads;
 mod watch;

@@ -42,6 +42,28 @@ async fn a_node_that_was_asleep_finds_its_sessions_moved_and_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_node_that_restarts_is_resumed() {
+    let cluster = Cluster::start().await;
+    let mut node = cluster.node();
+    let mut crowd = Crowd::gather_at(SIZE, &[&node]).await;
+    crowd.progress(0.3).await;
+
+    let port = node.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    node.terminate();
+    node.line_with("asking clients to move");
+    // There is nowhere to move to; whoever restarts it by hand need not wait for that.
+    node.terminate();
+    let status = node.ended().await;
+    let _again = cluster.node_at(port);
+    let report = crowd.disperse().await;
+
+    assert!(status.success(), "{status}");
+    assert_eq!(report.verdict, Verdict::default(), "{report:?}");
+    assert!(report.resumed >= 2 * AT_EACH_NODE, "{report:?}");
+    assert_eq!(report.begun_anew, 2 * AT_EACH_NODE, "every session went on: {report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_that_redis_has_lost_are_begun_anew_and_nothing_is_missed() {
     let cluster = Cluster::start().await;
     let (mut killed, other) = (cluster.node(), cluster.node());

@@ -2,6 +2,7 @@
 
 mod command;
 mod config;
+mod dev;
 mod docs;
 mod help;
 mod problems;
