@@ -24,6 +24,8 @@ pub struct Client {
     connection: Option<Connection>,
     /// Which of the addresses is next.
     attempt: usize,
+    /// Where it was told to go, which it tries before.
+    offered: VecDeque<String>,
     resume: Option<ResumeState>,
     backoff: Backoff,
     following: Following,
@@ -65,6 +67,7 @@ impl Client {
             options,
             connection: None,
             attempt: 0,
+            offered: VecDeque::new(),
             resume: None,
             backoff: Backoff::default(),
             following: Following::default(),

@@ -11,6 +11,7 @@ use crate::connection::{Connection, OpenError};
 pub(crate) struct Opening {
     attempt: Pin<Box<dyn Future<Output = Opened> + Send>>,
     told: HashSet<Channel>,
+    was_offered: bool,
 }
 
 pub(crate) type Opened = Result<(Connection, Connected), OpenError>;
@@ -21,7 +22,18 @@ impl Opening {
         let told = positions.map(|(channel, _)| channel.clone()).collect();
         let options = options.clone();
         let opening = async move { Connection::open(&options, attempt, resume).await };
-        Self { attempt: Box::pin(opening), told }
+        Self { attempt: Box::pin(opening), told, was_offered: false }
+    }
+
+    /// At an address that a node has named.
+    pub(crate) fn start_at(url: String, options: &Options, resume: Option<Resume>) -> Self {
+        let options = Options { urls: vec![url], ..options.clone() };
+        Self { was_offered: true, ..Self::start(&options, 0, resume) }
+    }
+
+    /// Whether the address is one that a node has named.
+    pub(crate) fn was_offered(&self) -> bool {
+        self.was_offered
     }
 
     /// Waits for the connection; not to be asked again after that. Cancel-safe.

@@ -76,7 +76,7 @@ fn respond<B>(
     }
     if *edge.0.phase.borrow() >= Phase::Refusing {
         metrics::rejected("draining");
-        return come_back("the node is leaving; another takes you", "0");
+        return leaving(&edge.0.endpoints());
     }
     let Ok(room) = edge.0.room.clone().try_acquire_owned() else {
         metrics::rejected("node_limit");
@@ -137,7 +137,19 @@ fn refuse(status: StatusCode, message: String) -> Response<Body> {
     response
 }
 
-fn come_back(message: &'static str, seconds: &'static str) -> Response<Body> {
+/// Another node takes whoever asks; where those are that said so, in JSON.
+fn leaving(endpoints: &[String]) -> Response<Body> {
+    let body = serde_json::json!({
+        "message": "the node is leaving; another takes you",
+        "endpoints": endpoints,
+    });
+    let mut response = come_back(body.to_string(), "0");
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
+}
+
+fn come_back(message: impl Into<String>, seconds: &'static str) -> Response<Body> {
     let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, message.into());
     let headers = response.headers_mut();
     headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));

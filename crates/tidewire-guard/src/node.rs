@@ -34,5 +34,6 @@ fn report(node: NodeId) -> LeaseReport {
         started_at_ms: 0,
         beats: false,
         load: NodeLoad::default(),
+        url: None,
     })
 }

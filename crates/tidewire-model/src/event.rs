@@ -55,6 +55,8 @@ pub enum Event {
         window: Duration,
         /// The resume token to use; `None` of a session that is not kept.
         token: Option<Token>,
+        /// Nodes that are there, in the order in which to try them; none if a balancer chooses.
+        endpoints: Vec<String>,
     },
     /// The credential expires at `at` (seconds since the Unix epoch): send `refresh`.
     Expiring {

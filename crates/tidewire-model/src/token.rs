@@ -86,6 +86,11 @@ mod tests {
         assert_hidden(&connected);
         assert_hidden(&Event::Connected(connected));
         let (after, window) = (Duration::ZERO, Duration::ZERO);
-        assert_hidden(&Event::Reconnect { after, window, token: Some(SECRET.into()) });
+        assert_hidden(&Event::Reconnect {
+            after,
+            window,
+            token: Some(SECRET.into()),
+            endpoints: Vec::new(),
+        });
     }
 }

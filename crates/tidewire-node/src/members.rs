@@ -101,6 +101,7 @@ mod tests {
                 started_at_ms: 0,
                 beats: false,
                 load: NodeLoad::default(),
+                url: None,
             }),
             members,
             suspicions: Vec::new(),

@@ -112,6 +112,7 @@ mod tests {
                 started_at_ms: 0,
                 beats: false,
                 load: NodeLoad::default(),
+                url: None,
             })
             .collect()
     }

@@ -200,5 +200,6 @@ fn report(node: NodeId) -> LeaseReport {
         started_at_ms: 0,
         beats: true,
         load: NodeLoad::default(),
+        url: None,
     })
 }

@@ -39,6 +39,10 @@ pub struct NodeLease {
     /// What it could take of another node's clients. Nodes of older releases do not say.
     #[serde(default)]
     pub load: NodeLoad,
+    /// Where clients that are asked to move may be sent, as `wss://host:port`; `None` if only a
+    /// balancer knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 /// How much a node has to do, and what one more client that resumes here costs it. All zero when it

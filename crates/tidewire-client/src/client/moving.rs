@@ -24,6 +24,8 @@ pub(super) struct Move {
     lost: Option<String>,
 }
 
+/// Addresses that it tries before its own.
+const MOST_OFFERED: usize = 3;
 const MOVED: u16 = Disconnect::Moved.code();
 
 impl Client {
@@ -43,6 +45,14 @@ impl Client {
             lost: None,
         });
         self.happenings.push_back(Happening::Asked { after, window });
+    }
+
+    /// Tries these addresses first, as far as they are as safe as its own.
+    pub(super) fn offer(&mut self, endpoints: Vec<String>) {
+        let own = self.options.urls.first().and_then(|url| url.split_once("://"));
+        let scheme = own.map(|(scheme, _)| scheme);
+        let is_alike = |url: &String| url.split_once("://").map(|(scheme, _)| scheme) == scheme;
+        self.offered = endpoints.into_iter().filter(is_alike).take(MOST_OFFERED).collect();
     }
 
     /// Opens the connection it was asked for. The one at hand is read meanwhile, unless there may be
@@ -121,11 +131,15 @@ impl Client {
                 positions: self.following.positions(),
             })
         });
-        self.opening = Some(Opening::start(&self.options, self.attempt, resume));
+        self.opening = Some(match self.offered.pop_front() {
+            Some(url) => Opening::start_at(url, &self.options, resume),
+            None => Opening::start(&self.options, self.attempt, resume),
+        });
     }
 
     pub(super) fn opened(&mut self, opened: Opened) -> Result<(), ClientError> {
         let now = Instant::now();
+        let was_offered = self.opening.as_ref().is_some_and(Opening::was_offered);
         let told = self.opening.take().map(Opening::told).unwrap_or_default();
         match opened {
             Ok((connection, connected)) => {
@@ -133,6 +147,7 @@ impl Client {
                 let older = self.connection.replace(connection).zip(self.moving.take());
                 self.leaving = older.map(|(older, moving)| Leaving::reading(older, moving.until));
                 self.backoff.opened(now);
+                self.offered.clear();
                 self.settle_in(connected, told, came);
             }
             // Somebody else has taken the session up before this client heard of it.
@@ -140,7 +155,8 @@ impl Client {
                 self.resume = None;
                 self.not_opened(now);
             }
-            Err(error) if !error.is_transient() => return Err(error.into()),
+            // What is wrong with an address that is not its own says nothing about those that are.
+            Err(error) if !error.is_transient() && !was_offered => return Err(error.into()),
             Err(_) => self.not_opened(now),
         }
         Ok(())

@@ -35,7 +35,8 @@ impl Client {
                 let published = |id| Happening::Published { id, position, duplicate };
                 self.happenings.extend(id.map(published));
             }
-            ServerEvent::Reconnect { after, window, token } => {
+            ServerEvent::Reconnect { after, window, token, endpoints } => {
+                self.offer(endpoints);
                 self.asked_to_move((after, window), token);
             }
             ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {

@@ -26,6 +26,76 @@ async fn asked_to_move(overlap: bool) -> (Client, Served, Peer) {
     (client, old, to)
 }
 
+/// A client that only knows one node, which has asked it to move to one of `endpoints`.
+async fn asked_to_move_to(endpoints: &[String]) -> (Client, Served, Peer) {
+    let from = Peer::listen().await;
+    let (mut client, mut old) = from.welcome().await;
+    let hint =
+        json!({ "after_ms": 0, "window_ms": 15_000, "token": "hint", "endpoints": endpoints });
+    let serve = old.say(json!({ "reconnect": hint }));
+    let ((), happenings) = meanwhile(&mut client, serve).await;
+    let is_asked = |happening: &Happening| matches!(happening, Happening::Asked { .. });
+    await_happening(&mut client, happenings, is_asked).await;
+    (client, old, from)
+}
+
+#[tokio::test]
+async fn a_client_goes_first_where_it_is_told_to() {
+    let to = Peer::listen().await;
+    let (mut client, mut old, _from) = asked_to_move_to(&[to.url()]).await;
+
+    let serve = async {
+        let mut new = to.accept().await;
+        let connect = new.connect(true).await;
+        assert_eq!(old.closed().await, Some(1000));
+        (new, connect)
+    };
+    let ((_new, connect), happenings) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(connect["resume"]["token"], "hint");
+    assert_eq!(came(&happenings), [Came::Over]);
+}
+
+#[tokio::test]
+async fn where_nobody_answers_or_a_stranger_does_gives_way_to_the_clients_own_address() {
+    let nobody = Peer::listen().await.url();
+    let stranger = Peer::listen().await;
+    let (mut client, _old, from) = asked_to_move_to(&[nobody, stranger.url()]).await;
+
+    let serve = async {
+        stranger.turn_away().await;
+        let mut new = from.accept().await;
+        new.connect(true).await;
+        new
+    };
+    let (_new, happenings) = meanwhile(&mut client, serve).await;
+
+    let is_connected = |happening: &Happening| matches!(happening, Happening::Connected { .. });
+    let happenings = await_happening(&mut client, happenings, is_connected).await;
+    assert_eq!(came(&happenings), [Came::Over]);
+}
+
+#[tokio::test]
+async fn an_address_with_another_scheme_is_not_tried() {
+    let to = Peer::listen().await;
+    let safer = to.url().replacen("ws://", "wss://", 1);
+    let (mut client, _old, from) = asked_to_move_to(&[safer]).await;
+
+    let serve = async {
+        tokio::select! {
+            biased;
+            () = to.is_called() => unreachable!("it talks to who is named in another scheme"),
+            mut new = from.accept() => {
+                new.connect(true).await;
+                new
+            }
+        }
+    };
+    let (_new, happenings) = meanwhile(&mut client, serve).await;
+
+    assert!(!happenings.iter().any(|one| matches!(one, Happening::Lost { .. })), "{happenings:?}");
+}
+
 #[tokio::test]
 async fn while_a_second_connection_opens_the_first_is_read() {
     let (mut client, mut old, to) = asked_to_move(true).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tidewire_client::{Channel, Client, ClientError, Happening, Options};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -53,6 +54,19 @@ impl Peer {
         let happening = client.next().await.expect("goes on");
         assert!(matches!(happening, Happening::Connected { .. }), "{happening:?}");
         (client, served)
+    }
+
+    /// Answers whoever comes next as something that is no node.
+    pub(crate) async fn turn_away(&self) {
+        let (mut stream, _) = self.listener.accept().await.expect("a client");
+        let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(answer).await.expect("the client is there");
+        stream.read_to_end(&mut Vec::new()).await.expect("the client leaves");
+    }
+
+    /// Waits until somebody comes.
+    pub(crate) async fn is_called(&self) {
+        self.listener.accept().await.expect("a client");
     }
 
     pub(crate) async fn accept(&self) -> Served {

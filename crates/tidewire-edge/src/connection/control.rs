@@ -54,7 +54,8 @@ impl Serving {
             return;
         }
         let token = cx.shared.resume_token(&self.owned, self.session.kind());
-        cx.outputs.events.push(Event::Reconnect { after, window, token });
+        let endpoints = cx.shared.endpoints();
+        cx.outputs.events.push(Event::Reconnect { after, window, token, endpoints });
         line.alarms.set(Alarm::WindowPassed, cx.now.after(after + window));
         self.save_if_due(line, cx);
     }

@@ -6,6 +6,7 @@
 //! loses nothing, and neither does one that does not.
 
 mod ask;
+mod endpoints;
 mod order;
 mod pacer;
 

@@ -74,11 +74,12 @@ async fn a_node_that_leaves_says_so_asks_its_clients_to_move_and_then_closes() {
     for peer in [&mut stayer, &mut late] {
         assert!(matches!(peer.next().await, ServerEvent::Reconnect { .. }));
     }
-    let ServerEvent::Reconnect { after, window, token } = mover.next().await else {
+    let ServerEvent::Reconnect { after, window, token, endpoints } = mover.next().await else {
         unreachable!("no hint")
     };
     assert!(after < DRAIN.window, "{after:?}");
     assert_eq!(window, DRAIN.window);
+    assert_eq!(endpoints, [format!("ws://{}", fleet.nodes[1].address)]);
     let mut again = Peer::resume(&fleet.nodes[1], token, Vec::new()).await;
     assert!(again.connected().await.resumed);
     stayer.published("room/1", text("served in the window")).await;
@@ -88,6 +89,8 @@ async fn a_node_that_leaves_says_so_asks_its_clients_to_move_and_then_closes() {
     let refused = request(Method::GET, &url, &[], Bytes::new()).await.expect("an answer");
     assert_eq!(refused.status, 503);
     assert!(refused.headers.contains_key("retry-after"));
+    let body: serde_json::Value = serde_json::from_slice(&refused.body).expect("json");
+    assert_eq!(body["endpoints"], serde_json::json!(endpoints));
 
     for peer in [stayer, late] {
         peer.closes_with(1012).await;

@@ -95,11 +95,12 @@ impl Fleet {
     async fn run(&self, id: NodeId, ports: Ports, config: EdgeConfig) -> Running {
         let node_config = NodeConfig { shards: 1, ..NodeConfig::new(id.clone()) };
         let (tracker, stop) = (&self.tracker, &self.stop);
+        let (listener, address) = listen().await;
         let metrics = metrics();
         let (node, notices) = Node::start(
             node_config,
             ports,
-            report(id),
+            report(id, address),
             Tasks { runtimes: &[Handle::current()], tracker, stop },
         );
         let built_on = Parts {
@@ -110,7 +111,6 @@ impl Fleet {
             tracker: tracker.clone(),
         };
         let edge = Edge::new(config, built_on);
-        let (listener, address) = listen().await;
         let (ops_listener, ops) = listen().await;
         let ops_routes = ops_router(edge.clone(), Arc::new(move || metrics.render()));
         let ops_routes = ops_routes.merge(drain_router(edge.clone()));
@@ -166,7 +166,7 @@ fn metrics() -> PrometheusHandle {
         .clone()
 }
 
-fn report(node: NodeId) -> LeaseReport {
+fn report(node: NodeId, address: SocketAddr) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
         state: NodeState::Ready,
@@ -175,6 +175,7 @@ fn report(node: NodeId) -> LeaseReport {
         started_at_ms: 0,
         beats: false,
         load: NodeLoad::default(),
+        url: Some(format!("ws://{address}")),
     })
 }
 

@@ -88,6 +88,7 @@ fn lease(name: &str) -> NodeLease {
         started_at_ms: 0,
         beats: true,
         load: tidewire_store::NodeLoad::default(),
+        url: None,
     }
 }
 

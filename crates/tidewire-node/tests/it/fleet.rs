@@ -95,6 +95,7 @@ pub(crate) fn report(node: NodeId) -> LeaseReport {
         started_at_ms: 0,
         beats: false,
         load: NodeLoad::default(),
+        url: None,
     })
 }
 

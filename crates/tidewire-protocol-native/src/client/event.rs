@@ -60,6 +60,8 @@ pub enum ServerEvent {
         after: Duration,
         window: Duration,
         token: Option<Token>,
+        /// Nodes to try, in this order.
+        endpoints: Vec<String>,
     },
     /// Seconds since the Unix epoch at which the credential expires.
     Expiring {

@@ -177,6 +177,7 @@ fn server_event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEve
             after: Duration::from_millis(body.after_ms),
             window: Duration::from_millis(body.window_ms),
             token: body.token.map(|token| token.0.into_owned().into()),
+            endpoints: body.endpoints.into_iter().map(|url| url.0.into_owned()).collect(),
         },
         EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
         EventBody::Error(body) => {

@@ -122,6 +122,7 @@ fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, 
             after: Duration::from_millis(body.after_ms),
             window: Duration::from_millis(body.window_ms),
             token: token(body.token),
+            endpoints: body.endpoints,
         },
         EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
         EventBody::Error(body) => {

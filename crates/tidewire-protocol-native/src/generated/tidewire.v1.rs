@@ -311,6 +311,9 @@ pub struct Reconnect {
     pub window_ms: u64,
     #[prost(string, tag = "3")]
     pub token: ::prost::alloc::string::String,
+    /// Nodes to try, in this order, before what the client knows itself; none if a balancer chooses.
+    #[prost(string, repeated, tag = "4")]
+    pub endpoints: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 /// The credential expires: send Refresh.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]

@@ -82,8 +82,8 @@ impl EventWriter for JsonWriter {
                 (optional(*request), unsubscribed_body(channel, failure.as_ref()))
             }
             Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
-            Event::Reconnect { after, window, token } => {
-                (0, reconnect_body(*after, *window, token.as_ref()))
+            Event::Reconnect { after, window, token, endpoints } => {
+                (0, reconnect_body((*after, *window), token.as_ref(), endpoints))
             }
             Event::Expiring { at } => (0, EventBody::Expiring(ExpiringBody { at: *at })),
             Event::Failed { request, failure } => {
@@ -229,10 +229,15 @@ fn gap_body<'a>(channel: &'a Channel, gap: &'a Gap) -> EventBody<'a> {
     })
 }
 
-fn reconnect_body(after: Duration, window: Duration, token: Option<&Token>) -> EventBody<'_> {
+fn reconnect_body<'a>(
+    (after, window): (Duration, Duration),
+    token: Option<&'a Token>,
+    endpoints: &'a [String],
+) -> EventBody<'a> {
     let (after_ms, window_ms) = (millis(after), millis(window));
     let token = token.map(|token| token.as_str().into());
-    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token })
+    let endpoints = endpoints.iter().map(|url| url.as_str().into()).collect();
+    EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token, endpoints })
 }
 
 fn error_body(failure: &Failure) -> ErrorBody<'_> {

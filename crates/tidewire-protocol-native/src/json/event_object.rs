@@ -170,6 +170,8 @@ pub(crate) struct ReconnectBody<'a> {
     pub(crate) window_ms: u64,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<Str<'a>>,
+    #[serde(borrow, default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) endpoints: Vec<Str<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -77,10 +77,11 @@ impl EventWriter for ProtobufWriter {
                 (optional(*request), unsubscribed_body(channel, failure.as_ref()))
             }
             Event::Gap { channel, gap } => (0, gap_body(channel, gap)),
-            Event::Reconnect { after, window, token } => {
+            Event::Reconnect { after, window, token, endpoints } => {
                 let (after_ms, window_ms) = (millis(*after), millis(*window));
                 let token = text(token.as_ref());
-                (0, Body::Reconnect(wire::Reconnect { after_ms, window_ms, token }))
+                let endpoints = endpoints.clone();
+                (0, Body::Reconnect(wire::Reconnect { after_ms, window_ms, token, endpoints }))
             }
             Event::Expiring { at } => (0, Body::Expiring(wire::Expiring { at: *at })),
             Event::Failed { request, failure } => {

@@ -407,16 +407,35 @@ fn partings() -> Vec<Row> {
     };
     vec![
         Row {
-            event: Event::Reconnect { after, window, token: None },
+            event: Event::Reconnect { after, window, token: None, endpoints: vec![] },
             json: r#"{"reconnect":{"after_ms":1500,"window_ms":15000}}"#.into(),
             protobuf: message(11, &[varint(1, 1500), varint(2, 15_000)]),
-            heard: ServerEvent::Reconnect { after, window, token: None },
+            heard: ServerEvent::Reconnect { after, window, token: None, endpoints: vec![] },
         },
         Row {
-            event: Event::Reconnect { after, window, token: Some("sealed".into()) },
-            json: r#"{"reconnect":{"after_ms":1500,"window_ms":15000,"token":"sealed"}}"#.into(),
-            protobuf: message(11, &[varint(1, 1500), varint(2, 15_000), text(3, "sealed")]),
-            heard: ServerEvent::Reconnect { after, window, token: Some("sealed".into()) },
+            event: Event::Reconnect {
+                after,
+                window,
+                token: Some("sealed".into()),
+                endpoints: vec!["wss://a".into(), "wss://b:8443".into()],
+            },
+            json: r#"{"reconnect":{"after_ms":1500,"window_ms":15000,"token":"sealed","endpoints":["wss://a","wss://b:8443"]}}"#.into(),
+            protobuf: message(
+                11,
+                &[
+                    varint(1, 1500),
+                    varint(2, 15_000),
+                    text(3, "sealed"),
+                    text(4, "wss://a"),
+                    text(4, "wss://b:8443"),
+                ],
+            ),
+            heard: ServerEvent::Reconnect {
+                after,
+                window,
+                token: Some("sealed".into()),
+                endpoints: vec!["wss://a".into(), "wss://b:8443".into()],
+            },
         },
         Row {
             event: Event::Expiring { at: 1_790_000_000 },

@@ -145,5 +145,6 @@ fn lease(name: &str) -> NodeLease {
         started_at_ms: 1_790_000_000_000,
         beats: true,
         load: NodeLoad::default(),
+        url: None,
     }
 }

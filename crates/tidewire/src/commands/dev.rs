@@ -52,6 +52,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         workers: threads::one_per_core(),
         listen: dev.listen,
         ops: None,
+        advertise: None,
     };
     let server = Server::start(plan, playground.routes())?;
     let token = playground.token(&UserId::parse("you")?)?;

@@ -36,6 +36,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         workers: config.server.workers.unwrap_or_else(threads::one_per_core),
         listen: config.listen.clients,
         ops: Some(config.listen.ops),
+        advertise: config.server.advertise.clone(),
     };
     let server = Server::start(plan, Router::new())?;
     tracing::info!(

@@ -50,6 +50,8 @@ pub(crate) struct Plan {
     pub(crate) listen: SocketAddr,
     /// Where operators connect; `None` puts their routes beside the clients'.
     pub(crate) ops: Option<SocketAddr>,
+    /// Where clients of other nodes may be sent.
+    pub(crate) advertise: Option<String>,
 }
 
 /// How long tasks may take to end once the node has drained, if its deadline is not nearer; and at
@@ -86,7 +88,8 @@ impl Server {
     ///
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan { node, edge, ports, verifier, sealer, render, workers, listen, ops } = plan;
+        let Plan { node, edge, ports, verifier, sealer, render, workers, listen, ops, advertise } =
+            plan;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
         let threads = Threads::start(workers)?;
@@ -96,7 +99,7 @@ impl Server {
         let ops_address = ops_listener.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
 
         let running: Arc<OnceLock<Edge>> = Arc::default();
-        let report = lease_report(node.id.clone(), Arc::clone(&running));
+        let report = lease_report(node.id.clone(), advertise, Arc::clone(&running));
         let tasks = Tasks { runtimes: threads.runtimes(), tracker: &tracker, stop: &stop };
         let node = NodeConfig { shards: workers.get(), ..node };
         let (node, notices) = Node::start(node, ports.clone(), report, tasks);
@@ -250,7 +253,7 @@ impl Server {
 }
 
 /// What the node's lease says, once there is an edge to ask.
-fn lease_report(node: NodeId, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
+fn lease_report(node: NodeId, url: Option<String>, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
     const ORDINARY: u32 = 100;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
@@ -268,6 +271,7 @@ fn lease_report(node: NodeId, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
             started_at_ms,
             beats: false,
             load,
+            url: url.clone(),
         }
     })
 }

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tidewire_auth::{Claims, KeyId, SigningKey};
 use tidewire_client::Options;
 use tidewire_model::{Permissions, Tenant, UserId};
-use tidewire_testkit::services::{NatsServer, RedisServer};
+use tidewire_testkit::services::{NatsServer, RedisServer, free_port};
 use tokio::time::Instant;
 
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
@@ -81,6 +81,13 @@ impl Cluster {
     /// A node that clients find where one that has gone was, if that was made here too.
     pub(crate) fn node_at(&self, port: u16) -> NodeProcess {
         let server = format!("listen = \"127.0.0.1:{port}\"\n");
+        NodeProcess::start(&self.config_file(&self.nats, &server))
+    }
+
+    /// A node that says where it is.
+    pub(crate) fn advertised_node(&self) -> NodeProcess {
+        let address = format!("127.0.0.1:{}", free_port());
+        let server = format!("listen = \"{address}\"\nadvertise = \"ws://{address}\"\n");
         NodeProcess::start(&self.config_file(&self.nats, &server))
     }
 

@@ -68,6 +68,26 @@ async fn a_cluster_is_restarted_node_by_node_and_nobody_loses_anything() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_know_one_node_are_told_of_the_other_and_lose_nothing() {
+    let cluster = Cluster::start().await;
+    let (mut a, b) = (cluster.advertised_node(), cluster.advertised_node());
+    until_members(&a, 2).await;
+    let mut crowd = Crowd::gather_at(SMALL, &[&a]).await;
+    crowd.progress(0.2).await;
+
+    a.terminate();
+    let status = a.ended().await;
+    let report = crowd.disperse().await;
+
+    assert!(status.success(), "{status}");
+    assert_eq!(report.verdict, Verdict::default(), "{report:?}");
+    // A publisher may have been through by then.
+    assert!(report.resumed >= 60, "every subscriber found the other: {report:?}");
+    assert_eq!(report.begun_anew, SESSIONS, "every session went on: {report:?}");
+    drop(b);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_is_drained_by_name_through_another() {
     let cluster = Cluster::start().await;
     let (mut a, b) = (cluster.node(), cluster.node());

@@ -94,6 +94,15 @@ fn values_that_mean_nothing_are_refused() {
             "server.allowed_origins: \"https://a.example/\" is not an origin",
         ),
         ("[server]\nallowed_origins = [\"null\"]", "server.allowed_origins: \"null\" is not"),
+        (
+            "[server]\nadvertise = \"node-1:8000\"",
+            "server.advertise: expected `scheme://host:port`",
+        ),
+        ("[server]\nadvertise = \"https://a\"", "server.advertise: the scheme must be `ws`, `wss`"),
+        (
+            "[server]\nadvertise = \"wss://a/v1/ws\"",
+            "server.advertise: nothing may follow the port",
+        ),
         ("[nats]\nservers = [\"a:1\"]", "nats.servers[0]: expected `scheme://host:port`"),
         ("[nats]\nprefix = \"a.b\"", "nats.prefix: needs 1 to 32 of"),
         ("[nats]\nuser = \"u\"", "nats.user: needs `nats.password` too"),

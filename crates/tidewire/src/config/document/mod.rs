@@ -96,6 +96,11 @@ pub struct Server {
     /// means any: the credential travels in the first frame and not in a cookie, so a foreign page
     /// has nothing to ride on.
     pub allowed_origins: Vec<String>,
+    /// Where clients reach this node and no other, as `wss://host` or `wss://host:port`. While another
+    /// node leaves, its clients are told of it and come here at once. Only for nodes that clients can
+    /// reach one by one; unset, a balancer chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advertise: Option<String>,
 }
 
 impl Default for Server {
@@ -110,6 +115,7 @@ impl Default for Server {
             write_timeout: Period::from_secs(15),
             compression: Compression::On,
             allowed_origins: Vec::new(),
+            advertise: None,
         }
     }
 }

@@ -23,7 +23,7 @@ use tracing_subscriber::EnvFilter;
 use super::document::{self, Document, LogFormat, TenantMetrics};
 use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
-use address::Origins;
+use address::{InvalidAddress, Origins};
 pub use login::{Nats, NatsLogin, Redis, RedisLogin, RedisTopology};
 
 /// A valid configuration.
@@ -68,6 +68,8 @@ pub struct Server {
     pub compression: Compression,
     /// In lower case, as browsers send them; empty allows every one.
     pub allowed_origins: Vec<String>,
+    /// Where clients reach this node and no other.
+    pub advertise: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -233,6 +235,10 @@ fn check_listen(document: &Document, draft: &mut Draft) -> Option<Listen> {
 
 fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> {
     let origins = draft.accept("server.allowed_origins", Origins::parse(&server.allowed_origins));
+    let advertise = match &server.advertise {
+        Some(text) => draft.accept("server.advertise", advertised(text)).map(Some),
+        None => Some(None),
+    };
     Some(Server {
         workers: server.workers.and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?)),
         max_connections: usize::try_from(server.max_connections).ok()?,
@@ -245,7 +251,15 @@ fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> 
             document::Compression::On => Compression::On,
         },
         allowed_origins: origins?.0,
+        advertise: advertise?,
     })
+}
+
+fn advertised(text: &str) -> Result<String, InvalidAddress> {
+    match address::check(text, &["ws", "wss"])? {
+        "" => Ok(text.to_owned()),
+        _ => Err(InvalidAddress::Path),
+    }
 }
 
 fn check_session(session: &document::Session, draft: &mut Draft) -> Option<Session> {

@@ -1,0 +1,85 @@
+//! Where clients may go that are asked to move.
+
+use tidewire_model::NodeId;
+use tidewire_store::{NodeLease, NodeState};
+
+use crate::edge::Shared;
+
+/// Addresses in one hint: whoever can reach none of these needs something else than a fourth.
+const MOST: usize = 3;
+
+impl Shared {
+    /// Where nodes are reached that take clients and have said where.
+    ///
+    /// In an order of their own for everybody who asks, so that a node's clients spread over the others:
+    /// what leases say of loads is a second old, and a thousand clients move in that.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        let draw = getrandom::u64().unwrap_or_default();
+        endpoints(self.node.id(), &self.node.members(), draw)
+    }
+}
+
+fn endpoints(own: &NodeId, members: &[NodeLease], mut draw: u64) -> Vec<String> {
+    let others = members.iter().filter(|one| one.node != *own && one.state == NodeState::Ready);
+    let mut urls: Vec<_> = others.filter_map(|one| one.url.as_deref()).collect();
+    for place in 0..urls.len().min(MOST) {
+        let left = (urls.len() - place) as u64;
+        let chosen = usize::try_from(draw % left).unwrap_or_default();
+        urls.swap(place, place + chosen);
+        draw /= left;
+    }
+    urls.truncate(MOST);
+    urls.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use tidewire_store::NodeLoad;
+
+    use super::*;
+
+    #[test]
+    fn only_others_that_take_clients_and_say_where_are_named() {
+        let members = [
+            lease("own", NodeState::Ready, Some("ws://own")),
+            lease("there", NodeState::Ready, Some("ws://there")),
+            lease("leaves", NodeState::Draining, Some("ws://leaves")),
+            lease("hidden", NodeState::Ready, None),
+        ];
+
+        assert_eq!(endpoints(&node("own"), &members, 7), ["ws://there"]);
+    }
+
+    #[test]
+    fn of_many_three_are_drawn_and_each_is_first_for_some() {
+        let names = ["a", "b", "c", "d", "e"];
+        let members = names.map(|name| lease(name, NodeState::Ready, Some(name)));
+
+        let drawn: Vec<_> = (0..60).map(|draw| endpoints(&node("own"), &members, draw)).collect();
+
+        for urls in &drawn {
+            assert_eq!(urls.iter().collect::<HashSet<_>>().len(), MOST, "{urls:?}");
+        }
+        let firsts: HashSet<_> = drawn.iter().map(|urls| urls[0].as_str()).collect();
+        assert_eq!(firsts, HashSet::from(names));
+    }
+
+    fn lease(name: &str, state: NodeState, url: Option<&str>) -> NodeLease {
+        NodeLease {
+            node: node(name),
+            state,
+            weight: 100,
+            connections: 0,
+            started_at_ms: 0,
+            beats: false,
+            load: NodeLoad::default(),
+            url: url.map(str::to_owned),
+        }
+    }
+
+    fn node(name: &str) -> NodeId {
+        NodeId::parse(name).expect("node")
+    }
+}
