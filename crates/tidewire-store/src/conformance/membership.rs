@@ -82,7 +82,8 @@ pub async fn every_field_of_a_lease_is_kept(factory: &impl MembershipFactory) {
         accept_p99_ms: 1,
         resume_p99_ms: 2_048,
     };
-    let lease = NodeLease { load, ..lease("a") };
+    let url = Some("wss://a.example.com".to_owned());
+    let lease = NodeLease { load, url, ..lease("a") };
 
     renew(&membership, &lease, LONG).await;
 
