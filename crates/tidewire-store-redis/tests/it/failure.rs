@@ -348,6 +348,7 @@ async fn a_full_server_can_be_read_and_holds_no_node_for_dead() {
         started_at_ms: 0,
         beats: true,
         load: NodeLoad::default(),
+        url: None,
     };
     let request = ClaimRequest {
         key: SessionKey { tenant: room().tenant, session: SessionId::from_bytes([1; 16]) },
