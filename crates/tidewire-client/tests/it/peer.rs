@@ -60,7 +60,7 @@ impl Peer {
     pub(crate) async fn turn_away(&self) {
         let (mut stream, _) = self.listener.accept().await.expect("a client");
         // Whoever is answered before it has asked makes something else of that.
-        assert!(stream.read(&mut [0; 4_096]).await.expect("the client asks") > 0);
+        assert!(stream.read(&mut [0; 64]).await.expect("the client asks") > 0);
         let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         stream.write_all(answer).await.expect("the client is there");
         stream.read_to_end(&mut Vec::new()).await.expect("the client leaves");
