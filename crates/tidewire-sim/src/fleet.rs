@@ -118,10 +118,13 @@ impl Fleet {
             Way::new(Arc::clone(&self.deployment), index, gate.clone(), dice.fork(), log_distance);
         let connection = simulated::connection(Arc::new(way), random(dice.fork()));
         let log = RedisLog::new(connection.clone(), Retention { size, ttl });
+        let way =
+            Way::new(Arc::clone(&self.deployment), index, gate.clone(), dice.fork(), log_distance);
+        let sessions = simulated::connection(Arc::new(way), random(dice.fork()));
         Ports {
             log: Arc::new(WatchedLog { log, truth: Arc::clone(&self.truth) }),
             broker: Arc::clone(broker) as _,
-            sessions: Arc::new(RedisSessionStore::new(connection.clone())),
+            sessions: Arc::new(RedisSessionStore::new(sessions)),
             membership: Arc::new(RedisMembership::new(connection)),
         }
     }

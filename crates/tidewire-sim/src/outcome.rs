@@ -35,6 +35,10 @@ pub struct Counts {
     pub(crate) duplicates: usize,
     /// Stored again after it had been acknowledged and lost.
     pub(crate) healed: usize,
+    /// Sessions that moved.
+    pub(crate) claims: usize,
+    /// Claims and writes of those whose session had moved on.
+    pub(crate) fenced: usize,
     pub(crate) tally: Tally,
     /// How long after the last fault everybody was where they should be.
     pub(crate) slowest: Duration,
@@ -50,6 +54,8 @@ impl Counts {
             ("deposed primaries that stored", self.strays as u64),
             ("changes of the primary", self.changes),
             ("healed publications", self.healed as u64),
+            ("claims", self.claims as u64),
+            ("fenced claims and writes", self.fenced as u64),
             ("publications", tally.publications),
             ("recovered", tally.recovered),
             ("rewound", tally.rewound),
@@ -77,6 +83,8 @@ impl AddAssign<&Self> for Counts {
         self.changes += other.changes;
         self.duplicates += other.duplicates;
         self.healed += other.healed;
+        self.claims += other.claims;
+        self.fenced += other.fenced;
         self.tally.add(other.tally);
         self.slowest = self.slowest.max(other.slowest);
     }
@@ -89,7 +97,8 @@ impl fmt::Display for Counts {
             f,
             "{} changes of the primary; stored {}, by deposed ones {}, acknowledged {}, healed {}, lost \
              by two faults {}, duplicates {}, delivered {publications}, recovered {recovered}, rewound \
-             {rewound}, windows {windows}, resets {resets}, settled within {:.2?}",
+             {rewound}, windows {windows}, resets {resets}, sessions moved {}, fenced {}, settled within \
+             {:.2?}",
             self.changes,
             self.stored,
             self.strays,
@@ -97,6 +106,8 @@ impl fmt::Display for Counts {
             self.healed,
             self.excused,
             self.duplicates,
+            self.claims,
+            self.fenced,
             self.slowest
         )
     }

@@ -7,6 +7,7 @@ use tidewire_model::{Position, TenantChannel};
 use tokio::time::Instant;
 
 use crate::invariant::{Invariant, Objection};
+use crate::ownership::Ownership;
 use crate::publisher::has_id;
 use crate::redis::History;
 
@@ -40,6 +41,8 @@ pub(crate) struct Truth {
     pub(crate) restarts: u64,
     pub(crate) lost: usize,
     pub(crate) duplicates: usize,
+    /// Whose sessions are.
+    pub(crate) ownership: Ownership,
     violations: Vec<Objection>,
 }
 
@@ -238,6 +241,7 @@ impl Truth {
         kept: &BTreeMap<TenantChannel, Vec<(u64, Bytes)>>,
     ) -> Vec<Objection> {
         let mut objections = self.violations.clone();
+        objections.extend_from_slice(self.ownership.objections());
         for (channel, publications) in kept {
             let entries = self.entries(channel);
             let tail = &entries[entries.len().saturating_sub(publications.len())..];

@@ -18,6 +18,7 @@ use crate::outcome::{Counts, Outcome};
 use crate::plan::{Knobs, Plan};
 use crate::publisher::Publisher;
 use crate::redis::Deployment;
+use crate::rivals::Rivals;
 use crate::subscriber::{Habits, Subscriber};
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -108,6 +109,14 @@ impl World {
                 _ => self.publishers.spawn(publisher.run_with_ids()),
             };
         }
+        let rivals = Rivals {
+            fleet: Arc::clone(&self.fleet),
+            truth: Arc::clone(&self.truth),
+            weather: Arc::clone(&self.weather),
+            identity: self.identity(),
+            dice: self.dice.fork(),
+        };
+        self.publishers.spawn(rivals.run());
         self.publishers.close();
     }
 
@@ -235,6 +244,8 @@ impl World {
             changes: truth.restarts,
             duplicates: truth.duplicates,
             healed: truth.healed,
+            claims: truth.ownership.granted,
+            fenced: truth.ownership.fenced,
             tally,
             slowest,
         };

@@ -119,3 +119,18 @@ fn tool(root: &Path, copy: &Path, what: &str) -> Command {
 const BUILT: &str = "target/mutants-build";
 /// More than any rule has needed so far that the seeds notice.
 const SEEDS: &str = "600";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_out_stands_in_the_source_once() {
+        let root = crate::tree::root();
+        for (file, text, _) in RULES.iter().flat_map(|rule| rule.edits) {
+            let source = std::fs::read_to_string(root.join(file)).expect("it is there");
+
+            assert_eq!(source.matches(text).count(), 1, "`{text}` in {file}");
+        }
+    }
+}

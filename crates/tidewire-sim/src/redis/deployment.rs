@@ -123,6 +123,7 @@ impl Deployment {
             process.perform(command, now)
         };
         let mut truth = self.truth.lock();
+        truth.ownership.performed(server, command, &reply);
         for (channel, entry) in entries {
             if !is_awaited {
                 truth.abandoned(&channel, &entry.name);

@@ -7,7 +7,7 @@ mod reply;
 mod stream;
 mod way;
 
-pub(crate) use deployment::{Deployment, Pause};
+pub(crate) use deployment::{Deployment, Pause, ServerId};
 pub use keyspace::{Command, Keyspace};
 pub(crate) use process::History;
 pub use reply::Reply;
