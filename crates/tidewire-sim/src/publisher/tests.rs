@@ -43,6 +43,30 @@ async fn what_is_published_again_under_its_id_before_anything_new_keeps_its_plac
     assert_eq!(stored(&fleet), ["first", "second"]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_waits_behind_what_is_refused_is_refused_with_it() {
+    let fleet = fleet();
+    let node = survivor(&fleet);
+    publish(&node, draft("before", false)).await;
+    let moment = Duration::from_millis(100);
+    let now = Instant::now();
+    fleet.deployment.fill(true);
+    fleet.deployment.pause(Pause { until: now + moment, acts_first: false });
+    let first = node.publish(channel(), draft("first", true)).await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // What would follow at once would find room.
+    fleet.deployment.pause(Pause { until: now + 3 * moment, acts_first: false });
+    let second = node.publish(channel(), draft("second", true)).await;
+    tokio::time::sleep(2 * moment).await;
+    fleet.deployment.fill(false);
+
+    assert!(first.finish().await.is_err());
+    assert!(second.finish().await.is_err());
+
+    tokio::time::sleep(2 * moment).await;
+    assert_eq!(stored(&fleet), Vec::<String>::new());
+}
+
 /// Less than a call may take.
 const HELD: Duration = Duration::from_millis(800);
 

@@ -16,8 +16,12 @@ use crate::gate::Gate;
 
 /// A log without distance to its Redis.
 fn log(deployment: &Arc<Deployment>) -> RedisLog {
-    let way = Way::new(Arc::clone(deployment), 0, Gate::default(), Dice::new(1), 0);
-    let dice = Mutex::new(Dice::new(2));
+    log_of(deployment, 0)
+}
+
+fn log_of(deployment: &Arc<Deployment>, node: usize) -> RedisLog {
+    let way = Way::new(Arc::clone(deployment), node, Gate::default(), Dice::new(1), 0);
+    let dice = Mutex::new(Dice::new(2 + node as u64));
     let random = Random::new(move || dice.lock().draw());
     RedisLog::new(simulated::connection(Arc::new(way), random), Retention::default())
 }
@@ -75,4 +79,16 @@ async fn a_promoted_replica_begins_an_epoch_and_lacks_what_it_had_not_heard_of()
 
     assert!(next.position.epoch.incarnation() > kept.position.epoch.incarnation());
     assert_eq!(next.position.offset, lost.position.offset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_primaries_that_begin_in_the_same_millisecond_share_no_epoch() {
+    let deployment = Arc::new(Deployment::new(Arc::default()));
+    deployment.split(Duration::ZERO, &[0].into());
+
+    let [deposed, current] = [0, 1].map(|node| log_of(&deployment, node));
+    let (one, other) = (append(&deposed, "one").await, append(&current, "other").await);
+
+    assert_eq!((one.position.offset, one.time_ms), (other.position.offset, other.time_ms));
+    assert_ne!(one.position.epoch.incarnation(), other.position.epoch.incarnation());
 }

@@ -5,7 +5,7 @@ pub(super) struct Rule {
     pub(super) name: &'static str,
     /// File, text that stands in it once, text instead.
     pub(super) edits: &'static [(&'static str, &'static str, &'static str)],
-    /// What notices where the seeds do not.
+    /// The test that is there for it, where the seeds notice seldom or never.
     pub(super) test: Option<Test>,
 }
 
@@ -27,12 +27,16 @@ const fn node(name: &'static str) -> Test {
     Test { package: "tidewire-node", target: &["--test", "it"], name }
 }
 
-const fn feed(name: &'static str) -> Test {
+const fn inside(name: &'static str) -> Test {
     Test { package: "tidewire-node", target: &["--lib"], name }
 }
 
 const fn redis(name: &'static str) -> Test {
     Test { package: "tidewire-store-redis", target: &["--test", "it"], name }
+}
+
+const fn simulated(name: &'static str) -> Test {
+    Test { package: "tidewire-sim", target: &["--lib"], name }
 }
 
 pub(super) const RULES: &[Rule] = &[
@@ -59,7 +63,9 @@ pub(super) const RULES: &[Rule] = &[
                 "channel.epoch = call.incarnation .. '0000'",
             ),
         ],
-        test: None,
+        test: Some(simulated(
+            "redis::tests::two_primaries_that_begin_in_the_same_millisecond_share_no_epoch",
+        )),
     },
     Rule {
         name: "raising a primary that is behind",
@@ -68,7 +74,7 @@ pub(super) const RULES: &[Rule] = &[
             "let raise = retrying.was_behind && self.may_raise(fence).await;",
             "let raise = false;",
         )],
-        test: None,
+        test: Some(redis("failure::a_primary_that_is_behind_what_was_seen_is_raised_above_it")),
     },
     Rule {
         name: "not believing a deposed primary",
@@ -104,7 +110,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "knowing an id again after the clock was set back",
         edits: &[(LUA, " or redis.call('HGET', buckets.next, field)", "")],
-        test: None,
+        test: Some(simulated(
+            "redis::tests::an_id_is_known_again_when_the_clock_was_set_back_meanwhile",
+        )),
     },
     Rule {
         name: "searching for what a lost reply was about",
@@ -113,7 +121,9 @@ pub(super) const RULES: &[Rule] = &[
             "            may_have_happened: self.may_have_happened,",
             "            may_have_happened: false,",
         )],
-        test: None,
+        test: Some(redis(
+            "lost_reply::an_append_whose_reply_was_lost_is_found_again_and_not_stored_twice",
+        )),
     },
     Rule {
         name: "appending again what was lost",
@@ -136,7 +146,9 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "the watch over the incarnation",
         edits: &[(CHECK, "        self.watch(now);", "        self.tail.expire(now);")],
-        test: None,
+        test: Some(node(
+            "heal::what_was_lost_comes_back_within_two_seconds_though_nobody_publishes",
+        )),
     },
     Rule {
         name: "one batch at a time",
@@ -145,7 +157,7 @@ pub(super) const RULES: &[Rule] = &[
             "if !matches!(self.state, State::Idle) || self.waiting.is_empty() {",
             "if self.waiting.is_empty() {",
         )],
-        test: None,
+        test: Some(inside("lane::tests::one_batch_is_under_way_at_a_time_and_holds_what_gathered")),
     },
     Rule {
         name: "refusing what waits behind what failed",
@@ -154,12 +166,16 @@ pub(super) const RULES: &[Rule] = &[
             "let waiting = self.lanes.get_mut(channel).map(Lane::clear).unwrap_or_default();",
             "let waiting = std::collections::VecDeque::<Pending>::new();",
         )],
-        test: None,
+        test: Some(simulated(
+            "publisher::tests::what_waits_behind_what_is_refused_is_refused_with_it",
+        )),
     },
     Rule {
         name: "judging by where the feed stands at the merge",
         edits: &[(FEED, "let has_moved = self.asked_at != Some(at);", "let has_moved = false;")],
-        test: None,
+        test: Some(inside(
+            "feed::tests::a_read_that_was_overtaken_is_judged_by_where_the_feed_stands_now",
+        )),
     },
     Rule {
         name: "believing nothing of an older life",
@@ -171,7 +187,7 @@ pub(super) const RULES: &[Rule] = &[
                 "        if false {\n            return self.read_failed(now);",
             ),
         ],
-        test: Some(feed("feed::tests::an_answer_from_an_older_life_of_the_log_is_not_believed")),
+        test: Some(inside("feed::tests::an_answer_from_an_older_life_of_the_log_is_not_believed")),
     },
     Rule {
         name: "an answer is for the visit that asked",
@@ -187,7 +203,7 @@ pub(super) const RULES: &[Rule] = &[
                 "",
             ),
         ],
-        test: None,
+        test: Some(node("asks::a_join_that_was_withdrawn_before_its_answer_is_not_answered")),
     },
     Rule {
         name: "the beacon",
@@ -207,7 +223,7 @@ pub(super) const RULES: &[Rule] = &[
             "self.rechecks = RECHECKS.iter().map(|delay| now + *delay).collect();",
             "",
         )],
-        test: Some(feed(
+        test: Some(inside(
             "feed::tests::a_new_subscription_is_read_again_because_the_network_may_not_have_heard_of_it",
         )),
     },
