@@ -83,6 +83,11 @@ pub trait Log: Send + Sync {
     /// no channel, and costs the same however many there are.
     async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError>;
 
+    /// Takes a hint that the log has begun this life: whoever has it may be wrong or lie, so it is
+    /// believed only where it leads to asking anew. A log that has reached another place than that
+    /// life asks where it is, at the next call and no more than once in two seconds.
+    fn hear_of(&self, _channel: &TenantChannel, _incarnation: Incarnation) {}
+
     /// Which part of the log `channel` is in: the channels of one part change from one life to the
     /// next together. A log is one part unless it says otherwise.
     fn part_of(&self, _channel: &TenantChannel) -> u16 {

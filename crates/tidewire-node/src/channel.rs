@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tidewire_broker::{BrokerError, LogError, Partition, Read};
+use tidewire_broker::{BrokerError, LogError, Partition, Read, Status};
 use tidewire_hub::Outbox;
 use tidewire_model::{
-    ConnectionId, Delivery, DeliveryClass, ErrorCode, Failure, JoinId, Joined, Since,
+    ConnectionId, Delivery, DeliveryClass, ErrorCode, Failure, Incarnation, JoinId, Joined, Since,
     TenantChannel, Tenure,
 };
 use tokio::time::Instant;
@@ -41,6 +41,8 @@ struct Joiner {
     outbox: Outbox,
     give_up_at: Instant,
     waits_for: WaitsFor,
+    /// How often what the log said was doubted.
+    doubts: u32,
     /// Held as long as anybody waits: a read that has not begun when it is gone need not.
     presence: Arc<()>,
 }
@@ -58,6 +60,8 @@ enum WaitsFor {
 /// How long a join may wait for the log before it is refused.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(100);
+/// How often a client is believed rather than the log that does not know its position: half a second.
+const MOST_DOUBTS: u32 = 5;
 
 impl ChannelState {
     /// When something is to be done about this channel without anything happening to it.
@@ -114,6 +118,19 @@ impl Joiner {
         })
     }
 
+    /// The life of the log that this one has seen something of, if the log that was `read` may be
+    /// one that it has replaced. Only for a while: what a client says can be made up.
+    fn doubt(&mut self, read: &Read) -> Option<Incarnation> {
+        let Since::Position(position) = self.since else { return None };
+        let seen = position.epoch.incarnation();
+        let is_doubtful = read.status == Status::Reset && seen > read.incarnation;
+        if !is_doubtful || self.doubts == MOST_DOUBTS {
+            return None;
+        }
+        self.doubts += 1;
+        Some(seen)
+    }
+
     fn refuse(self, channel: TenantChannel, failure: Failure) {
         let Self { connection, join, since, outbox, .. } = self;
         Join { channel, since, connection, id: join, outbox }.refuse(failure);
@@ -140,6 +157,7 @@ impl Shard {
             outbox,
             give_up_at,
             waits_for,
+            doubts: 0,
             presence,
         });
         self.settle(&channel, now);
@@ -204,8 +222,8 @@ impl Shard {
                 let outcome = broker.subscribe(&partition).await;
                 Done::Subscribed(partition, outcome)
             }));
-        } else if self.interest.is_settled(&partition) {
-            state.feed.begin(now);
+        } else if let Some(settled_at) = self.interest.settled_at(&partition) {
+            state.feed.begin(settled_at, now);
         }
         if !state.feed.is_fleeting() {
             self.checks.give_turn(channel, now);
@@ -236,14 +254,14 @@ impl Shard {
         if let Err(error) = outcome {
             tracing::warn!(%error, tenant = %partition.tenant, "cannot subscribe to a partition");
         }
-        self.interest.settle(partition);
+        self.interest.settle(partition, now);
         let of_partition =
             self.channels.keys().filter(|channel| Partition::of(channel) == *partition);
         let mut channels: Vec<_> = of_partition.cloned().collect();
         channels.sort_unstable();
         for channel in channels {
             if let Some(state) = self.channels.get_mut(&channel) {
-                state.feed.begin(now);
+                state.feed.begin(now, now);
             }
             self.settle(&channel, now);
         }
@@ -288,6 +306,11 @@ impl Shard {
         // Whoever left meanwhile is not there any more, and needs no answer.
         let Some(joiner) = state.joiner(key) else { return };
         let since = joiner.since;
+        if let Some(seen) = outcome.as_ref().ok().and_then(|read| joiner.doubt(read)) {
+            self.around.log.hear_of(channel, seen);
+            self.wait_for_retry(channel, key, now);
+            return self.settle(channel, now);
+        }
         let answer = outcome.map(|read| {
             state.feed.observe(read.top_position(), now);
             state.feed.splice(since, read)

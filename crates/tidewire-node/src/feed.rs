@@ -11,9 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_broker::{Lineage, Read, Standing, Status};
-use tidewire_model::{
-    Envelope, Epoch, Gap, GapReason, Incarnation, Joined, Position, Recovery, Since,
-};
+use tidewire_model::{Envelope, Epoch, Gap, GapReason, Incarnation, Position, Since};
 use tokio::time::Instant;
 
 use self::patience::Patience;
@@ -35,6 +33,8 @@ pub(crate) struct Feed {
     patience: Patience,
     /// When to read the log for any other reason.
     read_at: Option<Instant>,
+    /// When the broker had been told.
+    settled_at: Option<Instant>,
     /// When to read again after a new subscription, whatever has been read meanwhile.
     rechecks: VecDeque<Instant>,
     is_reading: bool,
@@ -72,6 +72,7 @@ impl Feed {
             hole_at: None,
             patience: Patience::default(),
             read_at: None,
+            settled_at: None,
             rechecks: VecDeque::new(),
             is_reading: false,
             asked_at: None,
@@ -153,6 +154,12 @@ impl Feed {
         self.read_by(now);
     }
 
+    /// Whether a position is of a life of the log that no read has come from yet.
+    pub(crate) fn is_news(&self, position: Position) -> bool {
+        let is_open = self.at.is_some() && !self.is_fleeting();
+        is_open && position.epoch.incarnation() > self.newest
+    }
+
     /// Takes word of how far the channel has got.
     pub(crate) fn observe(&mut self, head: Position, now: Instant) {
         let Some(at) = self.at else { return };
@@ -193,7 +200,9 @@ impl Feed {
 
     fn open(&mut self, read: &Read, now: Instant) {
         self.at = Some(read.top_position());
-        self.rechecks = RECHECKS.iter().map(|delay| now + *delay).collect();
+        let settled_at = self.settled_at.unwrap_or(now);
+        let rechecks = RECHECKS.iter().map(|delay| settled_at + *delay);
+        self.rechecks = rechecks.filter(|at| *at > now).collect();
     }
 
     /// Judges where this feed stands *now* by the lineage that was read: it may have moved since the
@@ -296,73 +305,6 @@ impl Feed {
             self.wait_for_hole(now);
         }
     }
-
-    /// Brings a subscriber in step from memory alone, if that covers what it asks for.
-    pub(crate) fn join(&self, since: Since) -> Option<Joined> {
-        let at = self.at?;
-        if self.is_fleeting() {
-            return Some(self.join_fleeting(at, since));
-        }
-        let (recovery, missed) = match since {
-            Since::Now => (Recovery::NotAsked, Vec::new()),
-            Since::Position(position) => {
-                let covered = position.epoch == at.epoch && position.offset <= at.offset;
-                (Recovery::Recovered, covered.then(|| self.ring.after(position, at))??)
-            }
-            Since::Last(count) => (Recovery::NotAsked, self.ring.last(count)?),
-        };
-        let position = match (since, missed.first()) {
-            (Since::Position(position), _) => position,
-            (_, Some(first)) => before(first),
-            (_, None) => at,
-        };
-        Some(Joined { recovery, lost: None, position, missed, live: true })
-    }
-
-    /// Brings a subscriber in step with what the log said about `since`.
-    ///
-    /// What was read and what is known here must connect. If the log is in another epoch, or the
-    /// subscriber is ahead of this feed, the feed has to catch up first: a gap or a rewind of the
-    /// feed's would mean something else to a subscriber that does not stand where the feed does. One
-    /// that stands nowhere yet, because its position means nothing or it named none, begins where
-    /// the feed does.
-    pub(crate) fn splice(&self, since: Since, read: Read) -> Result<Joined, OutOfStep> {
-        let at = self.at.ok_or(OutOfStep)?;
-        if read.incarnation < self.newest || read.epoch != at.epoch {
-            return Err(OutOfStep);
-        }
-        let mut joined = Joined {
-            recovery: recovery(read.status),
-            lost: lost(since, &read),
-            position: match read.status {
-                Status::Rewound => fork(&read.lineage, read.base),
-                _ => read.base_position(),
-            },
-            missed: Vec::new(),
-            live: read.reaches_top(),
-        };
-        if joined.live && joined.position.offset > at.offset {
-            let stands_nowhere = matches!(read.status, Status::Fresh | Status::Reset);
-            joined.position = at;
-            return if stands_nowhere { Ok(joined) } else { Err(OutOfStep) };
-        }
-        let top = read.top_position();
-        joined.missed = read
-            .publications
-            .into_iter()
-            .map(|publication| self.ring.shared(publication))
-            .collect();
-        if joined.live && top.offset >= at.offset {
-            // What is beyond this feed comes to the subscriber when it comes to the feed.
-            joined.missed.retain(|envelope| envelope.position.offset <= at.offset);
-        } else if joined.live {
-            match self.ring.after(top, at) {
-                Some(newer) => joined.missed.extend(newer),
-                None => joined.live = false,
-            }
-        }
-        Ok(joined)
-    }
 }
 
 /// Where those go on from who saw a tail that was lost after `end`: in the epoch that follows, or a
@@ -375,24 +317,8 @@ fn before(envelope: &Envelope) -> Position {
     Position::new(envelope.position.epoch, envelope.position.offset - 1)
 }
 
-fn recovery(status: Status) -> Recovery {
-    match status {
-        Status::Fresh => Recovery::NotAsked,
-        Status::Continues => Recovery::Recovered,
-        Status::Rewound => Recovery::Rewound,
-        Status::Reset => Recovery::Failed(GapReason::Reset),
-        Status::Trimmed => Recovery::Failed(GapReason::Window),
-    }
-}
-
-fn lost(since: Since, read: &Read) -> Option<u64> {
-    match (since, read.status) {
-        (Since::Position(position), Status::Trimmed) => read.base.checked_sub(position.offset),
-        _ => None,
-    }
-}
-
 mod fleeting;
+mod joining;
 mod patience;
 #[cfg(test)]
 mod tests;

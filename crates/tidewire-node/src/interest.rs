@@ -1,6 +1,7 @@
 use std::collections::HashMap;
 
 use tidewire_broker::Partition;
+use tokio::time::Instant;
 
 /// How many channels of each partition a shard follows: the broker is told of the first and of the
 /// last. All channels of a partition belong to one shard, so nothing here is shared.
@@ -10,8 +11,8 @@ pub(crate) struct Interest(HashMap<Partition, Share>);
 #[derive(Debug, Default)]
 struct Share {
     channels: usize,
-    /// Whether the broker has answered.
-    is_settled: bool,
+    /// When the broker answered.
+    settled_at: Option<Instant>,
 }
 
 impl Interest {
@@ -33,13 +34,14 @@ impl Interest {
         was_last
     }
 
-    pub(crate) fn settle(&mut self, partition: &Partition) {
+    pub(crate) fn settle(&mut self, partition: &Partition, now: Instant) {
         if let Some(share) = self.0.get_mut(partition) {
-            share.is_settled = true;
+            share.settled_at = Some(now);
         }
     }
 
-    pub(crate) fn is_settled(&self, partition: &Partition) -> bool {
-        self.0.get(partition).is_some_and(|share| share.is_settled)
+    /// When the broker knew of a partition, if it does.
+    pub(crate) fn settled_at(&self, partition: &Partition) -> Option<Instant> {
+        self.0.get(partition)?.settled_at
     }
 }

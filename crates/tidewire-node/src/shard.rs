@@ -208,10 +208,12 @@ impl Shard {
                 self.receive(&Arc::new(Envelope::new(publication)), now);
             }
             Action::Observe { channel, position } => {
-                if let Some(state) = self.channels.get_mut(&channel) {
-                    state.feed.observe(position, now);
-                    self.settle(&channel, now);
+                let Some(state) = self.channels.get_mut(&channel) else { return };
+                if state.feed.is_news(position) {
+                    self.around.log.hear_of(&channel, position.epoch.incarnation());
                 }
+                state.feed.observe(position, now);
+                self.settle(&channel, now);
             }
         }
     }
@@ -303,6 +305,9 @@ impl Shard {
         let Some(state) = self.channels.get_mut(&envelope.channel) else { return };
         if state.feed.is_fleeting() {
             return self.around.metrics.misclassified.increment(1);
+        }
+        if state.feed.is_news(envelope.position) {
+            self.around.log.hear_of(&envelope.channel, envelope.position.epoch.incarnation());
         }
         state.feed.receive(Arc::clone(envelope), now, &mut self.steps);
         self.settle(&envelope.channel, now);

@@ -56,6 +56,10 @@ impl Log for WatchedLog {
         self.log.incarnation(channel).await
     }
 
+    fn hear_of(&self, channel: &TenantChannel, incarnation: Incarnation) {
+        self.log.hear_of(channel, incarnation);
+    }
+
     fn part_of(&self, channel: &TenantChannel) -> u16 {
         self.log.part_of(channel)
     }

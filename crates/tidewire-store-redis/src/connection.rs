@@ -36,6 +36,8 @@ struct Inner {
     deadline: Duration,
     random: Random,
     metrics: Metrics,
+    /// When the server in use was last doubted for hearsay.
+    doubted: Mutex<Option<Instant>>,
     /// Why what answers is not to be relied on, if it is not.
     refused: Mutex<Option<String>>,
 }
@@ -70,6 +72,7 @@ impl RedisConnection {
             deadline: config.deadline,
             random: config.random,
             metrics: Metrics::new(),
+            doubted: Mutex::default(),
             refused: Mutex::default(),
         }))
     }
@@ -137,6 +140,20 @@ impl RedisConnection {
     /// Notes what a server answered with. Whether it may be believed.
     pub(crate) fn observe(&self, fence: &FenceId, incarnation: Incarnation) -> bool {
         self.0.fences.observe(fence, incarnation)
+    }
+
+    /// Takes a hint that another server has begun `incarnation`: the next call asks anew which one is
+    /// the primary. It is not noted as seen, which would stop every call if it were made up.
+    pub(crate) fn hear_of(&self, fence: &FenceId, incarnation: Incarnation) {
+        if incarnation <= self.newest_incarnation(fence) {
+            return;
+        }
+        let now = Instant::now();
+        let mut doubted = self.0.doubted.lock();
+        if doubted.is_none_or(|last| now >= last + DOUBT_INTERVAL) {
+            *doubted = Some(now);
+            self.resolve_again(now);
+        }
     }
 
     pub(crate) fn copies(&self) -> &Copies {
@@ -268,5 +285,8 @@ impl RedisConnection {
         self.0.link.discard_made_before(started, &self.0.metrics);
     }
 }
+
+/// Connecting anew costs something, and hearsay nothing.
+const DOUBT_INTERVAL: Duration = Duration::from_secs(2);
 
 const HEALTH_DEADLINE: Duration = Duration::from_secs(1);

@@ -277,6 +277,11 @@ impl Log for RedisLog {
         incarnation.map_err(|error| error.into_log_error(self.connection.address()))
     }
 
+    fn hear_of(&self, channel: &TenantChannel, incarnation: Incarnation) {
+        let fence = self.connection.fence(Partition::of(channel));
+        self.connection.hear_of(&fence, incarnation);
+    }
+
     fn part_of(&self, channel: &TenantChannel) -> u16 {
         let index = if self.connection.is_cluster() { Partition::of(channel).index() } else { 0 };
         u16::try_from(index).expect("there are 512")

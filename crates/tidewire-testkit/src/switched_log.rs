@@ -1,6 +1,8 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention, Secured};
 use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
 use tokio::sync::{Semaphore, watch};
@@ -15,7 +17,17 @@ pub struct SwitchedLog {
     waiting: AtomicUsize,
     most_waiting: AtomicUsize,
     comparisons: AtomicUsize,
+    reads: AtomicUsize,
     copies: watch::Sender<Option<Secured>>,
+    deposed: Mutex<Option<Deposed>>,
+}
+
+/// What is read from instead of the log.
+struct Deposed {
+    log: Arc<MemoryLog>,
+    /// Whether the first hint ends that.
+    ends: bool,
+    hints: usize,
 }
 
 impl SwitchedLog {
@@ -30,7 +42,9 @@ impl SwitchedLog {
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
             comparisons: AtomicUsize::new(0),
+            reads: AtomicUsize::new(0),
             copies: watch::Sender::new(Some(Secured::Alone)),
+            deposed: Mutex::default(),
         }
     }
 
@@ -68,9 +82,26 @@ impl SwitchedLog {
         self.comparisons.load(Ordering::SeqCst)
     }
 
+    /// How often somebody read a channel.
+    pub fn reads(&self) -> usize {
+        self.reads.load(Ordering::SeqCst)
+    }
+
     /// What becomes of copies from now on; `None` keeps those waiting who ask.
     pub fn set_copies(&self, secured: Option<Secured>) {
         self.copies.send_replace(secured);
+    }
+
+    /// Has `log` read from from now on, as if that were a primary that another has replaced: until
+    /// somebody hears of a newer life, if that `ends` it.
+    pub fn depose(&self, log: MemoryLog, ends: bool) {
+        let log = Arc::new(log);
+        *self.deposed.lock() = Some(Deposed { log, ends, hints: 0 });
+    }
+
+    /// How often somebody has heard of a newer life than that of the log that is read from.
+    pub fn hints(&self) -> usize {
+        self.deposed.lock().as_ref().map_or(0, |deposed| deposed.hints)
     }
 
     async fn pass(&self) {
@@ -112,7 +143,10 @@ impl Log for SwitchedLog {
         since: Since,
         limit: usize,
     ) -> Result<Read, LogError> {
-        self.reached()?.read(channel, since, limit).await
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        let log = self.reached()?;
+        let deposed = self.deposed.lock().as_ref().map(|deposed| Arc::clone(&deposed.log));
+        deposed.as_deref().unwrap_or(log).read(channel, since, limit).await
     }
 
     async fn page(
@@ -131,6 +165,14 @@ impl Log for SwitchedLog {
 
     async fn incarnation(&self, channel: &TenantChannel) -> Result<Incarnation, LogError> {
         self.reached()?.incarnation(channel).await
+    }
+
+    fn hear_of(&self, _channel: &TenantChannel, _incarnation: Incarnation) {
+        let mut deposed = self.deposed.lock();
+        if let Some(deposed) = &mut *deposed {
+            deposed.hints += 1;
+        }
+        deposed.take_if(|deposed| deposed.ends);
     }
 
     async fn confirm(

@@ -21,9 +21,10 @@ impl Feed {
         self.fleeting.is_some()
     }
 
-    /// Goes on now that the broker has been told: with the first read, or at once where there is
-    /// nothing to read.
-    pub(crate) fn begin(&mut self, now: Instant) {
+    /// Goes on now that the broker has been told, at `settled_at`: with the first read, or at once
+    /// where there is nothing to read.
+    pub(crate) fn begin(&mut self, settled_at: Instant, now: Instant) {
+        self.settled_at = Some(settled_at);
         match self.fleeting {
             Some(epoch) => drop(self.at.get_or_insert(Position::new(epoch, 0))),
             None => self.read_by(now),

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use tidewire_model::{Channel, Payload, Publication, Tenant, TenantChannel};
 
-use tidewire_model::Epoch;
+use tidewire_model::{Epoch, Joined};
 
 use super::*;
 use crate::RingLimits;
@@ -70,7 +70,7 @@ async fn a_channel_whose_publications_come_late_is_read_once_for_it_and_then_wai
 #[tokio::test(start_paused = true)]
 async fn what_arrives_while_the_first_read_is_under_way_is_not_lost() {
     let mut feed = Fixture::unopened();
-    feed.feed.read_by(feed.now);
+    feed.feed.begin(feed.now, feed.now);
     assert_eq!(feed.reads_after(Duration::ZERO), Some(Since::Now));
 
     feed.receive(1, 7);
@@ -91,6 +91,18 @@ async fn a_new_subscription_is_read_again_because_the_network_may_not_have_heard
     feed.merge(continues(&[(1, 1)], 6, 6));
     assert_eq!(feed.reads_after(Duration::from_mins(1)), None);
     assert_eq!(feed.handed_out(), "6");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_the_network_has_long_heard_of_is_not_read_again() {
+    let since = |since| Fixture::open_after(Duration::from_millis(since), 1, 5);
+
+    assert_eq!(since(2_001).reads_after(Duration::from_mins(1)), None);
+    let mut between = since(1_000);
+    assert_eq!(between.reads_after(Duration::from_millis(999)), None);
+    assert_eq!(between.reads_after(Duration::from_millis(1)), Some(Since::Position(at(1, 5))));
+    between.merge(continues(&[(1, 1)], 5, 5));
+    assert_eq!(between.reads_after(Duration::from_mins(1)), None);
 }
 
 #[tokio::test(start_paused = true)]
@@ -385,8 +397,15 @@ impl Fixture {
     }
 
     fn open(life: u64, top: u64) -> Self {
+        Self::open_after(Duration::ZERO, life, top)
+    }
+
+    /// One whose subscription the broker has known for so long.
+    fn open_after(since: Duration, life: u64, top: u64) -> Self {
         let mut fixture = Self::unopened();
-        fixture.feed.read_by(fixture.now);
+        let settled_at = fixture.now;
+        fixture.now += since;
+        fixture.feed.begin(settled_at, fixture.now);
         fixture.reads_after(Duration::ZERO);
         fixture.merge(fresh(life, top));
         fixture

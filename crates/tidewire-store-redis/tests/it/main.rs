@@ -2,6 +2,7 @@
 
 mod cluster;
 mod conformance;
+mod deposed;
 mod durable;
 mod failure;
 mod lost_reply;

@@ -1,0 +1,96 @@
+//! A primary that another has replaced, and a process that is still connected to it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidewire_broker::{Log, Retention, Secured, Status};
+use tidewire_model::Incarnation;
+use tidewire_store_redis::{RedisConnection, RedisLog};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::redis::{append, command, config, log, read_since, room, text};
+use crate::secure::{LONG, pair};
+
+#[tokio::test]
+async fn word_of_a_newer_life_has_it_ask_anew_where_the_primary_is() {
+    let (primary, replica) = pair().await;
+    let line = Line::to(primary.address()).await;
+    let (here, there) = (line.log(), log(&replica));
+    let first = append(&here, &["1"]).await[0].position;
+    assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
+
+    command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
+    line.turn_to(replica.address());
+    let newer = append(&there, &["2"]).await[0].position;
+    let stuck = read_since(&here, first).await;
+    here.hear_of(&room(), first.epoch.incarnation());
+    let still = read_since(&here, first).await;
+    here.hear_of(&room(), newer.epoch.incarnation());
+    let moved = read_since(&here, first).await;
+
+    assert_eq!([stuck.top, still.top], [1; 2], "nobody has told it anything new");
+    assert_eq!((moved.status, moved.top_position()), (Status::Continues, newer));
+}
+
+#[tokio::test]
+async fn word_of_a_life_that_never_was_stops_nothing_and_seldom_connects_anew() {
+    let (primary, _replica) = pair().await;
+    let log = log(&primary);
+    append(&log, &["first"]).await;
+    let (before, began) = (connections(&primary).await, Instant::now());
+
+    let far = Incarnation::new(2_000_000_000_000, 0);
+    for number in 0..50 {
+        log.hear_of(&room(), far);
+        append(&log, &[&number.to_string()]).await;
+    }
+
+    // One more is that of who asks.
+    let most = 2 + began.elapsed().as_secs() / 2;
+    assert!(connections(&primary).await - before <= 1 + most);
+}
+
+async fn connections(server: &tidewire_testkit::services::RedisServer) -> u64 {
+    let stats = text(command(server, &["INFO", "stats"]).await);
+    let count = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    count.expect("it is counted").parse().expect("a number")
+}
+
+/// An address whose new connections lead to whatever it was turned to last.
+struct Line {
+    address: SocketAddr,
+    target: Arc<Mutex<SocketAddr>>,
+}
+
+impl Line {
+    async fn to(target: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it has one");
+        let target = Arc::new(Mutex::new(target));
+        let (tracker, current) = (TaskTracker::new(), Arc::clone(&target));
+        tracker.clone().spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let target = *current.lock();
+                tracker.spawn(async move {
+                    let mut server = TcpStream::connect(target).await.expect("the server is there");
+                    // Either end may just go.
+                    drop(tokio::io::copy_bidirectional(&mut client, &mut server).await);
+                });
+            }
+        });
+        Self { address, target }
+    }
+
+    fn turn_to(&self, target: SocketAddr) {
+        *self.target.lock() = target;
+    }
+
+    fn log(&self) -> RedisLog {
+        let config = config(&format!("redis://{}", self.address));
+        let connection = RedisConnection::new(config).expect("a valid configuration");
+        RedisLog::new(connection, Retention::default())
+    }
+}
