@@ -271,10 +271,11 @@ impl Shared {
         self.counts.lock().refused.push(format!("{who} ended: {error}"));
     }
 
-    /// What the log has of a channel, oldest first, asked of whichever node answers.
+    /// What the log has of a channel, oldest first, asked of whichever node answers: one that runs
+    /// before one that does not.
     async fn kept(&self, cluster: &Cluster, channel: u32) -> Result<Vec<(Position, Saying)>> {
         let begun = Instant::now();
-        let mut attempt = 0;
+        let mut attempt = cluster.nodes.iter().position(Option::is_some).unwrap_or(0);
         loop {
             let options = cluster.options(tenant(channel), "historian", attempt);
             match self.try_kept(&options, channel).await {
