@@ -334,7 +334,8 @@ impl Report {
     }
 
     fn show_check(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Findings { received, lost, duplicated, reordered, altered, gaps, missed } = self.check;
+        let Findings { received, lost, duplicated, reordered, altered, gaps, missed, skipped } =
+            self.check;
         let Connections { lost: lost_connections, resumed, reopened, ended } = self.connections;
         let Publishes { rejected, unacknowledged, collisions, overtaken, .. } = self.publish;
         writeln!(
@@ -342,7 +343,10 @@ impl Report {
             "check        {received} received: {lost} lost, {duplicated} duplicated, \
              {reordered} reordered, {altered} altered"
         )?;
-        writeln!(f, "             {gaps} gaps announced, {missed} publications in them")?;
+        writeln!(
+            f,
+            "             {gaps} gaps announced, {missed} publications in them, {skipped} skipped"
+        )?;
         writeln!(
             f,
             "             {rejected} rejected, {unacknowledged} unacknowledged, {collisions} collided, \

@@ -131,7 +131,7 @@ impl Followed {
 
     /// The connection at hand goes on after `position`; says whether anything is missing for that.
     fn skip(&mut self, reason: GapReason, position: Position, now: Instant) -> bool {
-        if matches!(reason, GapReason::Window | GapReason::Limit) {
+        if matches!(reason, GapReason::Window | GapReason::Limit | GapReason::Skipped) {
             return self.go_on_after(position);
         }
         self.arrive_at(position);
@@ -141,7 +141,7 @@ impl Followed {
 
     fn forget(&mut self, reason: GapReason, position: Position, now: Instant) {
         match reason {
-            GapReason::Window | GapReason::Limit => {}
+            GapReason::Window | GapReason::Limit | GapReason::Skipped => {}
             GapReason::Reset => self.seen.reset(now),
             GapReason::Rewind => self.seen.rewind(position, now),
         }

@@ -42,6 +42,6 @@ mod tests {
 
     fn refusal(retry_after: Option<Duration>) -> Refusal {
         let (name, message) = ("unavailable".into(), "log is unavailable".into());
-        Refusal { code: 2000, name, message, retryable: true, retry_after }
+        Refusal { code: 2000, name, message, retryable: true, retry_after, limit: None }
     }
 }

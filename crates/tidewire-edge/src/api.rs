@@ -73,6 +73,16 @@ struct Refusal {
     name: &'static str,
     message: Cow<'static, str>,
     retryable: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u128>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<LimitBody>,
+}
+
+#[derive(Serialize)]
+struct LimitBody {
+    name: &'static str,
+    value: u64,
 }
 
 /// A request that is refused as a whole.
@@ -89,7 +99,15 @@ impl From<Failure> for Refused {
 
 impl Refused {
     fn response(self) -> Response {
-        respond(self.status, &answer(Err(self.failure)))
+        let wait = self.failure.retry_after.unwrap_or_default();
+        let mut response = respond(self.status, &answer(Err(self.failure)));
+        if is_to_come_back(self.status) {
+            // Whole seconds, never sooner than the time itself.
+            let seconds = wait.as_millis().div_ceil(1_000).max(1).to_string();
+            let seconds = HeaderValue::try_from(seconds).expect("digits");
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 
@@ -284,9 +302,13 @@ fn answer(verdict: Result<Appended, Failure>) -> Answer {
             let epoch = position.epoch.to_string();
             Answer::Published { epoch, offset: position.offset, duplicate }
         }
-        Err(Failure { code, message, .. }) => {
+        Err(Failure { code, message, retry_after, exceeded }) => {
             let (number, name, retryable) = (code.number(), code.as_str(), code.is_retryable());
-            Answer::Refused { error: Refusal { code: number, name, message, retryable } }
+            let retry_after_ms = retry_after.map(|delay| delay.as_millis());
+            let limit = exceeded.map(|of| LimitBody { name: of.limit.as_str(), value: of.value });
+            let code = number;
+            let error = Refusal { code, name, message, retryable, retry_after_ms, limit };
+            Answer::Refused { error }
         }
     }
 }
@@ -296,11 +318,17 @@ fn status(code: ErrorCode) -> StatusCode {
         ErrorCode::BadToken | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
         ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
         ErrorCode::PayloadTooLarge | ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorCode::RateExceeded | ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unavailable | ErrorCode::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
         ErrorCode::Timeout => StatusCode::GATEWAY_TIMEOUT,
         ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::BAD_REQUEST,
     }
+}
+
+/// Whether the same request may succeed after a while, and says after which.
+fn is_to_come_back(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
 fn respond(status: StatusCode, body: &impl Serialize) -> Response {
@@ -312,9 +340,6 @@ fn respond(status: StatusCode, body: &impl Serialize) -> Response {
     if status == StatusCode::REQUEST_TIMEOUT {
         // RFC 9110 section 15.5.9: the connection is of no further use.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response
 }

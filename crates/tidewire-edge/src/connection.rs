@@ -8,10 +8,12 @@ mod alarms;
 mod control;
 mod effects;
 mod fenced;
+mod handing;
 mod leaving;
 mod line;
 mod opening;
 mod serving;
+mod taking;
 
 use std::sync::Arc;
 
@@ -43,6 +45,9 @@ pub(crate) struct Connection {
     line: Line,
     state: State,
 }
+
+/// There are as many as clients: what most of them have nothing of is boxed.
+const _: () = assert!(size_of::<Connection>() <= 448);
 
 enum State {
     /// Its first frame is awaited, or judged.

@@ -7,13 +7,13 @@
 mod admission;
 mod context;
 mod fan_out;
+mod intake;
 mod slots;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use tidewire_hub::{Inbox, outbox};
 use tidewire_model::{ConnectionId, Delivery};
 use tidewire_transport::{Link, Stream};
@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::admission::Admitted;
 pub(crate) use self::context::Context;
-use self::fan_out::{FanOut, perform};
+use self::fan_out::FanOut;
 pub(crate) use self::fan_out::{Form, Run};
 pub(crate) use self::slots::Slots;
 use crate::connection::Connection;
@@ -57,12 +57,6 @@ enum Woken {
 
 /// Socket events taken at once.
 const EVENTS: usize = 1_024;
-/// Deliveries taken at once.
-const DELIVERIES: usize = 1_024;
-/// Futures' outcomes taken at once.
-const OUTCOMES: usize = 256;
-/// Orders taken at once: most are new clients, each of which costs as much as many publications.
-const ORDERS: usize = 64;
 /// Subscribers handed a run in one turn: some milliseconds, after which sockets are read again.
 const SENDS: usize = 512;
 
@@ -157,15 +151,6 @@ impl Worker {
         self.cx.counts.publish(&self.cx.shared.metrics);
     }
 
-    fn take_outcomes(&mut self) {
-        for _ in 0..OUTCOMES {
-            let Some(Some((connection, outcome))) = self.cx.running.next().now_or_never() else {
-                return;
-            };
-            self.finish(connection, outcome);
-        }
-    }
-
     fn finish(&mut self, connection: ConnectionId, outcome: Outcome) {
         let is_claim = matches!(outcome, Outcome::Claimed(_));
         if let Some(connection) = self.connections.find(connection) {
@@ -183,13 +168,6 @@ impl Worker {
             if connection.is_some_and(|connection| connection.claim(&mut self.cx)) {
                 return;
             }
-        }
-    }
-
-    fn take_orders(&mut self) {
-        for _ in 0..ORDERS {
-            let Ok(order) = self.orders.try_recv() else { return };
-            self.obey(order);
         }
     }
 
@@ -215,13 +193,6 @@ impl Worker {
                 // Whoever asked may have given up.
                 let _ = names.send(clients);
             }
-        }
-    }
-
-    /// A session that came back may have been here before.
-    fn take_tellings(&mut self) {
-        while let Some((connection, control)) = self.cx.tellings.pop() {
-            self.tell(connection, control);
         }
     }
 
@@ -258,79 +229,6 @@ impl Worker {
             }
             connection.read(&mut self.cx);
         }
-    }
-
-    /// Takes what the shards have delivered, unless what they delivered before is yet to be handed
-    /// out.
-    fn take_deliveries(&mut self) {
-        if self.fan_out.is_full() {
-            return;
-        }
-        let mut deliveries = std::mem::take(&mut self.deliveries);
-        self.inbox.take_ready(&mut deliveries, DELIVERIES);
-        for delivery in deliveries.drain(..) {
-            self.dispatch(delivery);
-        }
-        self.deliveries = deliveries;
-    }
-
-    fn dispatch(&mut self, delivery: Delivery) {
-        match delivery {
-            Delivery::Publication(envelope) => self.fan_out.push(envelope, self.cx.started),
-            Delivery::Gap { channel, gap } => self.fan_out.push_gap(channel, gap),
-            Delivery::Joined { ref channel, .. } | Delivery::Lagged { ref channel, .. } => {
-                let channel = channel.clone();
-                if let Some(delivery) = self.fan_out.push_place(&channel, delivery) {
-                    perform(delivery, &mut self.connections, &mut self.cx);
-                }
-            }
-            Delivery::Published { .. } => perform(delivery, &mut self.connections, &mut self.cx),
-        }
-    }
-
-    fn take_again(&mut self) {
-        self.cx.ask_again();
-        if !self.cx.backlog.is_empty() {
-            return;
-        }
-        let mut again = std::mem::take(&mut self.cx.again);
-        for id in again.drain(..) {
-            if let Some(connection) = self.connections.find(id) {
-                connection.read(&mut self.cx);
-            }
-        }
-        if self.cx.again.is_empty() {
-            self.cx.again = again;
-        }
-    }
-
-    fn take_events(&mut self) {
-        if !self.is_polling {
-            return;
-        }
-        if let Err(error) = self.sockets.get_mut().poll(&mut self.events, Some(Duration::ZERO)) {
-            tracing::debug!(%error, "poll was interrupted");
-            return;
-        }
-        let mut count = 0;
-        for event in &self.events {
-            count += 1;
-            if let Some(connection) = self.connections.find(Context::id(event.token())) {
-                connection.on_socket(event, &mut self.cx);
-            }
-        }
-        self.is_polling = count == EVENTS;
-    }
-
-    fn take_alarms(&mut self) {
-        let mut due = std::mem::take(&mut self.due);
-        self.cx.wheel.take(self.cx.now, &mut due);
-        for id in due.drain(..) {
-            if let Some(connection) = self.connections.find(id) {
-                connection.wake(&mut self.cx);
-            }
-        }
-        self.due = due;
     }
 
     /// Writes what waits for whoever was touched, which may bring about more, and forgets those who

@@ -35,6 +35,10 @@ pub enum Disconnect {
     Slow,
     /// The client did not answer pings.
     PingTimeout,
+    /// The client goes on doing what it is refused for being too much.
+    Flooding,
+    /// A message of the client was begun and not finished in time.
+    MessageTimeout,
     /// The log or the store could not be reached while connecting.
     Unavailable,
     /// The node made a mistake; it is in its log.
@@ -43,7 +47,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// Every reason there is.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Normal,
         Self::ProtocolError,
         Self::InvalidUtf8,
@@ -59,6 +63,8 @@ impl Disconnect {
         Self::SessionLost,
         Self::Slow,
         Self::PingTimeout,
+        Self::Flooding,
+        Self::MessageTimeout,
         Self::Unavailable,
         Self::Internal,
     ];
@@ -79,6 +85,8 @@ impl Disconnect {
             Self::Moved => 4408,
             Self::ConnectTimeout => 4410,
             Self::SessionLost => 4411,
+            Self::MessageTimeout => 4412,
+            Self::Flooding => 4429,
             Self::Unavailable => 4500,
             Self::Internal => 4501,
             Self::PingTimeout => 4507,
@@ -102,6 +110,8 @@ impl Disconnect {
             Self::Moved => "moved",
             Self::ConnectTimeout => "connect_timeout",
             Self::SessionLost => "session_lost",
+            Self::MessageTimeout => "message_timeout",
+            Self::Flooding => "flooding",
             Self::Unavailable => "unavailable",
             Self::Internal => "internal",
             Self::PingTimeout => "ping_timeout",

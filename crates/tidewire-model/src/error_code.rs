@@ -1,6 +1,8 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
+use crate::{Exceeded, Limit};
+
 /// Why a command was refused. The connection goes on.
 ///
 /// The number's range says what to do: 1000 to 1999 mean that the same command will be refused
@@ -46,11 +48,15 @@ pub enum ErrorCode {
     Internal,
     /// The session goes on over another connection.
     Moved,
+    /// More of something in a second than is allowed.
+    RateExceeded,
+    /// The tenant has as much of something as it may have at once.
+    QuotaExceeded,
 }
 
 impl ErrorCode {
     /// Every code there is, by number.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::BadRequest,
         Self::UnknownCommand,
         Self::BadChannel,
@@ -70,6 +76,8 @@ impl ErrorCode {
         Self::Overloaded,
         Self::Internal,
         Self::Moved,
+        Self::RateExceeded,
+        Self::QuotaExceeded,
     ];
 
     pub fn number(self) -> u16 {
@@ -93,6 +101,8 @@ impl ErrorCode {
             Self::Overloaded => 2002,
             Self::Internal => 2003,
             Self::Moved => 2004,
+            Self::RateExceeded => 2005,
+            Self::QuotaExceeded => 2006,
         }
     }
 
@@ -118,6 +128,8 @@ impl ErrorCode {
             Self::Overloaded => "overloaded",
             Self::Internal => "internal",
             Self::Moved => "moved",
+            Self::RateExceeded => "rate_exceeded",
+            Self::QuotaExceeded => "quota_exceeded",
         }
     }
 
@@ -136,16 +148,35 @@ pub struct Failure {
     pub message: Cow<'static, str>,
     /// When to try again, for retryable codes that know.
     pub retry_after: Option<Duration>,
+    /// The limit that is in the way, if one is. Few failures have it, and answers are held by the
+    /// thousand, hence the box.
+    pub exceeded: Option<Box<Exceeded>>,
 }
 
 impl Failure {
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), retry_after: None }
+        Self { code, message: message.into(), retry_after: None, exceeded: None }
     }
 
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
+        self
+    }
+
+    /// Names the limit that is in the way, and what it is set to.
+    #[must_use]
+    pub fn exceeding(mut self, limit: Limit, value: u64) -> Self {
+        self.exceeded = Some(Box::new(Exceeded { limit, value }));
+        self
+    }
+
+    /// Puts off when to try again by up to a half, by a number that is uniform over all of `u32`:
+    /// clients take the time at its word, and those refused together would return together.
+    #[must_use]
+    pub fn spread(mut self, draw: u32) -> Self {
+        let share = f64::from(draw) / f64::from(u32::MAX);
+        self.retry_after = self.retry_after.map(|delay| delay + delay.mul_f64(share / 2.0));
         self
     }
 }
@@ -164,6 +195,17 @@ mod tests {
         assert_eq!(numbers.len(), ErrorCode::ALL.len());
         assert_eq!(names.len(), ErrorCode::ALL.len());
     }
+
+    #[test]
+    fn nobody_is_told_to_return_before_the_time() {
+        let failure = || Failure::new(ErrorCode::Overloaded, "").retry_after(WAIT);
+
+        assert_eq!(failure().spread(0).retry_after, Some(WAIT));
+        assert_eq!(failure().spread(u32::MAX).retry_after, Some(WAIT + WAIT / 2));
+        assert_eq!(Failure::new(ErrorCode::Overloaded, "").spread(u32::MAX).retry_after, None);
+    }
+
+    const WAIT: Duration = Duration::from_millis(200);
 
     #[test]
     fn every_number_is_in_a_range_that_says_what_to_do() {

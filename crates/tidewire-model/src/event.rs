@@ -139,6 +139,8 @@ pub enum GapReason {
     Rewind,
     /// It missed more than a client that comes back is sent.
     Limit,
+    /// The client read too slowly, and its channel leaves out what such a client missed.
+    Skipped,
 }
 
 impl GapReason {
@@ -148,6 +150,7 @@ impl GapReason {
             Self::Reset => "reset",
             Self::Rewind => "rewind",
             Self::Limit => "limit",
+            Self::Skipped => "skipped",
         }
     }
 }

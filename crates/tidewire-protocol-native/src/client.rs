@@ -10,7 +10,7 @@ mod protobuf;
 use tidewire_model::Request;
 use tidewire_protocol::{Frame, ProtocolError};
 
-pub use event::{Closing, Content, Received, ReceivedPage, Refusal, ServerEvent};
+pub use event::{Closing, Content, ReachedLimit, Received, ReceivedPage, Refusal, ServerEvent};
 
 use crate::assembly::{Assembly, Framing};
 use crate::{JSON_SUBPROTOCOL, MAX_COMMANDS, PROTOBUF_SUBPROTOCOL, parse};

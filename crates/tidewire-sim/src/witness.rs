@@ -231,7 +231,8 @@ impl Witness {
             GapReason::Reset => truth.restarts > 0,
             // More was missed than a client that comes back is sent.
             GapReason::Limit => at.offset < to.offset,
-            GapReason::Rewind => false,
+            // No channel of the simulation leaves anything out.
+            GapReason::Rewind | GapReason::Skipped => false,
         };
         if reason == GapReason::Reset {
             // What was seen before means nothing in the new numbering.

@@ -36,11 +36,13 @@ pub struct Findings {
     pub gaps: u64,
     /// Publications inside those gaps, where that is known.
     pub missed: u64,
+    /// Publications that the channel left out because the client read too slowly.
+    pub skipped: u64,
 }
 
 impl Findings {
     pub fn add(&mut self, more: &Self) {
-        let Self { received, lost, duplicated, reordered, altered, gaps, missed } = more;
+        let Self { received, lost, duplicated, reordered, altered, gaps, missed, skipped } = more;
         self.received += received;
         self.lost += lost;
         self.duplicated += duplicated;
@@ -48,6 +50,7 @@ impl Findings {
         self.altered += altered;
         self.gaps += gaps;
         self.missed += missed;
+        self.skipped += skipped;
     }
 
     /// Whether every promise was kept; an announced gap breaks none.
@@ -114,6 +117,12 @@ impl Checker {
         match gap.reason {
             GapReason::Rewind => self.rewind(gap.position),
             GapReason::Window | GapReason::Reset | GapReason::Limit => self.skip(gap.position),
+            GapReason::Skipped => {
+                let missed = self.findings.missed;
+                self.skip(gap.position);
+                self.findings.skipped += self.findings.missed - missed;
+                self.findings.missed = missed;
+            }
         }
     }
 

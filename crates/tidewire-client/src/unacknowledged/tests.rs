@@ -170,7 +170,7 @@ impl Desk {
         let code = ErrorCode::ALL.into_iter().find(|code| code.as_str() == name).expect("a code");
         let (name, message) = (name.to_owned(), String::new());
         let (code, retryable) = (code.number(), code.is_retryable());
-        let refusal = Refusal { code, name, message, retryable, retry_after: None };
+        let refusal = Refusal { code, name, message, retryable, retry_after: None, limit: None };
         let send = |command| Some(self.wire.send(command));
         self.unacknowledged.refuse(RequestId(request), &refusal, self.now, send)
     }

@@ -4,21 +4,19 @@ use std::collections::VecDeque;
 
 use tidewire_hub::Subscriber;
 use tidewire_model::{
-    Command, Delivery, Disconnect, ErrorCode, Event, Failure, JoinId, Joined, Since, TenantChannel,
-    Tenure,
+    Delivery, Disconnect, Event, Failure, JoinId, Joined, Since, TenantChannel, Tenure,
 };
 use tidewire_node::OwnedSession;
-use tidewire_protocol::{Decoded, Frame};
-use tidewire_session::{Meeting, Session};
+use tidewire_protocol::Decoded;
+use tidewire_session::Session;
 use tidewire_store::{Saved, StoreError};
 use tokio::time::Duration;
 
 use super::alarms::Alarm;
-use super::{Ending, Line, MOST_UNSENT, Verdict, Word};
+use super::{Ending, Line, MOST_UNSENT, Verdict};
 use crate::edge::unix_seconds;
-use crate::metrics;
 use crate::outcome::{self, Outcome};
-use crate::worker::{Context, Run};
+use crate::worker::Context;
 
 /// Answers a connection waits for above which no further command is taken.
 const MOST_PENDING: u16 = 64;
@@ -44,18 +42,18 @@ pub(super) struct Serving {
     /// again that answer may be lost, and a write would keep it from repeating its claim.
     pub(super) is_told: bool,
     /// What an idle connection has nothing of.
-    waiting: Option<Box<Waiting>>,
+    pub(super) waiting: Option<Box<Waiting>>,
 }
 
 /// What waits until the client has read, or been answered.
 #[derive(Default)]
-struct Waiting {
+pub(super) struct Waiting {
     /// Commands that were read and have not been taken; nothing more is read before.
-    untaken: VecDeque<Decoded>,
+    pub(super) untaken: VecDeque<Decoded>,
     /// Joins that would fetch what the client could not be sent.
-    joins: Vec<(TenantChannel, Since, JoinId)>,
+    pub(super) joins: Vec<(TenantChannel, Since, JoinId)>,
     /// Joins whose places are lost.
-    lagged: Vec<JoinId>,
+    pub(super) lagged: Vec<JoinId>,
 }
 
 impl Serving {
@@ -81,7 +79,7 @@ impl Serving {
         serving
     }
 
-    fn waiting(&mut self) -> &mut Waiting {
+    pub(super) fn waiting(&mut self) -> &mut Waiting {
         self.waiting.get_or_insert_default()
     }
 
@@ -98,59 +96,6 @@ impl Serving {
         line.link.unsent() < MOST_UNSENT
             && self.publishing + u16::from(self.reads) < MOST_PENDING
             && self.reads < MOST_READS
-    }
-
-    pub(super) fn receive(
-        &mut self,
-        line: &mut Line,
-        frames: &mut Vec<Frame>,
-        cx: &mut Context,
-    ) -> Verdict {
-        for frame in frames.drain(..) {
-            cx.counts.received += 1;
-            cx.counts.received_bytes += frame.bytes().len() as u64;
-            if let Some(tenant) = &line.tenant {
-                tenant.received.increment(1);
-            }
-            match line.protocol.decode(frame) {
-                Ok(decoded) => self.take_all(decoded, line, cx)?,
-                Err(error) => {
-                    let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
-                    cx.outputs.events.push(Event::Failed { request: None, failure });
-                    return Err(Ending::Disconnected(error.disconnect()));
-                }
-            }
-        }
-        line.queue_events(cx)
-    }
-
-    /// Takes commands as long as there is room for what they bring about; the others wait.
-    fn take_all(&mut self, decoded: Vec<Decoded>, line: &mut Line, cx: &mut Context) -> Verdict {
-        for one in decoded {
-            if self.may_read(line, cx) {
-                self.take(one, cx);
-                self.perform(line, cx)?;
-            } else {
-                self.waiting().untaken.push_back(one);
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, decoded: Decoded, cx: &mut Context) {
-        match decoded {
-            Decoded::Request(request) if self.refuse_if_moved(&request, cx) => {}
-            Decoded::Request(mut request) => {
-                if let Command::Subscribe { channel, delta, .. } = &mut request.command {
-                    let tenant = &self.owned.key.tenant;
-                    *delta = cx.shared.config.rules.grant(tenant, channel, *delta);
-                }
-                self.session.handle(request, unix_seconds(), &mut cx.outputs);
-            }
-            Decoded::Refused { id, failure } => {
-                cx.outputs.events.push(Event::Failed { request: id, failure });
-            }
-        }
     }
 
     /// Performs what has been decided, then goes on with whatever waited and need not any more.
@@ -303,71 +248,6 @@ impl Serving {
             (true, false) => cx.release(channel.clone(), tenure),
             (false, _) => {}
         }
-    }
-
-    pub(super) fn tell(&mut self, word: Word, line: &mut Line, cx: &mut Context) -> Verdict {
-        match word {
-            Word::Gap(join, gap) => self.session.gap(join, gap, &mut cx.outputs),
-            Word::Lagged(join) => {
-                metrics::lagged();
-                self.waiting().lagged.push(join);
-            }
-        }
-        self.go_on(line, cx)
-    }
-
-    pub(super) fn hand(
-        &mut self,
-        (join, at_once): (JoinId, bool),
-        run: &mut Run,
-        line: &mut Line,
-        cx: &mut Context,
-    ) -> Verdict {
-        if line.link.unsent() >= cx.shared.config.most_unsent {
-            self.fall_behind(run.channel(), join, line, cx);
-            return Ok(());
-        }
-        let (first, last) = run.span();
-        let deltas = match self.session.meet(join, first, last) {
-            Meeting::InStep { deltas } => deltas,
-            Meeting::Nothing => return Ok(()),
-            Meeting::OutOfStep => {
-                for envelope in run.envelopes() {
-                    self.session.deliver(join, envelope.clone(), &mut cx.outputs);
-                }
-                return self.go_on(line, cx);
-            }
-        };
-        let (wire, tally) = run.wire(line.form, deltas, line.protocol.as_mut(), &mut cx.scratch);
-        cx.counts.tally(tally);
-        line.sent(run.len() as u64, wire.len() as u64, &mut cx.counts);
-        let is_queued = if at_once && !line.is_touched {
-            line.link.send_shared(&wire)
-        } else {
-            line.touch(cx);
-            line.link.queue_shared(&wire)
-        };
-        is_queued.map_err(|_| Ending::Left)?;
-        if line.link.unsent() >= MOST_UNSENT && at_once {
-            line.alarms.stall(cx.now, cx.shared.config.write_timeout);
-        }
-        Ok(())
-    }
-
-    /// Gives up its place in a channel until the client has read what is on its way to it.
-    fn fall_behind(
-        &mut self,
-        channel: &TenantChannel,
-        join: JoinId,
-        line: &mut Line,
-        cx: &mut Context,
-    ) {
-        metrics::lagged();
-        if let Some(tenure) = cx.hub.remove(channel, line.id, join) {
-            cx.release(channel.clone(), tenure);
-        }
-        line.alarms.stall(cx.now, cx.shared.config.write_timeout);
-        self.waiting().lagged.push(join);
     }
 }
 

@@ -157,6 +157,17 @@ pub struct Refusal {
     /// Whether the same command may succeed later.
     pub retryable: bool,
     pub retry_after: Option<Duration>,
+    /// The limit that is in the way, if the server names one. Boxed, as few refusals have it.
+    pub limit: Option<Box<ReachedLimit>>,
+}
+
+/// A limit that the operator sets.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ReachedLimit {
+    /// Its key in the configuration.
+    pub name: String,
+    /// What it is set to, in the unit of the key.
+    pub value: u64,
 }
 
 impl Refusal {

@@ -14,7 +14,8 @@ use tidewire_protocol::{Frame, ProtocolError};
 
 use super::checked;
 use super::event::{
-    self, Closing, Content, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery,
+    self, Closing, Content, ReachedLimit, Received, ReceivedPage, Refusal, ServerEvent, optional,
+    recovery,
 };
 use crate::json::command_object::{
     ChannelPositionBody, CommandBody, ConnectBody, HistoryBody, PingBody, PositionBody,
@@ -22,7 +23,7 @@ use crate::json::command_object::{
 };
 use crate::json::event_object::{
     ClosingBody, ConnectedBody, ErrorBody, EventBody, EventObject, GapBody, HistoryPageBody,
-    PointBody, PublicationBody, PublicationsBody, SubscribedBody,
+    LimitBody, PointBody, PublicationBody, PublicationsBody, SubscribedBody,
 };
 use crate::json::object::{Object, Offset};
 use crate::json::{binary_payload, check_syntax, is_zero, payload, push_value, text_of};
@@ -275,6 +276,7 @@ fn reason(name: &str) -> GapReason {
         "window" => GapReason::Window,
         "rewind" => GapReason::Rewind,
         "limit" => GapReason::Limit,
+        "skipped" => GapReason::Skipped,
         _ => GapReason::Reset,
     }
 }
@@ -286,7 +288,12 @@ fn refusal(body: ErrorBody<'_>) -> Refusal {
         message: body.message.0.into_owned(),
         retryable: body.retryable,
         retry_after: body.retry_after_ms.map(Duration::from_millis),
+        limit: body.limit.map(|limit| Box::new(reached(limit))),
     }
+}
+
+fn reached(limit: LimitBody<'_>) -> ReachedLimit {
+    ReachedLimit { name: limit.name.0.into_owned(), value: limit.value }
 }
 
 fn closing(body: ClosingBody<'_>) -> Closing {

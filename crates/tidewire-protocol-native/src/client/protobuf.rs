@@ -11,7 +11,8 @@ use tidewire_protocol::{Frame, ProtocolError};
 
 use super::checked;
 use super::event::{
-    self, Closing, Content, Received, ReceivedPage, Refusal, ServerEvent, optional, recovery,
+    self, Closing, Content, ReachedLimit, Received, ReceivedPage, Refusal, ServerEvent, optional,
+    recovery,
 };
 use crate::parse;
 use crate::protobuf::wire::command::Command as CommandBody;
@@ -208,6 +209,7 @@ fn reason(number: i32) -> GapReason {
         Ok(wire::GapReason::Window) => GapReason::Window,
         Ok(wire::GapReason::Rewind) => GapReason::Rewind,
         Ok(wire::GapReason::Limit) => GapReason::Limit,
+        Ok(wire::GapReason::Skipped) => GapReason::Skipped,
         Ok(wire::GapReason::Reset | wire::GapReason::Unspecified) | Err(_) => GapReason::Reset,
     }
 }
@@ -219,7 +221,12 @@ fn refusal(body: wire::Error) -> Result<Refusal, ProtocolError> {
         message: body.message,
         retryable: body.retryable,
         retry_after: body.retry_after_ms.map(Duration::from_millis),
+        limit: body.limit.map(|limit| Box::new(reached(limit))),
     })
+}
+
+fn reached(limit: wire::Limit) -> ReachedLimit {
+    ReachedLimit { name: limit.name, value: limit.value }
 }
 
 fn closing(body: wire::Closing) -> Result<Closing, ProtocolError> {

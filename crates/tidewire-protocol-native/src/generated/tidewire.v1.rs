@@ -335,6 +335,19 @@ pub struct Error {
     pub retryable: bool,
     #[prost(uint64, optional, tag = "5")]
     pub retry_after_ms: ::core::option::Option<u64>,
+    /// The limit that is in the way, if one is.
+    #[prost(message, optional, tag = "6")]
+    pub limit: ::core::option::Option<Limit>,
+}
+/// A limit that the operator sets.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Limit {
+    /// The key of the configuration.
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// In the unit of the key.
+    #[prost(uint64, tag = "2")]
+    pub value: u64,
 }
 /// The last event of a connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -438,6 +451,7 @@ pub enum GapReason {
     Reset = 2,
     Rewind = 3,
     Limit = 4,
+    Skipped = 5,
 }
 impl GapReason {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -451,6 +465,7 @@ impl GapReason {
             Self::Reset => "GAP_REASON_RESET",
             Self::Rewind => "GAP_REASON_REWIND",
             Self::Limit => "GAP_REASON_LIMIT",
+            Self::Skipped => "GAP_REASON_SKIPPED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -461,6 +476,7 @@ impl GapReason {
             "GAP_REASON_RESET" => Some(Self::Reset),
             "GAP_REASON_REWIND" => Some(Self::Rewind),
             "GAP_REASON_LIMIT" => Some(Self::Limit),
+            "GAP_REASON_SKIPPED" => Some(Self::Skipped),
             _ => None,
         }
     }

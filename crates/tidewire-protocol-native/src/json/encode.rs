@@ -5,13 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tidewire_model::{
-    Channel, Connected, Disconnect, Encoding, Epoch, Event, Failure, Gap, HistoryPage, Payload,
-    Position, Publication, Recovery, RequestId, Subscribed, Token,
+    Channel, Connected, Disconnect, Encoding, Epoch, Event, Exceeded, Failure, Gap, HistoryPage,
+    Payload, Position, Publication, Recovery, RequestId, Subscribed, Token,
 };
 
 use super::event_object::{
-    ClosingBody, ConnectedBody, ErrorBody, EventBody, ExpiringBody, GapBody, PointBody, PongBody,
-    PublishedBody, ReconnectBody, RefreshedBody, SubscribedBody, UnsubscribedBody,
+    ClosingBody, ConnectedBody, ErrorBody, EventBody, ExpiringBody, GapBody, LimitBody, PointBody,
+    PongBody, PublishedBody, ReconnectBody, RefreshedBody, SubscribedBody, UnsubscribedBody,
 };
 use super::push_value;
 use crate::assembly::{Assembly, Framing};
@@ -247,7 +247,12 @@ fn error_body(failure: &Failure) -> ErrorBody<'_> {
         message: (&*failure.message).into(),
         retryable: failure.code.is_retryable(),
         retry_after_ms: failure.retry_after.map(millis),
+        limit: failure.exceeded.as_deref().map(limit_body),
     }
+}
+
+fn limit_body(exceeded: &Exceeded) -> LimitBody<'_> {
+    LimitBody { name: exceeded.limit.as_str().into(), value: exceeded.value }
 }
 
 fn closing_body<'a>(disconnect: Disconnect) -> EventBody<'a> {

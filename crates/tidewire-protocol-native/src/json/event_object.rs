@@ -189,6 +189,15 @@ pub(crate) struct ErrorBody<'a> {
     pub(crate) retryable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after_ms: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<LimitBody<'a>>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(crate) struct LimitBody<'a> {
+    #[serde(borrow)]
+    pub(crate) name: Str<'a>,
+    pub(crate) value: u64,
 }
 
 #[derive(Deserialize, Serialize)]

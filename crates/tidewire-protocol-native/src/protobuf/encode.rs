@@ -1,7 +1,7 @@
 use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
 use tidewire_model::{
-    Channel, Connected, Disconnect, Encoding, Epoch, Event, Failure, Gap, GapReason, HistoryPage,
-    Publication, Recovery, RequestId, Subscribed, Token,
+    Channel, Connected, Disconnect, Encoding, Epoch, Event, Exceeded, Failure, Gap, GapReason,
+    HistoryPage, Publication, Recovery, RequestId, Subscribed, Token,
 };
 
 use super::wire::event::Event as Body;
@@ -195,6 +195,7 @@ fn wire_reason(reason: GapReason) -> wire::GapReason {
         GapReason::Reset => wire::GapReason::Reset,
         GapReason::Rewind => wire::GapReason::Rewind,
         GapReason::Limit => wire::GapReason::Limit,
+        GapReason::Skipped => wire::GapReason::Skipped,
     }
 }
 
@@ -205,7 +206,12 @@ fn wire_error(failure: &Failure) -> wire::Error {
         message: failure.message.to_string(),
         retryable: failure.code.is_retryable(),
         retry_after_ms: failure.retry_after.map(millis),
+        limit: failure.exceeded.as_deref().map(wire_limit),
     }
+}
+
+fn wire_limit(exceeded: &Exceeded) -> wire::Limit {
+    wire::Limit { name: exceeded.limit.as_str().to_owned(), value: exceeded.value }
 }
 
 fn closing_body(disconnect: Disconnect) -> Body {

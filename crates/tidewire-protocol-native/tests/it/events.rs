@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_model::{
-    Connected, Disconnect, ErrorCode, Event, Failure, Gap, GapReason, HistoryPage, NodeId, Payload,
-    Position, Recovery, RequestId, SessionId, Subscribed,
+    Connected, Disconnect, ErrorCode, Event, Failure, Gap, GapReason, HistoryPage, Limit, NodeId,
+    Payload, Position, Recovery, RequestId, SessionId, Subscribed,
 };
 use tidewire_protocol_native::client::{
-    Closing, Codec, Received, ReceivedPage, Refusal, ServerEvent,
+    Closing, Codec, ReachedLimit, Received, ReceivedPage, Refusal, ServerEvent,
 };
 use tidewire_protocol_native::{JSON, PROTOBUF};
 
@@ -289,6 +289,7 @@ fn deliveries() -> Vec<Row> {
     let second =
         publication("say \"hi\"/ü", at(8), Payload::binary(Bytes::from_static(&[0, 255, 16])));
     let gap = Gap { reason: GapReason::Window, position: at(7), missed: Some(12) };
+    let skipped = Gap { reason: GapReason::Skipped, position: at(7), missed: Some(2) };
     let unknown = Gap { reason: GapReason::Rewind, position: at(7), missed: None };
     vec![
         Row {
@@ -328,6 +329,17 @@ fn deliveries() -> Vec<Row> {
             ),
             protobuf: message(10, &[text(1, "a"), varint(2, 3), wire_position(3, EPOCH, 7)]),
             heard: ServerEvent::Gap { channel: channel("a"), gap: unknown },
+        },
+        Row {
+            event: Event::Gap { channel: channel("a"), gap: skipped },
+            json: format!(
+                r#"{{"gap":{{"channel":"a","reason":"skipped","epoch":"{EPOCH}","offset":7,"missed":2}}}}"#
+            ),
+            protobuf: message(
+                10,
+                &[text(1, "a"), varint(2, 5), wire_position(3, EPOCH, 7), varint(4, 2)],
+            ),
+            heard: ServerEvent::Gap { channel: channel("a"), gap: skipped },
         },
     ]
 }
@@ -389,9 +401,39 @@ fn failures() -> Vec<Row> {
     ]
 }
 
+fn limits() -> Vec<Row> {
+    let exceeded = Failure::new(ErrorCode::RateExceeded, "too fast")
+        .retry_after(Duration::from_millis(120))
+        .exceeding(Limit::ConnectionPublishRate, 50);
+    let heard_exceeded = Refusal {
+        retryable: true,
+        retry_after: Some(Duration::from_millis(120)),
+        limit: Some(Box::new(ReachedLimit { name: "connection_publish_rate".into(), value: 50 })),
+        ..refusal(2005, "rate_exceeded", "too fast")
+    };
+    vec![
+        Row {
+            event: Event::Failed { request: None, failure: exceeded },
+            json: r#"{"error":{"code":2005,"name":"rate_exceeded","message":"too fast","retryable":true,"retry_after_ms":120,"limit":{"name":"connection_publish_rate","value":50}}}"#.into(),
+            protobuf: message(
+                13,
+                &[
+                    varint(1, 2005),
+                    text(2, "rate_exceeded"),
+                    text(3, "too fast"),
+                    varint(4, 1),
+                    varint(5, 120),
+                    message(6, &[text(1, "connection_publish_rate"), varint(2, 50)]),
+                ],
+            ),
+            heard: ServerEvent::Failed { request: None, refusal: heard_exceeded },
+        },
+    ]
+}
+
 fn refusal(code: u16, name: &str, message: &str) -> Refusal {
     let (name, message) = (name.into(), message.into());
-    Refusal { code, name, message, retryable: false, retry_after: None }
+    Refusal { code, name, message, retryable: false, retry_after: None, limit: None }
 }
 
 fn partings() -> Vec<Row> {
@@ -449,10 +491,19 @@ fn partings() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    [connections(), subscriptions(), replies(), pages(), deliveries(), failures(), partings()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        connections(),
+        subscriptions(),
+        replies(),
+        pages(),
+        deliveries(),
+        failures(),
+        limits(),
+        partings(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]

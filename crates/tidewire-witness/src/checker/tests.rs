@@ -119,6 +119,17 @@ fn an_announced_gap_loses_nothing() {
 }
 
 #[test]
+fn what_a_channel_left_out_is_counted_apart_from_what_it_no_longer_keeps() {
+    let mut checker = subscribed();
+    checker.announce(&Gap { reason: GapReason::Skipped, position: at(2), missed: Some(2) });
+    checker.receive(at(3), Some(&stamp(2)));
+
+    let findings = checker.finish(&ledger(3));
+
+    assert_eq!(findings, Findings { received: 1, gaps: 1, skipped: 2, ..Findings::default() });
+}
+
+#[test]
 fn a_hole_beside_an_announced_gap_is_lost() {
     let mut checker = subscribed();
     checker.announce(&Gap { reason: GapReason::Window, position: at(2), missed: Some(2) });

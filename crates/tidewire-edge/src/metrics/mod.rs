@@ -1,3 +1,7 @@
+mod admission;
+mod drain;
+mod slow;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +11,11 @@ use tidewire_auth::Verifier;
 use tidewire_broker::Appended;
 use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
-use crate::drain::Phase;
+pub(crate) use self::admission::{authenticated, claiming, refreshed, rejected, resumed, waiting};
+pub(crate) use self::drain::{
+    drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
+};
+pub(crate) use self::slow::{lagged, too_slow};
 
 /// The edge's metrics. What a connection needs often is resolved once.
 #[derive(Debug)]
@@ -193,41 +201,11 @@ pub(crate) fn ended(lasted: Duration, tenant: Option<&TenantMetrics>, end: End) 
         counter!("tidewire_drain_connections_total", "outcome" => outcome).increment(1);
     };
     match end {
-        End::ByServer(Disconnect::Slow) => {
-            counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
-        }
+        End::ByServer(Disconnect::Slow) => too_slow(),
         End::Moved | End::ByServer(Disconnect::Moved) => drained("moved"),
         End::ByServer(Disconnect::Draining) => drained("closed"),
         _ => {}
     }
-}
-
-pub(crate) fn rejected(reason: &'static str) {
-    counter!("tidewire_connections_rejected_total", "transport" => "ws", "reason" => reason)
-        .increment(1);
-}
-
-/// Counts handshakes in which a session is being claimed, up or down.
-pub(crate) fn claiming(change: f64) {
-    gauge!("tidewire_handshakes", "state" => "claiming").increment(change);
-}
-
-/// Counts handshakes that wait for others' claims, up or down.
-pub(crate) fn waiting(change: f64) {
-    gauge!("tidewire_handshakes", "state" => "waiting").increment(change);
-}
-
-pub(crate) fn authenticated(method: &'static str, result: &'static str) {
-    counter!("tidewire_auth_total", "method" => method, "result" => result).increment(1);
-}
-
-pub(crate) fn resumed(result: &'static str) {
-    counter!("tidewire_sessions_resumed_total", "result" => result).increment(1);
-}
-
-pub(crate) fn refreshed(is_ok: bool) {
-    let result = if is_ok { "ok" } else { "invalid" };
-    counter!("tidewire_token_refresh_total", "result" => result).increment(1);
 }
 
 pub(crate) fn api_request(code: u16, took: Duration) {
@@ -243,38 +221,6 @@ pub(crate) fn api_published(verdict: &Result<Appended, Failure>) {
         .increment(1);
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
-pub(crate) fn drain_remaining(connections: usize) {
-    gauge!("tidewire_drain_remaining").set(connections as f64);
-}
-
-pub(crate) fn drain_killed(connections: usize) {
-    counter!("tidewire_drain_connections_total", "outcome" => "killed")
-        .increment(connections as u64);
-}
-
-/// One of these is 1.
-pub(crate) fn drain_state(current: Phase) {
-    for phase in Phase::ALL {
-        let is_current = f64::from(u8::from(phase == current));
-        gauge!("tidewire_drain_state", "state" => phase.name()).set(is_current);
-    }
-}
-
-pub(crate) fn drain_pace(per_second: u32, is_held: bool) {
-    gauge!("tidewire_drain_rate").set(f64::from(per_second));
-    gauge!("tidewire_drain_held").set(f64::from(u8::from(is_held)));
-}
-
-pub(crate) fn drain_asked(clients: usize) {
-    counter!("tidewire_drain_asked_total").increment(clients as u64);
-}
-
-pub(crate) fn drain_ended(took: Duration) {
-    drain_remaining(0);
-    gauge!("tidewire_drain_duration_seconds").set(took.as_secs_f64());
-}
-
 impl TenantMetrics {
     fn new(label: &str) -> Self {
         let messages = |direction: &'static str| {
@@ -287,10 +233,6 @@ impl TenantMetrics {
             sent: messages("out"),
         }
     }
-}
-
-pub(crate) fn lagged() {
-    counter!("tidewire_slow_consumers_total", "action" => "lag").increment(1);
 }
 
 fn result_of(verdict: &Result<Appended, Failure>) -> &'static str {

@@ -1,0 +1,31 @@
+//! Who comes in, and who does not.
+
+use metrics::{counter, gauge};
+
+pub(crate) fn rejected(reason: &'static str) {
+    counter!("tidewire_connections_rejected_total", "transport" => "ws", "reason" => reason)
+        .increment(1);
+}
+
+/// Counts handshakes in which a session is being claimed, up or down.
+pub(crate) fn claiming(change: f64) {
+    gauge!("tidewire_handshakes", "state" => "claiming").increment(change);
+}
+
+/// Counts handshakes that wait for others' claims, up or down.
+pub(crate) fn waiting(change: f64) {
+    gauge!("tidewire_handshakes", "state" => "waiting").increment(change);
+}
+
+pub(crate) fn authenticated(method: &'static str, result: &'static str) {
+    counter!("tidewire_auth_total", "method" => method, "result" => result).increment(1);
+}
+
+pub(crate) fn resumed(result: &'static str) {
+    counter!("tidewire_sessions_resumed_total", "result" => result).increment(1);
+}
+
+pub(crate) fn refreshed(is_ok: bool) {
+    let result = if is_ok { "ok" } else { "invalid" };
+    counter!("tidewire_token_refresh_total", "result" => result).increment(1);
+}
