@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-use tidewire_model::Tenant;
+use tidewire_model::{ByTenant, Tenant};
 
 use crate::{ApiKey, ApiKeyId, KeyId, VerificationKey};
 
@@ -16,10 +17,13 @@ pub struct TenantKeys {
 
 /// All tenants and their keys.
 ///
-/// No two tenants share a key, so that a key says which tenant it speaks for.
+/// No two tenants share a key, so that a key says which tenant it speaks for. A copy shares what it
+/// does not change.
 #[derive(Clone, Debug, Default)]
 pub struct KeyRing {
-    tenants: HashMap<Tenant, TenantKeys>,
+    tenants: ByTenant<Arc<TenantKeys>>,
+    /// Whose a key is, by its fingerprint.
+    owners: Arc<HashMap<[u8; 32], Tenant>>,
 }
 
 impl KeyRing {
@@ -28,37 +32,63 @@ impl KeyRing {
 
     pub fn new(tenants: impl IntoIterator<Item = TenantKeys>) -> Result<Self, InvalidKeyRing> {
         let mut ring = Self::default();
-        let mut owners = HashMap::new();
         for keys in tenants {
-            check_tenant(&keys)?;
-            for key in &keys.keys {
-                let owner = owners.entry(*key.fingerprint()).or_insert_with(|| keys.tenant.clone());
-                if *owner != keys.tenant {
-                    return Err(InvalidKeyRing::SharedKey {
-                        first: owner.clone(),
-                        second: keys.tenant,
-                        key: key.id().clone(),
-                    });
-                }
-            }
-            if ring.tenants.contains_key(&keys.tenant) {
+            if ring.contains(&keys.tenant) {
                 return Err(InvalidKeyRing::RepeatedTenant { tenant: keys.tenant });
             }
-            ring.tenants.insert(keys.tenant.clone(), keys);
+            ring.set(keys)?;
         }
         Ok(ring)
     }
 
+    /// Gives a tenant these keys, and no others.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot stand with each other or beside those of the other tenants. Nothing has
+    /// changed then.
+    pub fn set(&mut self, keys: TenantKeys) -> Result<(), InvalidKeyRing> {
+        check_tenant(&keys)?;
+        for key in &keys.keys {
+            if let Some(first) = self.owner(key).filter(|owner| **owner != keys.tenant) {
+                let (first, second, key) = (first.clone(), keys.tenant, key.id().clone());
+                return Err(InvalidKeyRing::SharedKey { first, second, key });
+            }
+        }
+        self.remove(&keys.tenant);
+        let owners = Arc::make_mut(&mut self.owners);
+        for key in &keys.keys {
+            owners.insert(*key.fingerprint(), keys.tenant.clone());
+        }
+        self.tenants.set(keys.tenant.clone(), Arc::new(keys));
+        Ok(())
+    }
+
+    /// Takes a tenant and its keys out. Yields whether it was there.
+    pub fn remove(&mut self, tenant: &Tenant) -> bool {
+        let Some(removed) = self.tenants.remove(tenant) else { return false };
+        let owners = Arc::make_mut(&mut self.owners);
+        for key in &removed.keys {
+            owners.remove(key.fingerprint());
+        }
+        true
+    }
+
+    /// The tenant a key is of, whatever it is called there.
+    pub fn owner(&self, key: &VerificationKey) -> Option<&Tenant> {
+        self.owners.get(key.fingerprint())
+    }
+
     /// The tenants there are, in no order.
     pub fn tenants(&self) -> impl Iterator<Item = &Tenant> {
-        self.tenants.keys()
+        self.tenants.iter().map(|(tenant, _)| tenant)
     }
 
     pub fn contains(&self, tenant: &Tenant) -> bool {
-        self.tenants.contains_key(tenant)
+        self.tenants.get(tenant).is_some()
     }
 
-    pub(crate) fn keys_of(&self, tenant: &Tenant) -> Option<&TenantKeys> {
+    pub(crate) fn keys_of(&self, tenant: &Tenant) -> Option<&Arc<TenantKeys>> {
         self.tenants.get(tenant)
     }
 }

@@ -1,24 +1,26 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Deserialize;
-use tidewire_model::{Identity, Permissions, Tenant};
+use tidewire_model::{Identity, Live, Permissions, Tenant};
 
 use crate::api_key::is_hash_of;
 use crate::shared_permissions::SharedPermissions;
-use crate::{ApiIdentity, Claims, KeyId, KeyRing, VerificationKey};
+use crate::token::{Header, Hint, Parts, decode_part, parse_part};
+use crate::{
+    ApiIdentity, ApiKeyRefused, Claims, KeyId, KeyRing, Refusal, TenantKeys, TokenError,
+    VerificationKey,
+};
 
 /// How far the clocks of an issuer and a node may disagree.
 pub const LEEWAY: Duration = Duration::from_secs(30);
 
 /// Turns credentials into identities.
 ///
-/// It costs one signature check and no I/O. Cheap to share behind an `Arc`; a change of keys is a
-/// new verifier.
+/// It costs one signature check and no I/O. Cheap to share behind an `Arc`. Keys that are replaced
+/// hold from the next credential on.
 #[derive(Debug)]
 pub struct Verifier {
-    ring: KeyRing,
+    ring: Live<KeyRing>,
     audience: String,
     max_lifetime: Duration,
     decoy: VerificationKey,
@@ -35,12 +37,13 @@ impl Verifier {
     /// How far ahead a token may expire unless another limit is set.
     pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_hours(24);
 
-    pub fn new(ring: KeyRing) -> Self {
+    pub fn new(ring: impl Into<Live<KeyRing>>) -> Self {
         let id = KeyId::parse("decoy").expect("a valid id");
         let decoy = VerificationKey::from_secret(id, &[0; 32]).expect("32 bytes are enough");
         let audience = Self::DEFAULT_AUDIENCE.to_owned();
         let permissions = SharedPermissions::default();
-        Self { ring, audience, max_lifetime: Self::DEFAULT_MAX_LIFETIME, decoy, permissions }
+        let max_lifetime = Self::DEFAULT_MAX_LIFETIME;
+        Self { ring: ring.into(), audience, max_lifetime, decoy, permissions }
     }
 
     /// Sets the name that a token's `aud` must hold.
@@ -57,8 +60,9 @@ impl Verifier {
         self
     }
 
-    pub fn ring(&self) -> &KeyRing {
-        &self.ring
+    /// The keys as they are now.
+    pub fn ring(&self) -> Arc<KeyRing> {
+        self.ring.load()
     }
 
     /// Says who bears `token`, where `now` is in seconds since the Unix epoch.
@@ -91,10 +95,8 @@ impl Verifier {
     /// store, and is to be kept in memory. It proves nothing.
     #[must_use]
     pub fn share(&self, identity: Identity) -> Identity {
-        let tenant = match self.ring.keys_of(&identity.tenant) {
-            Some(known) => known.tenant.clone(),
-            None => identity.tenant,
-        };
+        let known = self.ring.read(|ring| Some(ring.keys_of(&identity.tenant)?.tenant.clone()));
+        let tenant = known.unwrap_or(identity.tenant);
         let permissions = self.permissions.share(identity.permissions);
         Identity { tenant, permissions, ..identity }
     }
@@ -110,7 +112,8 @@ impl Verifier {
             return Err(ApiKeyRefused);
         }
         let (id, secret) = strip_bearer(header_value).split_once('.').ok_or(ApiKeyRefused)?;
-        let known = self.ring.keys_of(tenant).and_then(|keys| keys.api_key(id));
+        let keys = self.ring.read(|ring| ring.keys_of(tenant).cloned());
+        let known = keys.as_ref().and_then(|keys| keys.api_key(id));
         // An unknown key is compared too, so that it takes as long as a known one.
         let hash = known.map_or(&[0; 32], |key| key.hash());
         let matches = is_hash_of(hash, secret);
@@ -129,7 +132,8 @@ impl Verifier {
         parts: &Parts<'_>,
     ) -> Result<(), Refusal> {
         let message = parts.signed.as_bytes();
-        let checked = match self.candidates(tenant, header) {
+        let keys = self.ring.read(|ring| ring.keys_of(tenant).cloned());
+        let checked = match candidates(keys.as_deref(), header) {
             Ok(candidates) => candidates
                 .iter()
                 .any(|key| key.has_signed(message, parts.signature))
@@ -142,22 +146,6 @@ impl Verifier {
             self.decoy.has_signed(message, parts.signature);
         }
         checked
-    }
-
-    /// The keys that may have signed: the one named, or without a name those of the algorithm.
-    fn candidates(
-        &self,
-        tenant: &Tenant,
-        header: &Header,
-    ) -> Result<Vec<&VerificationKey>, Refusal> {
-        let tenant = self.ring.keys_of(tenant).ok_or(Refusal::UnknownTenant)?;
-        let Some(id) = &header.kid else {
-            let of_algorithm = |key: &&VerificationKey| key.algorithm().as_str() == header.alg;
-            let candidates: Vec<_> = tenant.keys.iter().filter(of_algorithm).collect();
-            return if candidates.is_empty() { Err(Refusal::UnknownKey) } else { Ok(candidates) };
-        };
-        let key = tenant.key(id).ok_or(Refusal::UnknownKey)?;
-        if key.algorithm().as_str() == header.alg { Ok(vec![key]) } else { Err(Refusal::Algorithm) }
     }
 
     fn check_claims(&self, claims: Claims, now: u64) -> Result<Identity, Refusal> {
@@ -188,55 +176,19 @@ impl Verifier {
     }
 }
 
-impl KeyId {
-    /// What `token` calls its key, unverified: good for looking a key up, and for nothing else.
-    pub fn named_in(token: &str) -> Option<Self> {
-        let parts = Parts::split(token).ok()?;
-        let header: Header = parse_part(parts.header).ok()?;
-        Self::parse(&header.kid?).ok()
-    }
-}
-
-/// A token in the compact form of RFC 7515 section 7.1: header, payload and signature.
-struct Parts<'a> {
-    signed: &'a str,
-    header: &'a str,
-    payload: &'a str,
-    signature: &'a str,
-}
-
-impl<'a> Parts<'a> {
-    fn split(token: &'a str) -> Result<Self, Refusal> {
-        if token.len() > Verifier::MAX_TOKEN_BYTES {
-            return Err(Refusal::TooLong);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(Refusal::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(Refusal::Malformed)?;
-        Ok(Self { signed, header, payload, signature })
-    }
-}
-
-/// What of a header (RFC 7515 section 4) is looked at.
-#[derive(Deserialize)]
-struct Header {
-    alg: String,
-    kid: Option<String>,
-    /// Extensions a recipient must understand; we understand none.
-    crit: Option<serde::de::IgnoredAny>,
-}
-
-/// What of a payload is read before its signature: where to look for the key.
-#[derive(Deserialize)]
-struct Hint {
-    tenant: Tenant,
-}
-
-fn parse_part<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, Refusal> {
-    serde_json::from_slice(&decode_part(part)?).map_err(|_| Refusal::Malformed)
-}
-
-fn decode_part(part: &str) -> Result<Vec<u8>, Refusal> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
+/// The keys that may have signed: the one named, or without a name those of the algorithm.
+fn candidates<'a>(
+    tenant: Option<&'a TenantKeys>,
+    header: &Header,
+) -> Result<Vec<&'a VerificationKey>, Refusal> {
+    let tenant = tenant.ok_or(Refusal::UnknownTenant)?;
+    let Some(id) = &header.kid else {
+        let of_algorithm = |key: &&VerificationKey| key.algorithm().as_str() == header.alg;
+        let candidates: Vec<_> = tenant.keys.iter().filter(of_algorithm).collect();
+        return if candidates.is_empty() { Err(Refusal::UnknownKey) } else { Ok(candidates) };
+    };
+    let key = tenant.key(id).ok_or(Refusal::UnknownKey)?;
+    if key.algorithm().as_str() == header.alg { Ok(vec![key]) } else { Err(Refusal::Algorithm) }
 }
 
 /// The scheme of RFC 6750 section 2.1, whose name is compared without case (RFC 9110 section 11.1).
@@ -246,64 +198,3 @@ fn strip_bearer(header_value: &str) -> &str {
         _ => header_value.trim(),
     }
 }
-
-/// What a client may hear about a refused token.
-///
-/// An unknown tenant, an unknown key and a wrong signature are all [`Invalid`](Self::Invalid);
-/// only a token whose signature is right can be [`Expired`](Self::Expired).
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum TokenError {
-    #[error("token has expired")]
-    Expired,
-    #[error("token is not valid")]
-    Invalid,
-}
-
-impl From<Refusal> for TokenError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Expired => Self::Expired,
-            _ => Self::Invalid,
-        }
-    }
-}
-
-/// Why a token was refused, for the operator's eyes. It repeats nothing of the token.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    #[error("token has more than {} bytes", Verifier::MAX_TOKEN_BYTES)]
-    TooLong,
-    #[error("token is not a signed JWT in compact form")]
-    Malformed,
-    #[error("token's `crit` header names extensions nobody here understands")]
-    Critical,
-    #[error("token has no valid `tenant` claim")]
-    Tenant,
-    #[error("token names a tenant that does not exist")]
-    UnknownTenant,
-    #[error("tenant has no key of the token's `kid` or, without one, of its `alg`")]
-    UnknownKey,
-    #[error("token's `alg` is not the one its key is registered for")]
-    Algorithm,
-    #[error("token's signature is wrong")]
-    Signature,
-    #[error("token's claims are missing or malformed: `sub`, `exp`, `aud` or `channels`")]
-    Claims,
-    #[error("token has expired")]
-    Expired,
-    #[error("token expires further ahead than allowed")]
-    Lifetime,
-    #[error("token's `nbf` or `iat` is in the future")]
-    NotYetValid,
-    #[error("token's `aud` does not hold the audience of this server")]
-    Audience,
-    #[error("token has more than {} channel filters", Permissions::MAX_FILTERS)]
-    TooManyFilters,
-}
-
-/// An API key is malformed, unknown, another tenant's or has a wrong secret; which of them is not
-/// told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("api key is not valid")]
-pub struct ApiKeyRefused;

@@ -6,13 +6,12 @@ mod recent;
 mod saved;
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewire_model::{
-    ChannelRules, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication, Since,
+    Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position, Publication, Since,
     TenantChannel,
 };
 use tokio::time::Instant;
@@ -29,7 +28,7 @@ use crate::{Appended, Draft, Head, Log, LogError, Outcome, Read, Retention};
 /// a day after their publications ran out, or an hour after their last use when they had none.
 pub struct MemoryLog {
     retention: Retention,
-    rules: Arc<ChannelRules>,
+    rules: LiveRules,
     sources: Sources,
     state: Mutex<State>,
 }
@@ -74,17 +73,17 @@ impl MemoryLog {
             recent: RecentIds::default(),
             next_sweep: Instant::now() + SWEEP_INTERVAL,
         };
-        Self { retention, rules: Arc::default(), sources, state: Mutex::new(state) }
+        Self { retention, rules: LiveRules::default(), sources, state: Mutex::new(state) }
     }
 
-    /// Keeps of a channel what its rule says, and the retention of this log of any other.
+    /// Keeps of a channel what its rule says now, and the retention of this log of any other.
     #[must_use]
-    pub fn with_rules(self, rules: Arc<ChannelRules>) -> Self {
-        Self { rules, ..self }
+    pub fn with_rules(self, rules: impl Into<LiveRules>) -> Self {
+        Self { rules: rules.into(), ..self }
     }
 
     fn retention(&self, channel: &TenantChannel) -> Retention {
-        self.rules.retention(channel, self.retention)
+        self.rules.read(|rules| rules.retention(channel, self.retention))
     }
 
     /// Begins a new incarnation, as if the log had crashed and come back without the newest `lost`

@@ -1,10 +1,8 @@
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use tidewire_hub::QueueLimits;
-use tidewire_model::{ChannelRules, SessionKind, Tenant};
 use tidewire_session::Limits;
 use tidewire_transport::Compression;
 
@@ -37,9 +35,6 @@ pub struct EdgeConfig {
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether clients that offer permessage-deflate get it.
     pub compression: Compression,
-    pub rules: Arc<ChannelRules>,
-    /// How sessions are kept, of tenants whose are not [lazy](SessionKind::Lazy).
-    pub session_kinds: Arc<HashMap<Tenant, SessionKind>>,
     /// Whether metrics are also kept per tenant.
     pub tenant_metrics: bool,
     pub drain: DrainConfig,
@@ -58,8 +53,6 @@ impl Default for EdgeConfig {
             most_unsent: 256 * 1_024,
             tls: None,
             compression: Compression::On,
-            rules: Arc::default(),
-            session_kinds: Arc::default(),
             tenant_metrics: false,
             drain: DrainConfig::default(),
         }
@@ -70,11 +63,6 @@ impl EdgeConfig {
     /// Connections of one listener that are plain HTTP, at once.
     pub(crate) fn max_http_connections(&self) -> usize {
         (self.max_connections / 10).max(64)
-    }
-
-    /// How a tenant's sessions are kept.
-    pub(crate) fn session_kind(&self, tenant: &Tenant) -> SessionKind {
-        self.session_kinds.get(tenant).copied().unwrap_or_default()
     }
 
     /// What a session may have and ask.

@@ -11,6 +11,7 @@ use tidewire_model::{SessionKind, Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
 use tidewire_session::Limits;
+use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub struct Edge(pub(crate) Arc<Shared>);
 /// What an edge is built from.
 pub struct Parts {
     pub node: Node,
+    /// Whose clients may come; the verifier has its keys from there, and the node its rules.
+    pub tenants: Tenants,
     pub verifier: Arc<Verifier>,
     pub sealer: Arc<Sealer>,
     /// The protocols on offer; a client that asks for none gets the first.
@@ -41,6 +44,7 @@ pub struct Parts {
 pub(crate) struct Shared {
     pub(crate) config: EdgeConfig,
     pub(crate) node: Node,
+    pub(crate) tenants: Tenants,
     pub(crate) verifier: Arc<Verifier>,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) protocols: Vec<Descriptor>,
@@ -68,14 +72,15 @@ const RESUME_TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 impl Edge {
     pub fn new(config: EdgeConfig, parts: Parts) -> Self {
-        let Parts { node, verifier, sealer, protocols, tracker } = parts;
+        let Parts { node, tenants, verifier, sealer, protocols, tracker } = parts;
         let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(most_connections as usize));
-        let metrics = Metrics::new(config.tenant_metrics, &verifier);
+        let metrics = Metrics::new(config.tenant_metrics);
         let limits = Arc::new(config.limits());
         Self(Arc::new(Shared {
             config,
             node,
+            tenants,
             verifier,
             sealer,
             protocols,

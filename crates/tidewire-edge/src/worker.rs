@@ -74,7 +74,7 @@ impl Worker {
         let (outbox, inbox) = outbox(shared.config.queue);
         let worker = Self {
             connections: Slots::new(number),
-            fan_out: FanOut::new(shared.config.rules.clone()),
+            fan_out: FanOut::new(shared.tenants.rules().reader()),
             cx: Context::new(shared, outbox, registry),
             inbox,
             orders,
@@ -134,6 +134,7 @@ impl Worker {
 
     fn turn(&mut self) {
         self.cx.begin_turn(Instant::now());
+        self.fan_out.begin_turn();
         match self.woken_by.take() {
             Some(Woken::Order(order)) => self.obey(order),
             Some(Woken::Outcome(connection, outcome)) => self.finish(connection, outcome),

@@ -11,10 +11,11 @@ use tidewire_auth::{
 };
 use tidewire_broker::Draft;
 use tidewire_edge::{Edge, EdgeConfig, Parts};
-use tidewire_model::{Command, Connect, Permissions, Request, RequestId, Since};
+use tidewire_model::{ChannelRules, Command, Connect, Permissions, Request, RequestId, Since};
 use tidewire_node::Node;
 use tidewire_protocol_native::JSON;
 use tidewire_protocol_native::client::Codec;
+use tidewire_tenant::Tenants;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
@@ -69,9 +70,11 @@ async fn publish(node: &Node) {
 
 /// An edge of one worker, and where it listens.
 async fn serve(node: &Node, tracker: &TaskTracker, stop: &CancellationToken) -> SocketAddr {
+    let tenants = tenants();
     let parts = Parts {
         node: node.clone(),
-        verifier: Arc::new(verifier()),
+        verifier: Arc::new(Verifier::new(tenants.ring().clone()).with_max_lifetime(LIFETIME)),
+        tenants,
         sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("a sealer")),
         protocols: vec![JSON],
         tracker: tracker.clone(),
@@ -87,11 +90,11 @@ async fn serve(node: &Node, tracker: &TaskTracker, stop: &CancellationToken) -> 
     address
 }
 
-fn verifier() -> Verifier {
+fn tenants() -> Tenants {
     let key = VerificationKey::from_secret(key_id(), SECRET).expect("a key");
     let tenant = samples::channel().tenant;
     let keys = TenantKeys { tenant, keys: vec![key], api_keys: Vec::new() };
-    Verifier::new(KeyRing::new([keys]).expect("a ring")).with_max_lifetime(LIFETIME)
+    Tenants::new(KeyRing::new([keys]).expect("a ring"), ChannelRules::default(), [])
 }
 
 fn key_id() -> KeyId {

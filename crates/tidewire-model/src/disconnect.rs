@@ -27,6 +27,10 @@ pub enum Disconnect {
     BadToken,
     /// The credential has expired: fetch a new one, then come back.
     TokenExpired,
+    /// The credential, its user, its key or its tenant was revoked.
+    Revoked,
+    /// Pages of this origin may not use the tenant.
+    OriginDenied,
     /// The session goes on over another connection.
     Moved,
     /// The resume token opens no session any more: connect with a credential.
@@ -47,7 +51,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// Every reason there is.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Normal,
         Self::ProtocolError,
         Self::InvalidUtf8,
@@ -59,6 +63,8 @@ impl Disconnect {
         Self::ConnectTimeout,
         Self::BadToken,
         Self::TokenExpired,
+        Self::Revoked,
+        Self::OriginDenied,
         Self::Moved,
         Self::SessionLost,
         Self::Slow,
@@ -81,7 +87,9 @@ impl Disconnect {
             Self::BadFrame => 4400,
             Self::BadToken => 4401,
             Self::TokenExpired => 4402,
+            Self::Revoked => 4403,
             Self::NotConnected => 4404,
+            Self::OriginDenied => 4405,
             Self::Moved => 4408,
             Self::ConnectTimeout => 4410,
             Self::SessionLost => 4411,
@@ -106,7 +114,9 @@ impl Disconnect {
             Self::BadFrame => "bad_frame",
             Self::BadToken => "bad_token",
             Self::TokenExpired => "token_expired",
+            Self::Revoked => "revoked",
             Self::NotConnected => "not_connected",
+            Self::OriginDenied => "origin_denied",
             Self::Moved => "moved",
             Self::ConnectTimeout => "connect_timeout",
             Self::SessionLost => "session_lost",

@@ -30,6 +30,12 @@ pub enum ErrorCode {
     BadToken,
     /// The credential was valid once.
     TokenExpired,
+    /// The credential, its user, its key or its tenant was revoked.
+    TokenRevoked,
+    /// Pages of this origin may not use the tenant.
+    OriginDenied,
+    /// The ticket was used, has run out, or never was one.
+    TicketInvalid,
     /// The connection is subscribed to this channel.
     AlreadySubscribed,
     /// The connection is not subscribed to this channel.
@@ -56,7 +62,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code there is, by number.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::UnknownCommand,
         Self::BadChannel,
@@ -67,6 +73,9 @@ impl ErrorCode {
         Self::PermissionDenied,
         Self::BadToken,
         Self::TokenExpired,
+        Self::TokenRevoked,
+        Self::OriginDenied,
+        Self::TicketInvalid,
         Self::AlreadySubscribed,
         Self::NotSubscribed,
         Self::AlreadyConnected,
@@ -92,6 +101,9 @@ impl ErrorCode {
             Self::PermissionDenied => 1100,
             Self::BadToken => 1101,
             Self::TokenExpired => 1102,
+            Self::TokenRevoked => 1103,
+            Self::OriginDenied => 1104,
+            Self::TicketInvalid => 1105,
             Self::AlreadySubscribed => 1200,
             Self::NotSubscribed => 1201,
             Self::AlreadyConnected => 1202,
@@ -119,6 +131,9 @@ impl ErrorCode {
             Self::PermissionDenied => "permission_denied",
             Self::BadToken => "bad_token",
             Self::TokenExpired => "token_expired",
+            Self::TokenRevoked => "token_revoked",
+            Self::OriginDenied => "origin_denied",
+            Self::TicketInvalid => "ticket_invalid",
             Self::AlreadySubscribed => "already_subscribed",
             Self::NotSubscribed => "not_subscribed",
             Self::AlreadyConnected => "already_connected",

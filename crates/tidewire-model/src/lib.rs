@@ -8,6 +8,7 @@
 //! [`Payload`] that says it is JSON is JSON. Nothing here performs I/O, reads a clock or knows a
 //! wire format.
 
+mod by_tenant;
 mod channel;
 mod command;
 mod delivery;
@@ -20,6 +21,7 @@ mod exceeded;
 mod filter;
 mod id;
 mod identity;
+mod live;
 mod payload;
 mod permissions;
 mod position;
@@ -30,6 +32,7 @@ mod session_kind;
 mod tenant;
 mod token;
 
+pub use by_tenant::ByTenant;
 pub use channel::{Channel, InvalidChannel, TenantChannel};
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
 pub use delivery::{Delivery, JoinId, Joined, Published, Tenure};
@@ -42,6 +45,7 @@ pub use exceeded::{Exceeded, Limit};
 pub use filter::{Filter, InvalidFilter};
 pub use id::{ConnectionId, Generation, InvalidId, NodeId, RequestId, SessionId, SessionNonce};
 pub use identity::{Identity, InvalidUserId, UserId};
+pub use live::{Live, LiveRules, Reader};
 pub use payload::{InvalidPayload, Payload};
 pub use permissions::{Action, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};

@@ -1,17 +1,18 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{Channel, DeltaFormat, Filter, Tenant, TenantChannel};
+use crate::{ByTenant, Channel, DeltaFormat, Filter, Tenant, TenantChannel};
 
 /// How the channels of tenants are treated: each by the most specific rule of its tenant whose
 /// filter has its name, whatever their order ([`Filter::compare_specificity`]).
 ///
 /// A look-up takes time linear in the rules of the tenant, so what is asked about a channel again
-/// and again is better remembered beside it.
+/// and again is better remembered beside it. A copy shares what it does not change.
 #[derive(Clone, Debug, Default)]
 pub struct ChannelRules {
     /// The most specific first.
-    rules: HashMap<Tenant, Vec<ChannelRule>>,
+    rules: ByTenant<Arc<[ChannelRule]>>,
 }
 
 /// How the channels are treated that a filter names.
@@ -75,21 +76,32 @@ impl ChannelRule {
 impl ChannelRules {
     /// The order of a tenant's rules does not matter, unless two have the same filter: then the
     /// first holds.
-    pub fn new(mut rules: HashMap<Tenant, Vec<ChannelRule>>) -> Self {
-        for rules in rules.values_mut() {
-            rules.sort_by(|one, other| other.filter.compare_specificity(&one.filter));
+    pub fn new(rules: HashMap<Tenant, Vec<ChannelRule>>) -> Self {
+        let mut all = Self::default();
+        for (tenant, rules) in rules {
+            all.set(tenant, rules);
         }
-        Self { rules }
+        all
+    }
+
+    /// Gives a tenant these rules, and no others; their order is as in [`new`](Self::new).
+    pub fn set(&mut self, tenant: Tenant, mut rules: Vec<ChannelRule>) {
+        if rules.is_empty() {
+            self.rules.remove(&tenant);
+            return;
+        }
+        rules.sort_by(|one, other| other.filter.compare_specificity(&one.filter));
+        self.rules.set(tenant, rules.into());
     }
 
     /// A tenant's rules, the most specific first.
     pub fn of(&self, tenant: &Tenant) -> &[ChannelRule] {
-        self.rules.get(tenant).map(Vec::as_slice).unwrap_or_default()
+        self.rules.get(tenant).map(|rules| &**rules).unwrap_or_default()
     }
 
     /// Whether any channel may be of `class` by a rule.
     pub fn has(&self, class: DeliveryClass) -> bool {
-        self.rules.values().flatten().any(|rule| rule.class == class)
+        self.rules.iter().any(|(_, rules)| rules.iter().any(|rule| rule.class == class))
     }
 
     /// Whether every channel is treated alike.

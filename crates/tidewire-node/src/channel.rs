@@ -141,7 +141,7 @@ impl Shard {
     pub(crate) fn join(&mut self, join: Join, now: Instant) {
         let Join { channel, since, connection, id: join, outbox } = join;
         let since = match since {
-            Since::Now if self.around.rules.gives_latest(&channel) => Since::Last(1),
+            Since::Now if self.rules.gives_latest(&channel) => Since::Last(1),
             since => since,
         };
         self.follow(&channel, now);
@@ -204,7 +204,7 @@ impl Shard {
             return;
         }
         let ring = Ring::new(self.around.ring_limits);
-        let feed = match self.around.rules.class(channel) {
+        let feed = match self.rules.class(channel) {
             DeliveryClass::Recoverable | DeliveryClass::Durable => Feed::new(ring),
             DeliveryClass::Ephemeral => Feed::fleeting(ring, drawn_epoch(&self.around.random)),
         };

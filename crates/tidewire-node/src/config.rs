@@ -1,7 +1,6 @@
-use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{ChannelRules, NodeId, Random};
+use tidewire_model::{LiveRules, NodeId, Random};
 
 use crate::ring::RingLimits;
 use crate::tail::TailLimits;
@@ -15,7 +14,7 @@ pub struct NodeConfig {
     pub ring_limits: RingLimits,
     pub tail_limits: TailLimits,
     /// How the channels of tenants are treated; the log and the edge need the same.
-    pub rules: Arc<ChannelRules>,
+    pub rules: LiveRules,
     /// How long after a loss a session can be resumed.
     pub resume_window: Duration,
     /// Names sessions: the system, unless a run is to be repeated from a seed.
@@ -29,7 +28,7 @@ impl NodeConfig {
             shards: std::thread::available_parallelism().map_or(1, usize::from),
             ring_limits: RingLimits::default(),
             tail_limits: TailLimits::default(),
-            rules: Arc::default(),
+            rules: LiveRules::default(),
             resume_window: Duration::from_mins(2),
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
         }

@@ -29,7 +29,7 @@ impl Shard {
         (kept, by): (Kept, Incarnation),
         now: Instant,
     ) {
-        if self.around.rules.class(channel) != DeliveryClass::Durable {
+        if self.rules.class(channel) != DeliveryClass::Durable {
             return answer(kept, now);
         }
         if self.unconfirmed + kept.len() > MOST_UNCONFIRMED {

@@ -16,7 +16,7 @@ use crate::shard::Shard;
 impl Shard {
     /// Takes a draft, by the way its channel's class goes.
     pub(crate) fn accept(&mut self, channel: TenantChannel, pending: Pending, now: Instant) {
-        match self.around.rules.class(&channel) {
+        match self.rules.class(&channel) {
             DeliveryClass::Recoverable | DeliveryClass::Durable => {
                 self.publish(channel, pending, now);
             }

@@ -164,7 +164,7 @@ impl Node {
         channel: &TenantChannel,
         query: HistoryQuery,
     ) -> Result<HistoryPage, Failure> {
-        if self.0.config.rules.class(channel) == DeliveryClass::Ephemeral {
+        if self.0.config.rules.read(|rules| rules.class(channel)) == DeliveryClass::Ephemeral {
             let (publications, top) = (Vec::new(), Position::NONE);
             return Ok(HistoryPage { publications, top, next: None });
         }
@@ -243,13 +243,13 @@ fn start_shards(
             polled_per_second: POLLED_PER_SECOND.div_ceil(count),
             ring_limits: config.ring_limits,
             tail_limits,
-            rules: Arc::clone(&config.rules),
             random: config.random.clone(),
             metrics: Metrics::new(index),
         });
         let (inbox, actions) = mpsc::channel(SHARD_INBOX);
         let suspicion = Arc::new(Suspicion::default());
-        let shard = Shard::new(around).run(actions, Arc::clone(&suspicion), stop.clone());
+        let shard =
+            Shard::new(around, &config.rules).run(actions, Arc::clone(&suspicion), stop.clone());
         tracker.spawn_on(shard, &runtimes[index % runtimes.len()]);
         (inbox, suspicion)
     };

@@ -16,8 +16,8 @@ use tidewire_broker::{
     Broker, BrokerError, Draft, Head, Log, LogError, Outcome, Partition, Read, Secured,
 };
 use tidewire_model::{
-    ChannelRules, ConnectionId, Envelope, Incarnation, JoinId, Position, Publication, Random,
-    TenantChannel,
+    ChannelRules, ConnectionId, Envelope, Incarnation, JoinId, LiveRules, Position, Publication,
+    Random, Reader, TenantChannel,
 };
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::Instant;
@@ -78,7 +78,6 @@ pub(crate) struct Surroundings {
     /// How many channels a shard compares each second while it is deaf.
     pub(crate) polled_per_second: usize,
     pub(crate) ring_limits: RingLimits,
-    pub(crate) rules: Arc<ChannelRules>,
     /// Of each shard.
     pub(crate) tail_limits: TailLimits,
     /// Tells the node's own numberings apart.
@@ -98,6 +97,8 @@ impl Suspicion {
 
 pub(crate) struct Shard {
     pub(crate) around: Arc<Surroundings>,
+    /// As they were when the turn began.
+    pub(crate) rules: Reader<ChannelRules>,
     pub(crate) channels: ByChannel<ChannelState>,
     pub(crate) interest: Interest,
     pub(crate) tenures: Tenures,
@@ -129,10 +130,11 @@ const TICK: Duration = Duration::from_secs(1);
 const BURST: usize = 256;
 
 impl Shard {
-    pub(crate) fn new(around: Arc<Surroundings>) -> Self {
+    pub(crate) fn new(around: Arc<Surroundings>, rules: &LiveRules) -> Self {
         let tail = Tail::new(around.tail_limits);
         Self {
             around,
+            rules: rules.reader(),
             channels: ByChannel::default(),
             interest: Interest::default(),
             tenures: Tenures::default(),
@@ -178,6 +180,7 @@ impl Shard {
                         break;
                     }
                     let now = Instant::now();
+                    self.rules.look();
                     burst.drain(..).for_each(|action| self.apply(action, now));
                 }
             }
@@ -256,6 +259,7 @@ impl Shard {
 
     /// Finishes what is ready, or a shard with a full inbox would finish one append per burst.
     fn finish_all(&mut self, first: Done, now: Instant) {
+        self.rules.look();
         self.finish(first, now);
         for _ in 1..BURST {
             let Some(Some(done)) = self.running.next().now_or_never() else { return };

@@ -1,7 +1,6 @@
 mod entry;
 mod known;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,7 +9,7 @@ use tidewire_broker::{
     Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Secured, Status,
 };
 use tidewire_model::{
-    ChannelRules, Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, Position, Publication,
+    Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position, Publication,
     Since, TenantChannel,
 };
 
@@ -32,7 +31,7 @@ use crate::retry::Try;
 pub struct RedisLog {
     connection: RedisConnection,
     retention: Retention,
-    rules: Arc<ChannelRules>,
+    rules: LiveRules,
     known: KnownPositions,
 }
 
@@ -40,17 +39,17 @@ impl RedisLog {
     /// Nodes that share a Redis should agree on the retention; the newest write decides.
     pub fn new(connection: RedisConnection, retention: Retention) -> Self {
         let known = KnownPositions::default();
-        Self { connection, retention, rules: Arc::default(), known }
+        Self { connection, retention, rules: LiveRules::default(), known }
     }
 
-    /// Keeps of a channel what its rule says, and the retention of this log of any other.
+    /// Keeps of a channel what its rule says now, and the retention of this log of any other.
     #[must_use]
-    pub fn with_rules(self, rules: Arc<ChannelRules>) -> Self {
-        Self { rules, ..self }
+    pub fn with_rules(self, rules: impl Into<LiveRules>) -> Self {
+        Self { rules: rules.into(), ..self }
     }
 
     fn retention(&self, channel: &TenantChannel) -> Retention {
-        self.rules.retention(channel, self.retention)
+        self.rules.read(|rules| rules.retention(channel, self.retention))
     }
 
     /// The fence, and the keys of what is kept of a channel.

@@ -17,7 +17,7 @@ const ROWS: [&[&str]; 8] = [
     &["tidewire-model"],
     &["tidewire-session", "tidewire-witness"],
     &["tidewire-hub", "tidewire-broker", "tidewire-store", "tidewire-protocol", "tidewire-auth"],
-    &["tidewire-node", "tidewire-transport"],
+    &["tidewire-node", "tidewire-transport", "tidewire-tenant"],
     &["tidewire-edge", "tidewire-broker-nats", "tidewire-store-redis", "tidewire-protocol-native"],
     &["tidewire-client"],
     &["tidewire", "loadtest", "tidewire-guard", "tidewire-sim", "tidewire-testkit"],
@@ -25,8 +25,13 @@ const ROWS: [&[&str]; 8] = [
 ];
 
 /// Crates that decide without waiting, so a runtime below them is a mistake.
-const NO_RUNTIME: [&str; 4] =
-    ["tidewire-model", "tidewire-session", "tidewire-protocol", "tidewire-protocol-native"];
+const NO_RUNTIME: [&str; 5] = [
+    "tidewire-model",
+    "tidewire-session",
+    "tidewire-protocol",
+    "tidewire-protocol-native",
+    "tidewire-tenant",
+];
 
 /// A crate only its `wrappers` may name; nobody, if there are none.
 #[derive(Debug, Eq, PartialEq)]

@@ -52,10 +52,42 @@ fn ids_are_unique_within_a_tenant() {
 }
 
 #[test]
+fn a_tenant_that_comes_with_a_foreign_key_changes_nothing() {
+    let (kept, replaced) = (key("k1"), key("k2"));
+    let mut ring =
+        KeyRing::new([tenant_keys("a", vec![kept.clone()]), tenant_keys("b", vec![replaced])])
+            .expect("a ring");
+    let before = ring.clone();
+
+    let refused = ring.set(tenant_keys("b", vec![kept.clone()]));
+
+    assert!(matches!(refused, Err(InvalidKeyRing::SharedKey { .. })), "{refused:?}");
+    assert_eq!(format!("{ring:?}"), format!("{before:?}"));
+    assert!(ring.contains(&tenant("b")));
+}
+
+#[test]
+fn a_key_is_free_once_its_tenant_has_another_or_is_gone() {
+    let (first, second) = (key("k1"), key("k2"));
+    let mut ring = KeyRing::new([tenant_keys("a", vec![first.clone()])]).expect("a ring");
+
+    ring.set(tenant_keys("a", vec![second.clone()])).expect("another key");
+    assert_eq!(ring.owner(&first), None);
+    assert!(ring.remove(&tenant("a")) && !ring.remove(&tenant("a")));
+
+    assert_eq!(ring.owner(&second), None);
+    assert_eq!(ring.set(tenant_keys("b", vec![first, second])), Ok(()));
+}
+
+#[test]
 fn a_tenant_has_at_most_sixteen_keys() {
     let key = |n: u8| VerificationKey::from_secret(key_id(&n.to_string()), &[n; 32]).expect("key");
 
     assert!(KeyRing::new([tenant_keys("a", (0..16).map(key).collect())]).is_ok());
     let ring = KeyRing::new([tenant_keys("a", (0..17).map(key).collect())]);
     assert_eq!(ring.map(drop), Err(InvalidKeyRing::TooManyKeys { tenant: tenant("a") }));
+}
+
+fn key(id: &str) -> VerificationKey {
+    VerificationKey::from_secret(key_id(id), id.repeat(16).as_bytes()).expect("key")
 }

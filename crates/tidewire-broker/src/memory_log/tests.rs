@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tidewire_model::{Channel, Direction, Payload, PublicationId, Tenant};
+use tidewire_model::{Channel, ChannelRules, Direction, Payload, PublicationId, Tenant};
 
 use super::*;
 use crate::conformance::log::LogFactory;

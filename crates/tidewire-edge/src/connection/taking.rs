@@ -52,7 +52,7 @@ impl Serving {
             Decoded::Request(mut request) => {
                 if let Command::Subscribe { channel, delta, .. } = &mut request.command {
                     let tenant = &self.owned.key.tenant;
-                    *delta = cx.shared.config.rules.grant(tenant, channel, *delta);
+                    *delta = cx.shared.tenants.grant(tenant, channel, *delta);
                 }
                 self.session.handle(request, unix_seconds(), &mut cx.outputs);
             }

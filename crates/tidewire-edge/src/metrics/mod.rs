@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use tidewire_auth::Verifier;
+use parking_lot::Mutex;
 use tidewire_broker::Appended;
 use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
@@ -29,8 +29,8 @@ pub(crate) struct Metrics {
     deltas: Counter,
     delta_full: Counter,
     delta_saved_bytes: Counter,
-    /// Empty unless metrics are kept per tenant.
-    tenants: HashMap<Tenant, Arc<TenantMetrics>>,
+    /// Of tenants that have had a connection, if metrics are kept per tenant.
+    tenants: Option<Mutex<HashMap<Tenant, Arc<TenantMetrics>>>>,
 }
 
 #[derive(Debug)]
@@ -47,14 +47,7 @@ const WEBSOCKET: &str = "ws";
 const MOST_TENANTS: usize = 500;
 
 impl Metrics {
-    pub(crate) fn new(per_tenant: bool, verifier: &Verifier) -> Self {
-        let tenants = verifier.ring().tenants().filter(|_| per_tenant).enumerate();
-        let tenants = tenants
-            .map(|(index, tenant)| {
-                let label = if index < MOST_TENANTS { tenant.as_str() } else { "_other" };
-                (tenant.clone(), Arc::new(TenantMetrics::new(label)))
-            })
-            .collect();
+    pub(crate) fn new(per_tenant: bool) -> Self {
         let messages = |name: &'static str| counter!(name, "transport" => WEBSOCKET);
         Self {
             received: messages("tidewire_messages_received_total"),
@@ -66,13 +59,23 @@ impl Metrics {
             deltas: counter!("tidewire_delta_total", "result" => "delta"),
             delta_full: counter!("tidewire_delta_total", "result" => "full"),
             delta_saved_bytes: counter!("tidewire_delta_saved_bytes_total"),
-            tenants,
+            tenants: per_tenant.then(Mutex::default),
         }
     }
 
-    /// The tenant's own, where they are kept.
+    /// The tenant's own, where they are kept. Of more than 500 tenants those that come later share
+    /// theirs.
     pub(crate) fn tenant(&self, tenant: &Tenant) -> Option<Arc<TenantMetrics>> {
-        self.tenants.get(tenant).cloned()
+        let mut tenants = self.tenants.as_ref()?.lock();
+        if let Some(known) = tenants.get(tenant) {
+            return Some(Arc::clone(known));
+        }
+        if tenants.len() >= MOST_TENANTS {
+            return Some(Arc::new(TenantMetrics::new("_other")));
+        }
+        let new = Arc::new(TenantMetrics::new(tenant.as_str()));
+        tenants.insert(tenant.clone(), Arc::clone(&new));
+        Some(new)
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewire_hub::Subscribers;
 use tidewire_model::{
-    ChannelRules, Delivery, Deltas, Envelope, Event, Gap, Position, TenantChannel,
+    ChannelRules, Delivery, Deltas, Envelope, Event, Gap, Position, Reader, TenantChannel,
 };
 use tidewire_protocol::Protocol;
 use tidewire_transport::{Deflate, Prepared, Scratch};
@@ -19,7 +19,8 @@ use crate::metrics::Tally;
 /// time, framed once for everybody who gets them alike.
 #[derive(Debug)]
 pub(crate) struct FanOut {
-    rules: Arc<ChannelRules>,
+    /// As they were when the turn began.
+    rules: Reader<ChannelRules>,
     queue: VecDeque<Item>,
     /// How far the first item has come.
     progress: Progress,
@@ -154,7 +155,7 @@ impl Run {
 }
 
 impl FanOut {
-    pub(crate) fn new(rules: Arc<ChannelRules>) -> Self {
+    pub(crate) fn new(rules: Reader<ChannelRules>) -> Self {
         Self {
             rules,
             queue: VecDeque::new(),
@@ -165,6 +166,11 @@ impl FanOut {
             gathered: 0,
             waiting: 0,
         }
+    }
+
+    /// Takes the rules as they are now.
+    pub(crate) fn begin_turn(&mut self) {
+        self.rules.look();
     }
 
     /// Queues a publication, with those before it if they have not left.

@@ -1,17 +1,17 @@
 //! Publications as what changed, for those who ask in channels that offer it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use tidewire_client::{
     Client, Codec, Content, Happening, Options, Payload, Received, ServerEvent, Since,
 };
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{
-    ChannelRule, ChannelRules, Command, Connected, DeltaFormat, Filter, Subscribed, Tenant,
+    ChannelRule, ChannelRules, Command, Connected, DeltaFormat, Filter, SessionKind, Subscribed,
+    Tenant,
 };
 
-use crate::fleet::{Fleet, Running, TENANT, soon, token};
+use crate::fleet::{Fleet, Running, TENANT, soon, tenants, token};
 use crate::peer::{Peer, channel};
 
 const OFFERED: &str = "state/1";
@@ -23,8 +23,8 @@ async fn fleet(nodes: usize) -> Fleet {
         ..ChannelRule::new(Filter::parse("state/**").expect("filter"))
     };
     let rules = HashMap::from([(Tenant::parse(TENANT).expect("tenant"), vec![rule])]);
-    let config = EdgeConfig { rules: Arc::new(ChannelRules::new(rules)), ..EdgeConfig::default() };
-    Fleet::start(nodes, config).await
+    let tenants = tenants(ChannelRules::new(rules), SessionKind::Lazy);
+    Fleet::of(nodes, EdgeConfig::default(), tenants).await
 }
 
 /// One of successive states, of more than the 256 bytes below which nothing is a delta.

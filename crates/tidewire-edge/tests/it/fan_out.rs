@@ -1,17 +1,16 @@
 //! Publications on their way to many clients at once.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_client::Codec;
 use tidewire_edge::EdgeConfig;
 use tidewire_hub::QueueLimits;
-use tidewire_model::{ChannelRule, ChannelRules, Filter, Tenant};
+use tidewire_model::{ChannelRule, ChannelRules, Filter, SessionKind, Tenant};
 use tidewire_protocol::Frame;
 use tidewire_transport::{Compression, Limits, Transport, client, client::Settings};
 
-use crate::fleet::{Fleet, TENANT, soon, token};
+use crate::fleet::{Fleet, TENANT, soon, tenants, token};
 use crate::peer::{Bystander, Peer, text};
 
 /// More than one turn of a worker hands a publication to.
@@ -123,8 +122,8 @@ async fn publications_wait_for_each_other_as_long_as_the_rule_says() {
     };
     let tenant = Tenant::parse(TENANT).expect("tenant");
     let rules = ChannelRules::new(HashMap::from([(tenant, vec![rule("ticker/*")])]));
-    let config = EdgeConfig { rules: Arc::new(rules), ..EdgeConfig::default() };
-    let fleet = Fleet::start(1, config).await;
+    let tenants = tenants(rules, SessionKind::Lazy);
+    let fleet = Fleet::of(1, EdgeConfig::default(), tenants).await;
     let node = &fleet.nodes[0];
     let mut bystander = Bystander::watch(&fleet).await;
     let mut reader = Peer::connect(node, "ada").await;

@@ -14,10 +14,13 @@ use tidewire_auth::{
 };
 use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, Notice};
 use tidewire_edge::{Edge, EdgeConfig, Parts, drain_router, ops_router};
-use tidewire_model::{Action, Filter, NodeId, Permissions, Tenant, UserId};
+use tidewire_model::{
+    Action, ChannelRules, Filter, NodeId, Permissions, SessionKind, Tenant, UserId,
+};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{MemoryMembership, NodeLease, NodeLoad, NodeState};
+use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_testkit::SwitchedLog;
 use tidewire_transport::http::{Response, request};
 use tokio::net::TcpListener;
@@ -42,6 +45,8 @@ pub(crate) struct Fleet {
     pub(crate) log: Arc<SwitchedLog>,
     pub(crate) sessions: Arc<SwitchedStore>,
     network: MemoryNetwork,
+    /// Of all nodes.
+    pub(crate) tenants: Tenants,
     tracker: TaskTracker,
     stop: CancellationToken,
     _stop: DropGuard,
@@ -61,12 +66,18 @@ impl Fleet {
     }
 
     pub(crate) async fn start(nodes: usize, config: EdgeConfig) -> Self {
+        Self::of(nodes, config, tenants(ChannelRules::default(), SessionKind::Lazy)).await
+    }
+
+    /// Nodes that treat their tenants in some way.
+    pub(crate) async fn of(nodes: usize, config: EdgeConfig, tenants: Tenants) -> Self {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut fleet = Self {
             nodes: Vec::new(),
             log: Arc::new(SwitchedLog::new(10_000)),
             sessions: Arc::default(),
             network: MemoryNetwork::default(),
+            tenants,
             tracker,
             _stop: stop.clone().drop_guard(),
             stop,
@@ -105,7 +116,8 @@ impl Fleet {
         );
         let built_on = Parts {
             node,
-            verifier: Arc::new(verifier()),
+            tenants: self.tenants.clone(),
+            verifier: Arc::new(Verifier::new(self.tenants.ring().clone())),
             sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("sealer")),
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
@@ -179,8 +191,9 @@ fn report(node: NodeId, address: SocketAddr) -> LeaseReport {
     })
 }
 
-fn verifier() -> Verifier {
-    let tenants = [(TENANT, API_KEY), (OTHER_TENANT, OTHER_API_KEY)].map(|(tenant, api_key)| {
+/// The tenants there are, of which the first has these rules and keeps its sessions so.
+pub(crate) fn tenants(rules: ChannelRules, sessions: SessionKind) -> Tenants {
+    let keys = [(TENANT, API_KEY), (OTHER_TENANT, OTHER_API_KEY)].map(|(tenant, api_key)| {
         let key = VerificationKey::from_secret(key_id(tenant), secret(tenant).as_bytes());
         let (id, secret) = api_key.split_once('.').expect("id.secret");
         let id = ApiKeyId::parse(id).expect("id");
@@ -194,7 +207,8 @@ fn verifier() -> Verifier {
             api_keys: vec![ApiKey::from_secret(id, secret, permissions).expect("api key")],
         }
     });
-    Verifier::new(KeyRing::new(tenants).expect("ring"))
+    let first = Tenant::parse(TENANT).expect("tenant");
+    Tenants::new(KeyRing::new(keys).expect("ring"), rules, [(first, TenantDetails { sessions })])
 }
 
 fn key_id(tenant: &str) -> KeyId {

@@ -1,23 +1,19 @@
 //! Sessions that are not kept, and those that are kept strictly.
 
-use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_client::{Came, Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::{DrainConfig, EdgeConfig};
-use tidewire_model::{Command, Recovery, SessionKind, SessionNonce, Tenant};
+use tidewire_model::{ChannelRules, Command, Recovery, SessionKind, SessionNonce};
 use tokio_util::sync::CancellationToken;
 
-use crate::fleet::{Fleet, TENANT, settle, soon, token, until};
+use crate::fleet::{Fleet, settle, soon, tenants, token, until};
 use crate::peer::{Peer, channel, text};
 use crate::switched_store::Asked;
 
 /// Nodes that keep the tenant's sessions as `kind` says.
 async fn fleet(nodes: usize, kind: SessionKind) -> Fleet {
-    let tenant = Tenant::parse(TENANT).expect("tenant");
     let config = EdgeConfig {
-        session_kinds: Arc::new(HashMap::from([(tenant, kind)])),
         drain: DrainConfig {
             announce: Duration::ZERO,
             rate: 1_000,
@@ -26,7 +22,7 @@ async fn fleet(nodes: usize, kind: SessionKind) -> Fleet {
         },
         ..EdgeConfig::default()
     };
-    Fleet::start(nodes, config).await
+    Fleet::of(nodes, config, tenants(ChannelRules::default(), kind)).await
 }
 
 async fn client_of(fleet: &Fleet) -> Client {

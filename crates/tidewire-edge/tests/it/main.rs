@@ -15,5 +15,6 @@ mod publishing;
 mod sessions;
 mod slow_reader;
 mod switched_store;
+mod tenants;
 mod tls;
 mod upgrade;

@@ -65,7 +65,7 @@ impl<const N: usize> Fleet<N> {
                 membership: Arc::clone(&membership) as _,
             };
             let rules = ChannelRules::new(HashMap::from([(channel("any").tenant, rules(index))]));
-            let config = NodeConfig { rules: Arc::new(rules), ..NodeConfig::new(id.clone()) };
+            let config = NodeConfig { rules: rules.into(), ..NodeConfig::new(id.clone()) };
             Node::start(config, ports, report(id), tasks)
         });
         let mut notices = Vec::new();

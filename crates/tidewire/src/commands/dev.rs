@@ -1,6 +1,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use tidewire_auth::Verifier;
 use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::UserId;
 use tidewire_node::NodeConfig;
@@ -42,11 +43,13 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
     let playground = Playground::new(secrets.clone());
     let node = generated_node_id("dev");
     let ports = memory.ports(&node);
+    let tenants = playground.tenants()?;
     let plan = Plan {
         node: NodeConfig::new(node),
         edge: EdgeConfig { drain: DRAIN, tenant_metrics: true, ..EdgeConfig::default() },
         ports,
-        verifier: playground.verifier()?,
+        verifier: Verifier::new(tenants.ring().clone()),
+        tenants,
         sealer: playground.sealer()?,
         render,
         workers: threads::one_per_core(),

@@ -1,5 +1,4 @@
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use axum::Router;
 use tidewire_edge::{DrainConfig, EdgeConfig};
@@ -26,11 +25,13 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     let node = config.node_id.clone().unwrap_or_else(|| generated_node_id(&hostname()));
     let redis = adapters::redis(&config)?;
     let inspection = Inspection::begin(redis.clone()).await?;
+    let tenants = config.tenants();
     let plan = Plan {
         node: node_config(&config, node.clone()),
         edge: edge_config(&config),
-        ports: adapters::cluster(&config, redis, &node).await?,
-        verifier: config.verifier(),
+        ports: adapters::cluster(&config, redis, (&node, &tenants)).await?,
+        verifier: config.verifier(tenants.ring().clone()),
+        tenants,
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         render,
         workers: config.server.workers.unwrap_or_else(threads::one_per_core),
@@ -70,11 +71,7 @@ fn provide_descriptors(max_connections: usize) {
 }
 
 fn node_config(config: &Config, node: NodeId) -> NodeConfig {
-    NodeConfig {
-        resume_window: config.session.resume_window,
-        rules: Arc::clone(&config.channel_rules),
-        ..NodeConfig::new(node)
-    }
+    NodeConfig { resume_window: config.session.resume_window, ..NodeConfig::new(node) }
 }
 
 fn edge_config(config: &Config) -> EdgeConfig {
@@ -95,8 +92,6 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_message_bytes: server.max_message_bytes,
         compression: server.compression,
         tls: config.tls.clone(),
-        rules: Arc::clone(&config.channel_rules),
-        session_kinds: Arc::clone(&config.session_kinds),
         ..EdgeConfig::default()
     }
 }

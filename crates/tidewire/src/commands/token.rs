@@ -85,7 +85,10 @@ fn bearer(verify: &Verify) -> anyhow::Result<String> {
 
 fn verifier(verify: &Verify, token: &str) -> anyhow::Result<Verifier> {
     let verifier = match (&verify.key.config, &verify.tenant) {
-        (Some(path), _) => load(Some(path))?.config.verifier(),
+        (Some(path), _) => {
+            let config = load(Some(path))?.config;
+            config.verifier(config.auth.ring.clone())
+        }
         (None, Some(tenant)) => Verifier::new(key_ring(verify, tenant, token)?),
         (None, None) => bail!("`--tenant` is needed to know whose key it is"),
     };

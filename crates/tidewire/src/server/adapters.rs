@@ -12,6 +12,7 @@ use tidewire_store::{MemoryMembership, MemorySessionStore, SavedSession};
 use tidewire_store_redis::{
     Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
 };
+use tidewire_tenant::Tenants;
 
 use crate::config::{Config, Nats, NatsLogin, RedisTopology};
 
@@ -68,12 +69,12 @@ pub(crate) fn redis(config: &Config) -> anyhow::Result<RedisConnection> {
 pub(crate) async fn cluster(
     config: &Config,
     redis: RedisConnection,
-    node: &NodeId,
+    (node, tenants): (&NodeId, &Tenants),
 ) -> anyhow::Result<Ports> {
     let log = RedisLog::new(redis.clone(), config.history);
     let broker = NatsBroker::connect(nats_config(&config.nats)?, node.clone()).await?;
     Ok(Ports {
-        log: Arc::new(log.with_rules(Arc::clone(&config.channel_rules))),
+        log: Arc::new(log.with_rules(tenants.rules().clone())),
         broker: Arc::new(broker),
         sessions: Arc::new(RedisSessionStore::new(redis.clone())),
         membership: Arc::new(RedisMembership::new(redis)),

@@ -13,7 +13,8 @@ use tidewire_auth::{
     ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
     VerificationKey, Verifier, random_secret,
 };
-use tidewire_model::{Permissions, Tenant, UserId};
+use tidewire_model::{ChannelRules, Permissions, Tenant, UserId};
+use tidewire_tenant::Tenants;
 
 /// The one tenant, and its keys.
 #[derive(Clone)]
@@ -50,13 +51,13 @@ impl Playground {
         Self { tenant: Tenant::parse(TENANT).expect("a valid tenant"), secrets }
     }
 
-    pub(crate) fn verifier(&self) -> anyhow::Result<Verifier> {
+    pub(crate) fn tenants(&self) -> anyhow::Result<Tenants> {
         let key = VerificationKey::from_secret(KeyId::parse(KEY)?, self.secrets.token.as_bytes())?;
         let api_key =
             ApiKey::from_secret(ApiKeyId::parse(KEY)?, &self.secrets.api_key, Permissions::all())?;
         let tenant = self.tenant.clone();
         let keys = TenantKeys { tenant, keys: vec![key], api_keys: vec![api_key] };
-        Ok(Verifier::new(KeyRing::new([keys])?))
+        Ok(Tenants::new(KeyRing::new([keys])?, ChannelRules::default(), []))
     }
 
     pub(crate) fn sealer(&self) -> anyhow::Result<Sealer> {

@@ -27,6 +27,7 @@ use tidewire_model::NodeId;
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{NodeLease, NodeState};
+use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ pub(crate) struct Plan {
     pub(crate) node: NodeConfig,
     pub(crate) edge: EdgeConfig,
     pub(crate) ports: Ports,
+    pub(crate) tenants: Tenants,
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
     pub(crate) render: Render,
@@ -88,8 +90,19 @@ impl Server {
     ///
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan { node, edge, ports, verifier, sealer, render, workers, listen, ops, advertise } =
-            plan;
+        let Plan {
+            node,
+            edge,
+            ports,
+            tenants,
+            verifier,
+            sealer,
+            render,
+            workers,
+            listen,
+            ops,
+            advertise,
+        } = plan;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
         let threads = Threads::start(workers)?;
@@ -101,10 +114,12 @@ impl Server {
         let running: Arc<OnceLock<Edge>> = Arc::default();
         let report = lease_report(node.id.clone(), advertise, Arc::clone(&running));
         let tasks = Tasks { runtimes: threads.runtimes(), tracker: &tracker, stop: &stop };
-        let node = NodeConfig { shards: workers.get(), ..node };
+        let rules = tenants.rules().clone();
+        let node = NodeConfig { shards: workers.get(), rules, ..node };
         let (node, notices) = Node::start(node, ports.clone(), report, tasks);
         let parts = Parts {
             node: node.clone(),
+            tenants,
             verifier: Arc::new(verifier),
             sealer: Arc::new(sealer),
             protocols: vec![JSON, PROTOBUF],

@@ -16,7 +16,8 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::DrainConfig;
-use tidewire_model::{ChannelRules, NodeId, Retention, SessionKind, Tenant};
+use tidewire_model::{ChannelRules, Live, NodeId, Retention, SessionKind, Tenant};
+use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
@@ -124,8 +125,17 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigError { problems }) }
     }
 
-    pub fn verifier(&self) -> Verifier {
-        Verifier::new(self.auth.ring.clone())
+    /// The tenants that are configured, as a node starts with them.
+    pub fn tenants(&self) -> Tenants {
+        let kinds = self.session_kinds.iter();
+        let details =
+            kinds.map(|(tenant, sessions)| (tenant.clone(), TenantDetails { sessions: *sessions }));
+        Tenants::new(self.auth.ring.clone(), Arc::clone(&self.channel_rules), details)
+    }
+
+    /// Verifies what the keys of `ring` have signed.
+    pub fn verifier(&self, ring: impl Into<Live<KeyRing>>) -> Verifier {
+        Verifier::new(ring)
             .with_audience(&self.auth.audience)
             .with_max_lifetime(self.auth.max_token_lifetime)
     }

@@ -1,19 +1,20 @@
 //! From `connect` to an identity with a session.
 
+mod credential;
+mod resume;
+
 use std::sync::Arc;
 
-use tidewire_auth::TokenError;
 use tidewire_model::{
-    Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, RequestId, Resume,
-    SessionKind, Tenant, Token,
+    Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, RequestId,
+    SessionKind,
 };
-use tidewire_node::{OwnedSession, SessionError};
+use tidewire_node::OwnedSession;
 use tidewire_protocol::Descriptor;
-use tidewire_session::{Outputs, SavedSubscription, Session, Snapshot};
+use tidewire_session::{Outputs, Session, Snapshot};
 use tokio::time::{Duration, timeout};
 
-use crate::edge::{PathTenant, Peer, Shared, unix_seconds};
-use crate::metrics;
+use crate::edge::{PathTenant, Peer, Shared};
 
 /// How long the store may take to open or to claim a session. A client that has waited for it in
 /// vain has done nothing wrong, and is to come back. Whoever waits for others' claims waits as long.
@@ -106,7 +107,7 @@ impl Claimant<'_> {
                 (owned, Session::resume(snapshot, positions, limits, &mut outputs), true)
             }
         };
-        let session = session.of_kind(self.shared.config.session_kind(&owned.key.tenant));
+        let session = session.of_kind(self.shared.tenants.session_kind(&owned.key.tenant));
         Ok(Claimed { owned, session, is_resumed, outputs })
     }
 
@@ -134,100 +135,8 @@ impl Claimant<'_> {
         }
     }
 
-    /// Takes the session up, or says `None` when it cannot be had any more.
-    async fn resume(
-        &self,
-        resume: Resume,
-        token: Option<&Token>,
-    ) -> Result<Option<Proved>, Rejected> {
-        let shared = self.shared;
-        let opened = shared.sealer.open(resume.token.as_str(), unix_seconds());
-        let claims = match opened {
-            Ok(claims) if self.is_of_path(&claims.tenant) => claims,
-            Ok(_) | Err(_) => {
-                metrics::resumed("invalid");
-                return Ok(None);
-            }
-        };
-        // Its tenant's sessions were kept when it was sealed.
-        if shared.config.session_kind(&claims.tenant) == SessionKind::None {
-            metrics::resumed("lost");
-            return Ok(None);
-        }
-        let key = tidewire_store::SessionKey { tenant: claims.tenant, session: claims.session };
-        let resumed = shared.node.resume_session(key, claims.generation, resume.nonce).await;
-        let (owned, mut snapshot) = match resumed {
-            Ok(resumed) => resumed,
-            Err(SessionError::Lost) => {
-                metrics::resumed("lost");
-                return Ok(None);
-            }
-            Err(SessionError::Store(error)) => {
-                tracing::warn!(%error, "cannot claim a session");
-                metrics::resumed("unavailable");
-                return Err(unavailable(self.request));
-            }
-        };
-        snapshot.identity = shared.verifier.share(snapshot.identity);
-        // The rules may have changed, or be others here.
-        for SavedSubscription { channel, delta, .. } in &mut snapshot.subscriptions {
-            *delta = shared.config.rules.grant(&owned.key.tenant, channel, *delta);
-        }
-        if snapshot.identity.is_expired(unix_seconds()) {
-            snapshot.identity = self.renew(&snapshot.identity, token)?;
-        }
-        metrics::resumed("ok");
-        Ok(Some(Proved::Resumed(owned, snapshot, resume.positions)))
-    }
-
-    /// A credential that ran out while its bearer was away has to be replaced by one of the same
-    /// user's.
-    fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
-        let request = self.request;
-        let Some(token) = token else {
-            let message = "the token has expired: resume again with a new one";
-            return Err(reject(
-                request,
-                ErrorCode::TokenExpired,
-                message,
-                Disconnect::TokenExpired,
-            ));
-        };
-        let identity = self.verify(token)?;
-        if (&identity.tenant, &identity.user) == (&expired.tenant, &expired.user) {
-            return Ok(identity);
-        }
-        let message = "the token is not of the session's user";
-        Err(reject(request, ErrorCode::BadToken, message, Disconnect::BadToken))
-    }
-
-    fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
-        let request = self.request;
-        match self.shared.verifier.verify(token.as_str(), unix_seconds()) {
-            Ok(identity) if self.is_of_path(&identity.tenant) => {
-                metrics::authenticated("token", "ok");
-                Ok(identity)
-            }
-            Err(TokenError::Expired) => {
-                metrics::authenticated("token", "expired");
-                let message = "the token has expired: connect with a new one";
-                Err(reject(request, ErrorCode::TokenExpired, message, Disconnect::TokenExpired))
-            }
-            // A foreign tenant's token is no better than a forged one, and is told no more.
-            Ok(_) | Err(TokenError::Invalid) => {
-                metrics::authenticated("token", "invalid");
-                let message = "the token is not valid here";
-                Err(reject(request, ErrorCode::BadToken, message, Disconnect::BadToken))
-            }
-        }
-    }
-
-    fn is_of_path(&self, tenant: &Tenant) -> bool {
-        self.tenant.as_ref().is_none_or(|named| named == tenant)
-    }
-
     async fn open(&self, identity: &Identity) -> Result<OwnedSession, Rejected> {
-        if self.shared.config.session_kind(&identity.tenant) == SessionKind::None {
+        if self.shared.tenants.session_kind(&identity.tenant) == SessionKind::None {
             return Ok(self.shared.node.unkept_session(identity.tenant.clone()));
         }
         let snapshot = Snapshot { identity: identity.clone(), subscriptions: Vec::new() };

@@ -1,0 +1,64 @@
+use tidewire_model::Permissions;
+
+use crate::Verifier;
+
+/// What a client may hear about a refused token.
+///
+/// An unknown tenant, an unknown key and a wrong signature are all [`Invalid`](Self::Invalid);
+/// only a token whose signature is right can be [`Expired`](Self::Expired).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum TokenError {
+    #[error("token has expired")]
+    Expired,
+    #[error("token is not valid")]
+    Invalid,
+}
+
+impl From<Refusal> for TokenError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Expired => Self::Expired,
+            _ => Self::Invalid,
+        }
+    }
+}
+
+/// Why a token was refused, for the operator's eyes. It repeats nothing of the token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    #[error("token has more than {} bytes", Verifier::MAX_TOKEN_BYTES)]
+    TooLong,
+    #[error("token is not a signed JWT in compact form")]
+    Malformed,
+    #[error("token's `crit` header names extensions nobody here understands")]
+    Critical,
+    #[error("token has no valid `tenant` claim")]
+    Tenant,
+    #[error("token names a tenant that does not exist")]
+    UnknownTenant,
+    #[error("tenant has no key of the token's `kid` or, without one, of its `alg`")]
+    UnknownKey,
+    #[error("token's `alg` is not the one its key is registered for")]
+    Algorithm,
+    #[error("token's signature is wrong")]
+    Signature,
+    #[error("token's claims are missing or malformed: `sub`, `exp`, `aud` or `channels`")]
+    Claims,
+    #[error("token has expired")]
+    Expired,
+    #[error("token expires further ahead than allowed")]
+    Lifetime,
+    #[error("token's `nbf` or `iat` is in the future")]
+    NotYetValid,
+    #[error("token's `aud` does not hold the audience of this server")]
+    Audience,
+    #[error("token has more than {} channel filters", Permissions::MAX_FILTERS)]
+    TooManyFilters,
+}
+
+/// An API key is malformed, unknown, another tenant's or has a wrong secret; which of them is not
+/// told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("api key is not valid")]
+pub struct ApiKeyRefused;

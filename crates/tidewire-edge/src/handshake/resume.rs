@@ -1,0 +1,79 @@
+//! From a resume token to the session it opens.
+
+use tidewire_model::{Disconnect, ErrorCode, Identity, Resume, SessionKind, Token};
+use tidewire_node::SessionError;
+use tidewire_session::SavedSubscription;
+
+use super::{Claimant, Proved, Rejected, reject, unavailable};
+use crate::edge::unix_seconds;
+use crate::metrics;
+
+impl Claimant<'_> {
+    /// Takes the session up, or says `None` when it cannot be had any more.
+    pub(super) async fn resume(
+        &self,
+        resume: Resume,
+        token: Option<&Token>,
+    ) -> Result<Option<Proved>, Rejected> {
+        let shared = self.shared;
+        let opened = shared.sealer.open(resume.token.as_str(), unix_seconds());
+        let claims = match opened {
+            Ok(claims) if self.is_of_path(&claims.tenant) => claims,
+            Ok(_) | Err(_) => {
+                metrics::resumed("invalid");
+                return Ok(None);
+            }
+        };
+        // When it was sealed its tenant was there, and its sessions were kept.
+        let is_kept = shared.tenants.session_kind(&claims.tenant) != SessionKind::None;
+        if !is_kept || !shared.tenants.contains(&claims.tenant) {
+            metrics::resumed("lost");
+            return Ok(None);
+        }
+        let key = tidewire_store::SessionKey { tenant: claims.tenant, session: claims.session };
+        let resumed = shared.node.resume_session(key, claims.generation, resume.nonce).await;
+        let (owned, mut snapshot) = match resumed {
+            Ok(resumed) => resumed,
+            Err(SessionError::Lost) => {
+                metrics::resumed("lost");
+                return Ok(None);
+            }
+            Err(SessionError::Store(error)) => {
+                tracing::warn!(%error, "cannot claim a session");
+                metrics::resumed("unavailable");
+                return Err(unavailable(self.request));
+            }
+        };
+        snapshot.identity = shared.verifier.share(snapshot.identity);
+        // The rules may have changed, or be others here.
+        for SavedSubscription { channel, delta, .. } in &mut snapshot.subscriptions {
+            *delta = shared.tenants.grant(&owned.key.tenant, channel, *delta);
+        }
+        if snapshot.identity.is_expired(unix_seconds()) {
+            snapshot.identity = self.renew(&snapshot.identity, token)?;
+        }
+        metrics::resumed("ok");
+        Ok(Some(Proved::Resumed(owned, snapshot, resume.positions)))
+    }
+
+    /// A credential that ran out while its bearer was away has to be replaced by one of the same
+    /// user's.
+    fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
+        let request = self.request;
+        let Some(token) = token else {
+            let message = "the token has expired: resume again with a new one";
+            return Err(reject(
+                request,
+                ErrorCode::TokenExpired,
+                message,
+                Disconnect::TokenExpired,
+            ));
+        };
+        let identity = self.verify(token)?;
+        if (&identity.tenant, &identity.user) == (&expired.tenant, &expired.user) {
+            return Ok(identity);
+        }
+        let message = "the token is not of the session's user";
+        Err(reject(request, ErrorCode::BadToken, message, Disconnect::BadToken))
+    }
+}
