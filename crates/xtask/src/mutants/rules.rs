@@ -230,9 +230,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "comparing positions",
         edits: &[(CHANNEL, "!self.audience.is_empty() && !self.feed.is_fleeting()", "false")],
-        test: Some(node(
-            "publications::of_many_channels_the_liveliest_is_compared_at_once_and_all_within_two_seconds",
-        )),
+        test: Some(node("publications::a_reconnect_of_the_network_is_a_reason_to_compare_at_once")),
     },
     Rule {
         name: "finding out that something is missing: beacon, reading again and comparing",
