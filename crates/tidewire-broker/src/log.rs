@@ -16,8 +16,8 @@ pub trait Log: Send + Sync {
     /// Gives each draft the next offset of `channel`, in order, and stores it: all of them or none.
     /// If an `epoch` is named and the channel is in another one, none.
     ///
-    /// A draft whose [`DedupeKey`](crate::DedupeKey) was appended in the last two minutes is not
-    /// stored again; it gets the position of the first time, with `duplicate` set. A reply that
+    /// A draft whose [`DedupeKey`](crate::DedupeKey) was appended, or found again, in the last
+    /// two minutes is not stored again; it gets the position of the first time, with `duplicate` set. A reply that
     /// was lost is asked for again inside, without storing anything twice; when what it was about
     /// can no longer be found out, the end is [`LogError::Timeout`].
     ///

@@ -304,6 +304,9 @@ local function find_or_take_id(channel, buckets, field)
       return nil
     end
     known = redis.call('HGET', buckets.current, field)
+  elseif redis.call('HSETNX', buckets.current, field, known) == 1 then
+    -- Who repeats it has not been answered yet, and may have to for longer than a window.
+    buckets.used = true
   end
   local epoch, offset = string.sub(known, 1, 16), tonumber(string.sub(known, 17))
   if string.find(channel.lineage, epoch, 1, true) then
@@ -323,10 +326,7 @@ local function time_of(channel, offset, otherwise)
   return entry and stamp_and_batch(entry) or otherwise
 end
 
-local function finish_append(channel, call, buckets)
-  if buckets.used then
-    redis.call('PEXPIRE', buckets.current, 3 * DEDUPE_WINDOW, 'NX')
-  end
+local function finish_append(channel, call)
   -- Refreshed with an eighth to spare, so that most appends need not.
   local age = call.now - channel.appended
   if age < 0 or age >= call.ttl / 8 then
@@ -409,8 +409,11 @@ local function append(call, keys, args)
       answer(channel.epoch, channel.top, 0, now)
     end
   end
+  if buckets.used then
+    redis.call('PEXPIRE', buckets.current, 3 * DEDUPE_WINDOW, 'NX')
+  end
   if channel.top >= first_new then
-    finish_append(channel, call, buckets)
+    finish_append(channel, call)
   end
   return results
 end

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::cargo;
+use crate::process::{cargo, cargo_within};
 
 mod rules;
 
@@ -55,11 +55,12 @@ fn notice(rule: &Rule, root: &Path, copy: &Path) -> Result<Option<String>> {
     Ok(noticed)
 }
 
-/// Whether a test of the copy passes. One that cannot be built or is not there is an error.
+/// Whether a test of the copy passes; one that hangs does not. One that cannot be built or is not there
+/// is an error.
 fn passes(test: &Test, root: &Path, copy: &Path) -> Result<bool> {
     let mut command = tool(root, copy, "test");
     quietly(command.args(["--package", test.package]).args(test.target).arg("--no-run"))?;
-    let mut command = tool(root, copy, "test");
+    let mut command = to_build(cargo_within(LONGEST, copy), root, "test");
     command.args(["--package", test.package]).args(test.target);
     let output = command.args(["--", "--exact", test.name]).output()?;
     let printed = String::from_utf8_lossy(&output.stdout);
@@ -108,9 +109,12 @@ fn find_break(root: &Path, copy: &Path) -> Result<Option<(u64, String)>> {
 
 /// `cargo build` or `test` of the copy. Not optimized: it is compiled more often than it plays.
 fn tool(root: &Path, copy: &Path, what: &str) -> Command {
-    let mut command = cargo(copy);
-    command.args([what, "--quiet", "--target-dir"]).arg(root.join(BUILT));
-    command
+    to_build(cargo(copy), root, what)
+}
+
+fn to_build(mut cargo: Command, root: &Path, what: &str) -> Command {
+    cargo.args([what, "--quiet", "--target-dir"]).arg(root.join(BUILT));
+    cargo
 }
 
 /// Without its warnings: what a missing rule used is not used.
@@ -123,6 +127,8 @@ fn quietly(command: &mut Command) -> Result<()> {
 const BUILT: &str = "target/mutants-build";
 /// More than any rule has needed so far that the seeds notice.
 const SEEDS: &str = "30";
+/// What a test may take, in seconds.
+const LONGEST: u32 = 60;
 
 #[cfg(test)]
 mod tests {

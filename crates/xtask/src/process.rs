@@ -14,8 +14,21 @@ use crate::tally::Tally;
 /// Build scripts may ask to run again when such a variable changes, and would then do so at
 /// every switch between `cargo xtask test` and `cargo test`.
 pub(crate) fn cargo(root: &Path) -> Command {
-    let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(program);
+    in_root(Command::new(cargo_program()), root)
+}
+
+/// The same, ended after `seconds` with all that it has started.
+pub(crate) fn cargo_within(seconds: u32, root: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.arg(seconds.to_string()).arg(cargo_program());
+    in_root(command, root)
+}
+
+fn cargo_program() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"))
+}
+
+fn in_root(mut command: Command, root: &Path) -> Command {
     command.current_dir(root);
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();

@@ -7,12 +7,18 @@ use tokio::time::Instant;
 use super::saved::SavedId;
 use crate::DedupeKey;
 
-/// The publications with an id of the last two minutes.
+/// The publications with an id that was used in the last two minutes.
 #[derive(Default)]
 pub(super) struct RecentIds {
-    positions: HashMap<RecentKey, Position>,
-    /// The keys of `positions`, oldest first.
+    known: HashMap<RecentKey, Known>,
+    /// The keys of `known`, and when each was to be forgotten before it was used again: oldest first.
     expiries: VecDeque<(Instant, RecentKey)>,
+}
+
+#[derive(Clone, Copy)]
+struct Known {
+    position: Position,
+    expiry: Instant,
 }
 
 /// A [`DedupeKey`] is unique in a tenant only.
@@ -25,7 +31,7 @@ impl RecentIds {
         away: Duration,
         now: Instant,
     ) -> Self {
-        let expiry = |left: Duration| Some(now + left.min(WINDOW).checked_sub(away)?);
+        let expiry = |left: Duration| Some(now + left.min(KEPT).checked_sub(away)?);
         let mut live: Vec<_> = ids
             .into_iter()
             .filter_map(|(channel, id)| Some((expiry(id.left)?, channel, id)))
@@ -41,14 +47,16 @@ impl RecentIds {
     pub(super) fn saved(&mut self, now: Instant) -> HashMap<TenantChannel, Vec<SavedId>> {
         self.expire(now);
         let mut saved: HashMap<_, Vec<_>> = HashMap::new();
-        for (expiry, recent) in &self.expiries {
-            let ((channel, key), position) = (recent, self.positions[recent]);
+        let is_last = |(expiry, recent): &&(Instant, _)| self.known[recent].expiry == *expiry;
+        for (expiry, recent) in self.expiries.iter().filter(is_last) {
+            let ((channel, key), position) = (recent, self.known[recent].position);
             let id = SavedId { key: *key, position, left: *expiry - now };
             saved.entry(channel.clone()).or_default().push(id);
         }
         saved
     }
 
+    /// Where the publication with this id is, which counts as a use of it.
     pub(super) fn find(
         &mut self,
         channel: &TenantChannel,
@@ -56,7 +64,12 @@ impl RecentIds {
         now: Instant,
     ) -> Option<Position> {
         self.expire(now);
-        self.positions.get(&(channel.clone(), key)).copied()
+        let key = (channel.clone(), key);
+        let Known { position, expiry } = *self.known.get(&key)?;
+        if expiry < now + WINDOW {
+            self.remember(key, position, now + KEPT);
+        }
+        Some(position)
     }
 
     pub(super) fn insert(
@@ -66,7 +79,7 @@ impl RecentIds {
         position: Position,
         now: Instant,
     ) {
-        self.remember((channel.clone(), key), position, now + WINDOW);
+        self.remember((channel.clone(), key), position, now + KEPT);
     }
 
     /// `expiry` is not before that of any other.
@@ -74,14 +87,14 @@ impl RecentIds {
         if self.expiries.len() == MAX_IDS {
             self.forget_oldest();
         }
-        self.positions.insert(key.clone(), position);
+        self.known.insert(key.clone(), Known { position, expiry });
         self.expiries.push_back((expiry, key));
     }
 
     pub(super) fn retain(&mut self, is_kept: impl Fn(&TenantChannel, Position) -> bool) {
-        let positions = &mut self.positions;
-        positions.retain(|(channel, _), position| is_kept(channel, *position));
-        self.expiries.retain(|(_, key)| positions.contains_key(key));
+        let known = &mut self.known;
+        known.retain(|(channel, _), one| is_kept(channel, one.position));
+        self.expiries.retain(|(_, key)| known.contains_key(key));
     }
 
     fn expire(&mut self, now: Instant) {
@@ -91,13 +104,18 @@ impl RecentIds {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((_, key)) = self.expiries.pop_front() {
-            self.positions.remove(&key);
+        let Some((expiry, key)) = self.expiries.pop_front() else { return };
+        if self.known.get(&key).is_some_and(|known| known.expiry == expiry) {
+            self.known.remove(&key);
         }
     }
 }
 
-/// How long an id is remembered.
+/// How long an id is remembered at least after it was used.
 const WINDOW: Duration = Duration::from_mins(2);
+
+/// How long it is remembered at most: with some to spare, so that one that is used often fills no more
+/// room than a few.
+const KEPT: Duration = Duration::from_mins(3);
 
 const MAX_IDS: usize = 1 << 18;

@@ -88,17 +88,20 @@ async fn an_epoch_that_began_in_a_lost_tail_is_lost_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_id_is_forgotten_after_two_minutes() {
+async fn an_id_is_known_for_two_minutes_after_it_was_last_used() {
     let log = MemoryLog::new(Retention::default());
     let append_again = async || log.append(&channel(), &[draft("1")]).await.expect("append")[0];
     let first = append_again().await;
 
     tokio::time::advance(Duration::from_secs(119)).await;
     let inside = append_again().await;
-    tokio::time::advance(Duration::from_secs(2)).await;
+    tokio::time::advance(Duration::from_secs(119)).await;
+    let kept_up = append_again().await;
+    tokio::time::advance(Duration::from_mins(3)).await;
     let outside = append_again().await;
 
     assert_eq!((inside.position, inside.duplicate), (first.position, true));
+    assert_eq!((kept_up.position, kept_up.duplicate), (first.position, true));
     assert_eq!((outside.position.offset, outside.duplicate), (2, false));
 }
 
@@ -237,9 +240,9 @@ async fn the_time_away_counts_for_ids() {
     tokio::time::advance(Duration::from_mins(1)).await;
     append(&log, ["2"]).await;
 
-    let again = restored(log.saved(), Duration::from_secs(61));
+    let again = restored(log.saved(), Duration::from_secs(121));
     let after = append(&again, ["2", "1"]).await;
-    tokio::time::advance(Duration::from_mins(1)).await;
+    tokio::time::advance(Duration::from_mins(3)).await;
     let later = append(&again, ["2"]).await;
 
     assert_eq!((after[0].offset, after[1].offset), (2, 3));

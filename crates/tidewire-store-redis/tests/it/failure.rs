@@ -113,14 +113,38 @@ async fn an_id_is_still_known_when_the_next_bucket_has_begun() {
     let log = log(&server);
     let first = append(&log, &["1"]).await[0];
 
-    for bucket in keys(&server, "tw:*:d:*").await {
-        let (name, number) = bucket.rsplit_once(':').expect("a bucket has a number");
-        let number: u64 = number.parse().expect("a number");
-        command(&server, &["RENAME", &bucket, &format!("{name}:{}", number - 1)]).await;
-    }
+    age_ids(&server).await;
     let again = append(&log, &["1"]).await[0];
 
     assert_eq!((again.position, again.duplicate), (first.position, true));
+}
+
+#[tokio::test]
+async fn an_id_that_is_used_again_and_again_is_not_forgotten_meanwhile() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    let first = append(&log, &["1"]).await[0];
+
+    for _ in 0..3 {
+        age_ids(&server).await;
+        let again = append(&log, &["1"]).await[0];
+
+        assert_eq!((again.position, again.duplicate), (first.position, true));
+    }
+    let left = command(&server, &["PTTL", &keys(&server, "tw:*:d:*").await[0]]).await;
+    let left: i64 = redis::from_redis_value(left).expect("a time");
+    assert!(left > 0, "what is remembered runs out some day");
+}
+
+/// Makes the ids that are known as old as if their bucket had ended: the one before it is gone.
+async fn age_ids(server: &RedisServer) {
+    let mut buckets = keys(server, "tw:*:d:*").await;
+    buckets.sort();
+    for bucket in buckets {
+        let (name, number) = bucket.rsplit_once(':').expect("a bucket has a number");
+        let number: u64 = number.parse().expect("a number");
+        command(server, &["RENAME", &bucket, &format!("{name}:{}", number - 1)]).await;
+    }
 }
 
 #[tokio::test]

@@ -220,8 +220,8 @@ pub(super) const RULES: &[Rule] = &[
         name: "reading again after subscribing",
         edits: &[(
             FEED,
-            "self.rechecks = RECHECKS.iter().map(|delay| now + *delay).collect();",
-            "",
+            "self.rechecks = rechecks.filter(|at| *at > now).collect();",
+            "drop(rechecks);",
         )],
         test: Some(inside(
             "feed::tests::a_new_subscription_is_read_again_because_the_network_may_not_have_heard_of_it",
@@ -240,7 +240,7 @@ pub(super) const RULES: &[Rule] = &[
                 "            self.announce_later(channel, newest);",
                 "            drop(newest);",
             ),
-            (FEED, "self.rechecks = RECHECKS.iter().map(|delay| now + *delay).collect();", ""),
+            (FEED, "self.rechecks = rechecks.filter(|at| *at > now).collect();", "drop(rechecks);"),
             (CHANNEL, "!self.audience.is_empty() && !self.feed.is_fleeting()", "false"),
         ],
         test: None,
