@@ -127,6 +127,10 @@ impl Serving {
             return;
         }
         if !self.is_told {
+            if self.is_urgent(line) {
+                // Its answer is heard, though it has nothing to say before it is answered itself.
+                line.link.ping();
+            }
             return line.alarms.save_later(cx.now);
         }
         if self.is_saving {

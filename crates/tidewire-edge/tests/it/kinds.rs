@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewire_client::{Came, Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::{DrainConfig, EdgeConfig};
-use tidewire_model::{ChannelRules, Command, Recovery, SessionKind, SessionNonce};
+use tidewire_model::{ChannelRules, Command, Connect, Recovery, Resume, SessionKind, SessionNonce};
 use tokio_util::sync::CancellationToken;
 
 use crate::fleet::{Fleet, settle, soon, tenants, token, until};
@@ -14,6 +14,8 @@ use crate::switched_store::Asked;
 /// Nodes that keep the tenant's sessions as `kind` says.
 async fn fleet(nodes: usize, kind: SessionKind) -> Fleet {
     let config = EdgeConfig {
+        // Nobody is heard of for being pinged in time.
+        ping_interval: Duration::from_hours(1),
         drain: DrainConfig {
             announce: Duration::ZERO,
             rate: 1_000,
@@ -119,14 +121,13 @@ async fn a_token_from_before_sessions_were_not_kept_gives_way_to_a_new_session()
     let fleet = fleet(1, SessionKind::None).await;
 
     let nonce = SessionNonce::from_bytes([5; 16]);
-    let resume = tidewire_model::Resume {
+    let resume = Resume {
         token: connected.resume_token.expect("a session that is kept"),
         nonce,
         positions: Vec::new(),
     };
     let mut peer = Peer::dial(&fleet.nodes[0]).await;
-    let connect =
-        tidewire_model::Connect { token: Some(token("ada").into()), resume: Some(resume) };
+    let connect = Connect { token: Some(token("ada").into()), resume: Some(resume) };
     peer.send(Command::Connect(connect));
 
     assert!(!peer.connected().await.resumed);
@@ -176,4 +177,21 @@ async fn who_resumes_a_strict_session_without_positions_misses_nothing_that_it_w
     let subscribed = back.subscribed().await;
     assert_eq!((subscribed.position, subscribed.recovery), (began, Recovery::Recovered));
     assert_eq!(back.publications().await[0].payload, text("missed"));
+}
+
+#[tokio::test]
+async fn what_is_asked_along_with_a_strict_session_is_answered_without_another_word() {
+    let fleet = fleet(1, SessionKind::Strict).await;
+    let (peer, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    peer.close().await;
+
+    let nonce = SessionNonce::from_bytes([5; 16]);
+    let token = connected.resume_token.expect("a session that is kept");
+    let resume = Some(Resume { token, nonce, positions: Vec::new() });
+    let mut back = Peer::dial(&fleet.nodes[0]).await;
+    back.send(Command::Connect(Connect { token: None, resume }));
+    back.send(subscribe_to("room/1"));
+
+    assert!(back.connected().await.resumed);
+    back.subscribed().await;
 }
