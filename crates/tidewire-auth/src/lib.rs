@@ -25,6 +25,7 @@ mod seal;
 mod shared_permissions;
 mod signing;
 mod token;
+mod vault;
 mod verifier;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
@@ -35,4 +36,5 @@ pub use key_ring::{InvalidKeyRing, KeyRing, TenantKeys};
 pub use refusal::{ApiKeyRefused, Refusal, TokenError};
 pub use seal::{InvalidSealKey, ResumeClaims, SealError, SealKey, Sealer};
 pub use signing::{GeneratedKey, SigningKey, random_secret};
+pub use vault::{Mark, Vault};
 pub use verifier::{LEEWAY, Verifier};

@@ -10,7 +10,7 @@ use crate::MIN_SECRET_BYTES;
 
 const VERSION: u8 = 1;
 const KEY_BYTES: usize = 32;
-const KEY_ID_BYTES: usize = 4;
+pub(crate) const KEY_ID_BYTES: usize = 4;
 /// What stands before the nonce in clear and is authenticated with the rest.
 const HEADER_BYTES: usize = 1 + KEY_ID_BYTES;
 
@@ -41,7 +41,7 @@ impl Sealer {
         }
         let mut opening: Vec<OpeningKey> = Vec::with_capacity(keys.len());
         for key in keys {
-            let key = OpeningKey::new(key);
+            let key = OpeningKey::new(key, "tidewire seal");
             if opening.iter().any(|other| other.id == key.id) {
                 return Err(InvalidSealKey::Repeated);
             }
@@ -100,16 +100,17 @@ impl fmt::Debug for Sealer {
     }
 }
 
-struct OpeningKey {
-    id: [u8; KEY_ID_BYTES],
-    cipher: RandomizedNonceKey,
+pub(crate) struct OpeningKey {
+    pub(crate) id: [u8; KEY_ID_BYTES],
+    pub(crate) cipher: RandomizedNonceKey,
 }
 
 impl OpeningKey {
-    fn new(key: &SealKey) -> Self {
-        let cipher = RandomizedNonceKey::new(&AES_256_GCM_SIV, &derive(&key.0, b"tidewire seal"))
+    /// The key for one purpose: keys of others cannot be learned from it.
+    pub(crate) fn new(key: &SealKey, purpose: &str) -> Self {
+        let cipher = RandomizedNonceKey::new(&AES_256_GCM_SIV, &derive(key, purpose.as_bytes()))
             .expect("the key has the cipher's length");
-        let named = derive(&key.0, b"tidewire seal key id");
+        let named = derive(key, format!("{purpose} key id").as_bytes());
         let mut id = [0; KEY_ID_BYTES];
         id.copy_from_slice(&named[..KEY_ID_BYTES]);
         Self { id, cipher }
@@ -137,7 +138,7 @@ impl SealKey {
         if text.len() < MIN_SECRET_BYTES {
             return Err(InvalidSealKey::Short { bytes: text.len() });
         }
-        Ok(Self(derive(text.as_bytes(), b"tidewire seal secret")))
+        Ok(Self(condense(text.as_bytes(), b"tidewire seal secret")))
     }
 }
 
@@ -147,7 +148,11 @@ impl fmt::Debug for SealKey {
     }
 }
 
-fn derive(secret: &[u8], purpose: &[u8]) -> [u8; KEY_BYTES] {
+pub(crate) fn derive(key: &SealKey, purpose: &[u8]) -> [u8; KEY_BYTES] {
+    condense(&key.0, purpose)
+}
+
+fn condense(secret: &[u8], purpose: &[u8]) -> [u8; KEY_BYTES] {
     let mut key = [0; KEY_BYTES];
     Salt::new(HKDF_SHA256, &[])
         .extract(secret)

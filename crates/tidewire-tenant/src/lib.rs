@@ -1,8 +1,21 @@
 //! Tenants: who they are, what proves it, and how they are treated.
 //!
-//! Start from [`Tenants`], which all parts of a node share. Nothing here performs I/O or reads a
-//! clock.
+//! Start from [`Tenants`], which all parts of a node share; then [`document::Tenant`], one as it is
+//! written down, [`check()`], which makes a [`Definition`] of it, and [`parse`], which takes one that
+//! came from elsewhere. Nothing here performs I/O or reads a clock.
 
+mod check;
+pub mod document;
+mod period;
+mod problem;
+mod rules;
+mod secret;
 mod table;
+mod wire;
 
-pub use table::{TenantDetails, Tenants};
+pub use check::{Definition, check};
+pub use period::{InvalidPeriod, Period};
+pub use problem::{Problem, Problems};
+pub use secret::{MASK, Secret};
+pub use table::{Applied, Change, TenantDetails, Tenants};
+pub use wire::{MAX_DOCUMENT_BYTES, open, parse, seal};

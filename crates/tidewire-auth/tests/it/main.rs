@@ -5,3 +5,4 @@ mod key_ring;
 mod keys;
 mod seal;
 mod token;
+mod vault;

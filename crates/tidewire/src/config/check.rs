@@ -6,9 +6,9 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::period::Period;
 use super::schema::{Key, Shape};
 use super::suggestion::nearest;
+use tidewire_tenant::Period;
 
 /// What a walk over some values found.
 #[derive(Debug, Default)]

@@ -13,12 +13,10 @@ pub mod document;
 mod draft;
 mod environment;
 mod init;
-mod period;
 mod print;
 mod problem;
 mod reference;
 mod schema;
-mod secret;
 mod secret_file;
 mod settings;
 mod source;
@@ -28,17 +26,16 @@ use std::path::Path;
 
 pub use environment::COMMAND_LINE;
 pub use init::initial_file;
-pub use period::{InvalidPeriod, Period};
 pub use print::{defaults, effective, environment_of};
 pub use problem::{ConfigError, Origin, Problem};
 pub use reference::reference;
 pub use schema::json_schema;
-pub use secret::{MASK, Secret};
 pub use settings::{
     Config, Drain, Listen, Nats, NatsLogin, Redis, RedisLogin, RedisTopology, Server, Session,
     generated_node_id,
 };
 pub use source::Place;
+pub use tidewire_tenant::{InvalidPeriod, MASK, Period, Secret};
 
 pub use document::LogFormat;
 

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
 use super::document::Document;
-use super::period::Period;
+use tidewire_tenant::Period;
 
 /// What may stand at a place in the configuration.
 #[derive(Debug)]

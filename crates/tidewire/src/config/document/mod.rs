@@ -7,19 +7,18 @@
 mod auth;
 mod server;
 mod services;
-mod tenant;
 
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use super::period::Period;
-use super::secret::Secret;
 pub use auth::Auth;
 pub use server::{Compression, Ops, Server, TenantMetrics, Tls};
 pub use services::{Nats, Redis, RedisMode};
-pub use tenant::{
+pub use tidewire_tenant::Period;
+use tidewire_tenant::Secret;
+pub use tidewire_tenant::document::{
     ActionName, AlgorithmName, ApiKey, ChannelRule, ClassName, DeltaName, LatestName, PresetName,
     Tenant, TokenKey,
 };

@@ -2,7 +2,6 @@
 
 mod address;
 mod login;
-mod rules;
 mod tenants;
 mod tls;
 

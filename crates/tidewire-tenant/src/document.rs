@@ -1,3 +1,5 @@
+//! A tenant as it is written down: in a node's file, and in the registry.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -6,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidewire_auth::Algorithm;
 use tidewire_model::{Action, DeliveryClass, DeltaFormat, SessionKind};
 
-use crate::config::{Period, Secret};
+use crate::{Period, Secret};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]

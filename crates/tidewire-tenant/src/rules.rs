@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention};
 
-use crate::config::document::{self, LatestName, PresetName};
-use crate::config::draft::Draft;
+use crate::document::{self, LatestName, PresetName};
+use crate::{Period, Problems};
 
 /// The rules of one tenant, or nothing if one of them cannot hold, which has then been reported.
 /// `history` is what is kept of a channel of which a rule names only one bound.
@@ -14,20 +14,20 @@ pub(super) fn check(
     rules: &[document::ChannelRule],
     path: &str,
     history: Retention,
-    draft: &mut Draft,
+    problems: &mut Problems,
 ) -> Option<Vec<ChannelRule>> {
     let mut valid = Vec::new();
     let mut first_with = HashMap::new();
     for (index, rule) in rules.iter().enumerate() {
         let path = format!("{path}.rules[{index}]");
         let place = format!("{path}.pattern");
-        let Some(filter) = draft.accept(&place, Filter::parse(&rule.pattern)) else { continue };
+        let Some(filter) = problems.accept(&place, Filter::parse(&rule.pattern)) else { continue };
         if let Some(first) = first_with.insert(filter.clone(), index) {
             let message = format!("rules[{first}] has this pattern too, and only one could hold");
-            draft.problem(&place, &message, None);
+            problems.add(&place, message);
             continue;
         }
-        valid.extend(agreeing(rule, checked(rule, filter, history), &path, draft));
+        valid.extend(agreeing(rule, checked(rule, filter, history), &path, problems));
     }
     (valid.len() == rules.len()).then_some(valid)
 }
@@ -37,7 +37,7 @@ fn agreeing(
     rule: &document::ChannelRule,
     checked: ChannelRule,
     path: &str,
-    draft: &mut Draft,
+    problems: &mut Problems,
 ) -> Option<ChannelRule> {
     let wants_log = [
         ("history_size", rule.history_size.is_some()),
@@ -48,7 +48,7 @@ fn agreeing(
     match (checked.class, contradicting) {
         (DeliveryClass::Ephemeral, Some((key, _))) => {
             let message = "nothing is kept of an ephemeral channel";
-            draft.problem(&format!("{path}.{key}"), message, None);
+            problems.add(&format!("{path}.{key}"), message);
             None
         }
         _ => Some(checked),
@@ -63,14 +63,14 @@ fn checked(rule: &document::ChannelRule, filter: Filter, history: Retention) -> 
     };
     let kept = basis.retention.unwrap_or(history);
     let size = rule.history_size.and_then(|size| usize::try_from(size).ok());
-    let ttl = rule.history_ttl.map(document::Period::duration);
+    let ttl = rule.history_ttl.map(Period::duration);
     let own = (size.is_some() || ttl.is_some())
         .then(|| Retention { size: size.unwrap_or(kept.size), ttl: ttl.unwrap_or(kept.ttl) });
     ChannelRule {
         class: rule.class.map_or(basis.class, Into::into),
         retention: own.or(basis.retention),
         gives_latest: rule.latest.map_or(basis.gives_latest, |latest| latest == LatestName::On),
-        flush_window: rule.flush_window.map_or(basis.flush_window, document::Period::duration),
+        flush_window: rule.flush_window.map_or(basis.flush_window, Period::duration),
         delta: rule.delta.map_or(basis.delta, Into::into),
         ..basis
     }

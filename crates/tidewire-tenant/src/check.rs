@@ -1,0 +1,125 @@
+//! From what is written down to what holds.
+
+use std::collections::BTreeMap;
+
+use tidewire_auth::{
+    ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, TenantKeys, VerificationKey,
+};
+use tidewire_model::{Action, ChannelRule, Filter, Permissions, Retention, Tenant};
+
+use crate::document::{self, ActionName, AlgorithmName};
+use crate::{Problems, TenantDetails, rules};
+
+/// A tenant that has been checked.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    pub keys: TenantKeys,
+    pub rules: Vec<ChannelRule>,
+    pub details: TenantDetails,
+}
+
+/// Checks a tenant by itself; whether its keys are another's too is for the ring to say.
+///
+/// `path` is where it stands, for what is wrong with it. `history` is what is kept of channels of
+/// which no rule says something else. Yields nothing if a problem was added.
+pub fn check(
+    tenant: &document::Tenant,
+    path: &str,
+    history: Retention,
+    problems: &mut Problems,
+) -> Option<Definition> {
+    let keys = check_tenant(tenant, path, problems);
+    let rules = rules::check(&tenant.rules, path, history, problems);
+    let details = TenantDetails { sessions: tenant.sessions.into() };
+    Some(Definition { keys: keys?, rules: rules?, details })
+}
+
+fn check_tenant(
+    tenant: &document::Tenant,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<TenantKeys> {
+    let name = problems.accept(&format!("{path}.name"), Tenant::parse(&tenant.name));
+    let mut keys = Vec::new();
+    for (index, key) in tenant.keys.iter().enumerate() {
+        let path = format!("{path}.keys[{index}]");
+        keys.extend(problems.accept(&path, token_key(key)));
+    }
+    let mut api_keys = Vec::new();
+    for (index, key) in tenant.api_keys.iter().enumerate() {
+        let path = format!("{path}.api_keys[{index}]");
+        api_keys.extend(check_api_key(key, &path, problems));
+    }
+    if tenant.keys.is_empty() && tenant.api_keys.is_empty() {
+        problems.add(path, "has no key, so nobody could prove to be of it");
+        return None;
+    }
+    if keys.len() < tenant.keys.len() || api_keys.len() < tenant.api_keys.len() {
+        return None;
+    }
+    Some(TenantKeys { tenant: name?, keys, api_keys })
+}
+
+fn token_key(key: &document::TokenKey) -> Result<VerificationKey, KeyProblem> {
+    let id = KeyId::parse(&key.id)?;
+    match (key.algorithm, &key.secret, &key.public_key) {
+        (AlgorithmName::Hs256, Some(secret), None) => {
+            Ok(VerificationKey::from_secret(id, secret.expose().as_bytes())?)
+        }
+        (AlgorithmName::Hs256, ..) => Err(KeyProblem::NotSymmetric),
+        (algorithm, None, Some(pem)) => {
+            Ok(VerificationKey::from_public_pem(id, algorithm.into(), pem)?)
+        }
+        _ => Err(KeyProblem::NotAsymmetric),
+    }
+}
+
+fn check_api_key(key: &document::ApiKey, path: &str, problems: &mut Problems) -> Option<ApiKey> {
+    let permissions = match &key.channels {
+        Some(channels) => check_permissions(channels, &format!("{path}.channels"), problems)?,
+        None => Permissions::all(),
+    };
+    problems.accept(path, api_key(key, permissions))
+}
+
+fn api_key(key: &document::ApiKey, permissions: Permissions) -> Result<ApiKey, KeyProblem> {
+    let id = ApiKeyId::parse(&key.id)?;
+    match (&key.secret, &key.sha256) {
+        (Some(secret), None) => Ok(ApiKey::from_secret(id, secret.expose(), permissions)?),
+        (None, Some(hash)) => Ok(ApiKey::from_sha256(id, hash, permissions)?),
+        _ => Err(KeyProblem::NotOneSecret),
+    }
+}
+
+fn check_permissions(
+    channels: &BTreeMap<String, Vec<ActionName>>,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Permissions> {
+    if channels.len() > Permissions::MAX_FILTERS {
+        let message = format!("at most {} patterns are allowed", Permissions::MAX_FILTERS);
+        problems.add(path, message);
+        return None;
+    }
+    let mut permissions = Permissions::default();
+    for (pattern, actions) in channels {
+        let filter = problems.accept(&format!("{path}.{pattern:?}"), Filter::parse(pattern))?;
+        permissions = permissions.grant(filter, actions.iter().copied().map(Action::from));
+    }
+    Some(permissions)
+}
+
+/// Why an entry is no key.
+#[derive(Debug, thiserror::Error)]
+enum KeyProblem {
+    #[error(transparent)]
+    Token(#[from] InvalidKey),
+    #[error(transparent)]
+    Api(#[from] InvalidApiKey),
+    #[error("an `HS256` key has `secret` or `secret_file` and no `public_key`")]
+    NotSymmetric,
+    #[error("a key of this algorithm has `public_key` or `public_key_file` and no `secret`")]
+    NotAsymmetric,
+    #[error("an api key has one of `secret`, `secret_file` and `sha256`")]
+    NotOneSecret,
+}
