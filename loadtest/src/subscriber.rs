@@ -190,7 +190,8 @@ impl Listener {
         }
     }
 
-    fn end(&self, error: &ClientError) {
+    fn end(&mut self, error: &ClientError) {
+        self.take_repeats();
         self.tally.ended.increment();
         self.tally.blame(&explain(error));
     }

@@ -140,8 +140,13 @@ impl Client {
     }
 
     /// A publication that came before what [`next`](Self::next) returns next and is not passed on,
-    /// because it has been before or is older than one that was; of more than 1,024 the oldest are
-    /// forgotten. A server sends none but after a failover: this is for whoever checks that.
+    /// because it has been before or is older than one that was. A server sends none but after a
+    /// failover: this is for whoever checks that.
+    ///
+    /// Never waits. `None` says that none is left for now, and nothing of the connection, whose end
+    /// [`next`](Self::next) alone tells. To miss none, take until `None` after everything that `next`
+    /// has returned, its error included, and before [`close`](Self::close); of more than 1,024 between
+    /// two happenings the oldest are forgotten.
     pub fn next_repeat(&mut self) -> Option<(Channel, Position)> {
         self.repeats.next()
     }

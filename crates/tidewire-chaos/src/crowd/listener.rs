@@ -38,7 +38,16 @@ impl Listener {
             }
             self.tell(&mut client, &happening);
         }
+        self.tell_last(&mut client);
         client.close().await;
+    }
+
+    /// Puts what came again after the last happening into the account.
+    fn tell_last(&self, client: &mut Client) {
+        let mut account = self.shared.account.lock();
+        while let Some((_, position)) = client.next_repeat() {
+            account.repeat((self.number, self.channel), position);
+        }
     }
 
     /// Puts what happened into the account.

@@ -111,6 +111,26 @@ async fn what_a_rewind_brings_again_is_not_passed_on() {
     assert_eq!(repeat.offset, 10);
 }
 
+#[tokio::test]
+async fn what_came_again_just_before_the_end_can_be_taken_after_it() {
+    let peer = Peer::listen().await;
+    let (mut client, mut served) = peer.welcome().await;
+    client.subscribe(channel("room/1"), Since::Now);
+    meanwhile(&mut client, served.subscribe(7)).await;
+    let gap = json!({ "channel": "room/1", "reason": "rewind", "epoch": NEXT_EPOCH, "offset": 7 });
+
+    publications(&mut served, EPOCH, &[(8, "ada", "1")]).await;
+    served.say(json!({ "gap": gap })).await;
+    publications(&mut served, NEXT_EPOCH, &[(8, "ada", "1")]).await;
+    let closed = served.close(4401);
+    let happenings = async { while next(&mut client).await.is_ok() {} };
+    tokio::join!(happenings, closed);
+
+    let (_, repeat) = client.next_repeat().expect("one came again");
+    assert_eq!(repeat.offset, 8);
+    assert_eq!(client.next_repeat(), None);
+}
+
 fn is_subscribed(happening: &Happening) -> bool {
     matches!(happening, Happening::Subscribed(_))
 }
