@@ -4,7 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::SelectAll;
 use parking_lot::Mutex;
-use tidewire_broker::{Broker, BrokerError, BrokerEvent, EventQueue, Notice, Partition};
+use tidewire_broker::{Broker, BrokerError, BrokerEvent, EventQueue, News, Notice, Partition};
 use tidewire_model::{NodeId, Position, Publication, TenantChannel};
 use tokio::sync::{Notify, OnceCell, mpsc};
 use tokio::time::timeout;
@@ -82,6 +82,9 @@ impl NatsBroker {
     async fn start_receiving(&self, node: NodeId, queue: EventQueue, stop: &CancellationToken) {
         let suspect = Arc::new(Notify::new());
         let (new_feeds, accepted_feeds) = mpsc::channel(NEW_FEEDS);
+        // First, so that a probe on the node's own subject confirms this one as well.
+        let subscriber = self.connections.control.subscribe(self.subjects.all()).await;
+        let (news, _) = feed(Source::All, subscriber.expect("the client is open"));
         let own_subject = self.subjects.node(&node);
         let subscriber = self.connections.control.subscribe(own_subject).await;
         let (notices, _) = feed(Source::Node, subscriber.expect("the client is open"));
@@ -89,7 +92,7 @@ impl NatsBroker {
         let subscriber = self.connections.data.subscribe(self.subjects.beats()).await;
         let (beats, _) = feed(Source::Beats, subscriber.expect("the client is open"));
         let reader = Reader {
-            feeds: SelectAll::from_iter([notices, beats]),
+            feeds: SelectAll::from_iter([news, notices, beats]),
             new_feeds: accepted_feeds,
             queue,
             suspect: suspect.clone(),
@@ -145,6 +148,10 @@ impl Broker for NatsBroker {
 
     fn notify(&self, node: &NodeId, notice: &Notice) {
         self.notices.send(self.subjects.node(node), encode_notice(notice));
+    }
+
+    fn notify_all(&self, news: News) {
+        self.notices.send(self.subjects.all(), encode_notice(&Notice::News(news)));
     }
 
     fn beat(&self) {

@@ -20,6 +20,7 @@
 //! - announcement: epoch (16), offset (8), tenant, channel;
 //! - session moved, a notice: session (16), generation (8), tenant;
 //! - drain, a notice: nothing;
+//! - news, a notice of kind 7 with zeros up to here: of what (1), 1 for tenants, 2 for revocations;
 //! - probe: number (8);
 //! - beat: id of the node.
 //!
@@ -28,7 +29,7 @@
 //! node must not misread takes a new version or kind.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use tidewire_broker::Notice;
+use tidewire_broker::{News, Notice};
 use tidewire_model::{
     Channel, Epoch, Generation, NodeId, Payload, Position, Publication, PublicationId, SessionId,
     Tenant, TenantChannel, UserId,
@@ -82,14 +83,24 @@ pub(crate) fn encode_announcement(channel: &TenantChannel, position: Position) -
 }
 
 pub(crate) fn encode_notice(notice: &Notice) -> Bytes {
-    let Notice::SessionMoved { tenant, session, generation } = notice else {
-        return begin(KIND_DRAIN, 0, [""; 4], 0).freeze();
-    };
-    let mut out = begin(KIND_SESSION_MOVED, 0, [tenant.as_str(), "", "", ""], 0);
-    out.put_slice(session.as_bytes());
-    out.put_u64(generation.0);
-    out.put_slice(tenant.as_str().as_bytes());
-    out.freeze()
+    match notice {
+        Notice::SessionMoved { tenant, session, generation } => {
+            let mut out = begin(KIND_SESSION_MOVED, 0, [tenant.as_str(), "", "", ""], 0);
+            out.put_slice(session.as_bytes());
+            out.put_u64(generation.0);
+            out.put_slice(tenant.as_str().as_bytes());
+            out.freeze()
+        }
+        Notice::Drain => begin(KIND_DRAIN, 0, [""; 4], 0).freeze(),
+        Notice::News(news) => {
+            let mut out = begin(KIND_NEWS, 0, [""; 4], 0);
+            out.put_u8(match news {
+                News::Tenants => NEWS_TENANTS,
+                News::Revocations => NEWS_REVOCATIONS,
+            });
+            out.freeze()
+        }
+    }
 }
 
 pub(crate) fn encode_probe(number: u64) -> Bytes {
@@ -137,7 +148,7 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         return Err(Misread::Version);
     }
     let [_, kind, flags, names @ .., reserved] = take::<8>(&mut envelope).ok_or(malformed)?;
-    if !(KIND_PUBLICATION..=KIND_DRAIN).contains(&kind) {
+    if !(KIND_PUBLICATION..=KIND_NEWS).contains(&kind) {
         return Err(Misread::Kind);
     }
     let content = match (kind, flags) {
@@ -149,6 +160,7 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         (KIND_DRAIN, 0) => {
             (envelope.is_empty() && names == [0; 4]).then_some(Content::Notice(Notice::Drain))
         }
+        (KIND_NEWS, 0) => decode_news(envelope, names),
         _ => None,
     };
     content.filter(|_| reserved == 0).ok_or(malformed)
@@ -191,6 +203,15 @@ fn decode_session_moved(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
     let tenant = take_name(&mut rest, tenant, |text| Tenant::parse(text).ok())?;
     let notice = Notice::SessionMoved { tenant, session, generation };
     rest.is_empty().then_some(Content::Notice(notice))
+}
+
+fn decode_news(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
+    let news = match take(&mut rest)? {
+        [NEWS_TENANTS] => News::Tenants,
+        [NEWS_REVOCATIONS] => News::Revocations,
+        _ => return None,
+    };
+    (rest.is_empty() && names == [0; 4]).then_some(Content::Notice(Notice::News(news)))
 }
 
 fn decode_probe(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
@@ -243,6 +264,9 @@ const KIND_SESSION_MOVED: u8 = 3;
 const KIND_PROBE: u8 = 4;
 const KIND_BEAT: u8 = 5;
 const KIND_DRAIN: u8 = 6;
+const KIND_NEWS: u8 = 7;
+const NEWS_TENANTS: u8 = 1;
+const NEWS_REVOCATIONS: u8 = 2;
 const FLAG_JSON: u8 = 1;
 
 #[cfg(test)]

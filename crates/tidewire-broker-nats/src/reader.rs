@@ -4,7 +4,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use futures_util::future::{AbortHandle, AbortRegistration};
 use futures_util::stream::{Abortable, BoxStream, SelectAll};
-use tidewire_broker::{BrokerEvent, EventQueue, Partition};
+use tidewire_broker::{BrokerEvent, EventQueue, Notice, Partition};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +21,7 @@ pub(crate) type Feed = BoxStream<'static, (Source, Message)>;
 pub(crate) enum Source {
     Partition(Arc<Partition>),
     Node,
+    All,
     Beats,
 }
 
@@ -68,6 +69,9 @@ impl Reader {
         match (source, content) {
             (Source::Node, Content::Notice(notice)) => self.push(BrokerEvent::Notice(notice)),
             (Source::Node, Content::Probe(ticket)) => self.link.confirm(ticket),
+            (Source::All, Content::Notice(notice @ Notice::News(_))) => {
+                self.push(BrokerEvent::Notice(notice));
+            }
             (Source::Beats, Content::Beat(node)) => self.push(BrokerEvent::Heard(node)),
             (Source::Partition(own), Content::Publication(publication))
                 if Partition::of(&publication.channel) == **own =>

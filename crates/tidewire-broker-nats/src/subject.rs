@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `<prefix>.m.<tenant>.<partition>` | publications and announcements of a partition, which is two hexadecimal digits |
 //! | `<prefix>.c.n.<node>` | notices to a node, and its own probes |
+//! | `<prefix>.c.all` | news for all nodes |
 //! | `<prefix>.c.b` | the beats of all nodes |
 //!
 //! Tenants and nodes hold no character that means anything in a subject, so nothing is escaped.
@@ -39,6 +40,10 @@ impl Subjects {
         format!("{}.c.n.{node}", self.prefix).into()
     }
 
+    pub(crate) fn all(&self) -> Subject {
+        format!("{}.c.all", self.prefix).into()
+    }
+
     pub(crate) fn beats(&self) -> Subject {
         format!("{}.c.b", self.prefix).into()
     }
@@ -51,13 +56,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_partition_a_node_and_all_beats_have_one_subject_each() {
+    fn a_partition_a_node_all_nodes_and_all_beats_have_one_subject_each() {
         let subjects = Subjects::parse("tw.eu-1").unwrap();
         let partition = Partition { tenant: Tenant::parse("acme_1").unwrap(), index: 10 };
         let node = NodeId::parse("edge-1_X").unwrap();
 
         assert_eq!(subjects.partition(&partition).as_str(), "tw.eu-1.m.acme_1.0a");
         assert_eq!(subjects.node(&node).as_str(), "tw.eu-1.c.n.edge-1_X");
+        assert_eq!(subjects.all().as_str(), "tw.eu-1.c.all");
         assert_eq!(subjects.beats().as_str(), "tw.eu-1.c.b");
     }
 

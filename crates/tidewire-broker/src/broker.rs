@@ -23,6 +23,10 @@ pub trait Broker: Send + Sync {
     /// Sends a notice to one node, as unreliably as a publication.
     fn notify(&self, node: &NodeId, notice: &Notice);
 
+    /// Tells every other node that there is something to read, as unreliably as a publication: who
+    /// follows it also looks by itself from time to time.
+    fn notify_all(&self, news: News);
+
     /// Tells every other node that this one can be heard: [`BrokerEvent::Heard`]. It goes the way
     /// publications go, so that who hears nobody's beats hears nobody's publications either. As
     /// unreliable as [`Broker::publish`], and as quick.
@@ -79,6 +83,16 @@ pub enum Notice {
     SessionMoved { tenant: Tenant, session: SessionId, generation: Generation },
     /// Somebody wants the node to leave: it is to drain.
     Drain,
+    /// There is something to read.
+    News(News),
+}
+
+/// What has changed in the store, for every node to read. What is told says nothing else, so it may
+/// come twice, late or in any order.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum News {
+    Tenants,
+    Revocations,
 }
 
 /// A share of a tenant's channels, by hash: the unit of interest.

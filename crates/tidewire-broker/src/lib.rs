@@ -14,7 +14,7 @@ mod log;
 mod memory_broker;
 mod memory_log;
 
-pub use broker::{Broker, BrokerError, BrokerEvent, Notice, Partition};
+pub use broker::{Broker, BrokerError, BrokerEvent, News, Notice, Partition};
 pub use draft::{DedupeKey, Draft};
 pub use event_queue::EventQueue;
 pub use lineage::{Lineage, Standing};

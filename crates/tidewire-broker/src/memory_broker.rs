@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tidewire_model::{NodeId, Position, Publication, TenantChannel};
 use tokio::sync::mpsc;
 
-use crate::{Broker, BrokerError, BrokerEvent, EventQueue, Notice, Partition};
+use crate::{Broker, BrokerError, BrokerEvent, EventQueue, News, Notice, Partition};
 
 /// A network inside one process, which tests can make to fail. Clones are the same network.
 ///
@@ -106,10 +106,10 @@ impl Network {
         }
     }
 
-    fn beat(&mut self, sender: &NodeId) {
+    fn send_to_all(&mut self, sender: &NodeId, event: &BrokerEvent) {
         let receivers: Vec<_> = self.seats.keys().cloned().collect();
         for receiver in receivers {
-            self.send(sender, &receiver, BrokerEvent::Heard(sender.clone()));
+            self.send(sender, &receiver, event.clone());
         }
     }
 
@@ -185,10 +185,17 @@ impl Broker for MemoryBroker {
         }
     }
 
+    fn notify_all(&self, news: News) {
+        let mut network = self.network.0.lock();
+        if network.seats.contains_key(&self.node) {
+            network.send_to_all(&self.node, &BrokerEvent::Notice(Notice::News(news)));
+        }
+    }
+
     fn beat(&self) {
         let mut network = self.network.0.lock();
         if network.seats.contains_key(&self.node) {
-            network.beat(&self.node);
+            network.send_to_all(&self.node, &BrokerEvent::Heard(self.node.clone()));
         }
     }
 

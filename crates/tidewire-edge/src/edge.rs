@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use axum::Router;
 use tidewire_auth::{ResumeClaims, Sealer, Verifier};
-use tidewire_broker::Notice;
+use tidewire_broker::{News, Notice};
 use tidewire_model::{SessionKind, Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::drain::{Phase, Progress};
 use crate::load::Arrivals;
 use crate::metrics::Metrics;
+use crate::news::NewsDesk;
 use crate::registry::{Registry, WorkerHandle};
 use crate::worker::Worker;
 use crate::{EdgeConfig, listener, router};
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     /// What a session may have and ask.
     pub(crate) limits: Arc<Limits>,
     pub(crate) arrivals: Arrivals,
+    news: NewsDesk,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -95,6 +97,7 @@ impl Edge {
             connections: AtomicUsize::new(0),
             limits,
             arrivals: Arrivals::default(),
+            news: NewsDesk::default(),
         }))
     }
 
@@ -149,7 +152,7 @@ impl Edge {
     }
 
     /// Does what other nodes say, until `stop`: lets go of sessions that have moved elsewhere, and
-    /// [asks to leave](Self::asked_to_leave).
+    /// [asks to leave](Self::asked_to_leave), and passes [news](Self::news) on.
     pub async fn follow_notices(
         &self,
         mut notices: mpsc::Receiver<Notice>,
@@ -165,9 +168,17 @@ impl Edge {
                     self.0.registry.let_go(&tenant, session, generation).await;
                 }
                 Some(Notice::Drain) => self.ask_to_leave(),
+                Some(Notice::News(news)) => self.0.news.tell(news),
                 None => return,
             }
         }
+    }
+
+    /// Waits until another node has told of news since the last time this was waited for: for one who
+    /// reads them. Some are told twice and some never, so that who reads them also looks from time to
+    /// time. Cancel-safe.
+    pub async fn news(&self, of: News) {
+        self.0.news.told(of).await;
     }
 
     /// Connections with a session, now.

@@ -17,6 +17,7 @@ mod handshake;
 mod listener;
 mod load;
 mod metrics;
+mod news;
 mod ops;
 mod outcome;
 mod registry;

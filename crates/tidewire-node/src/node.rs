@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tidewire_broker::{Broker, Draft, Log, LogError, Notice, Partition, Secured};
+use tidewire_broker::{Broker, Draft, Log, LogError, News, Notice, Partition, Secured};
 use tidewire_model::{
     DeliveryClass, Failure, HistoryPage, HistoryQuery, NodeId, Position, TenantChannel,
 };
@@ -188,6 +188,12 @@ impl Node {
     /// Tells another node to leave, as unreliably as anything that nodes tell each other.
     pub fn ask_to_leave(&self, node: &NodeId) {
         self.0.ports.broker.notify(node, &Notice::Drain);
+    }
+
+    /// Tells every other node that there is something to read, as unreliably as anything that nodes
+    /// tell each other.
+    pub fn announce_news(&self, news: News) {
+        self.0.ports.broker.notify_all(news);
     }
 
     /// Whether sessions can be taken up anywhere, as far as this node can tell. Takes a second at

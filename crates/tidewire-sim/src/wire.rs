@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tidewire_broker::{Broker, BrokerError, BrokerEvent, MemoryBroker, Notice, Partition};
+use tidewire_broker::{Broker, BrokerError, BrokerEvent, MemoryBroker, News, Notice, Partition};
 use tidewire_model::{NodeId, Position, Publication, TenantChannel};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -59,6 +59,12 @@ impl Broker for Wire {
     fn notify(&self, node: &NodeId, notice: &Notice) {
         if self.gate.is_open() {
             self.inner.notify(node, notice);
+        }
+    }
+
+    fn notify_all(&self, news: News) {
+        if self.gate.is_open() {
+            self.inner.notify_all(news);
         }
     }
 

@@ -50,7 +50,7 @@ fn another_version_or_kind_is_told_from_rubbish() {
     let good = encode_publication(&publication());
 
     assert_eq!(decode(with(&good, 0, 2)), Err(Misread::Version));
-    assert_eq!(decode(with(&good, 1, 7)), Err(Misread::Kind));
+    assert_eq!(decode(with(&good, 1, 8)), Err(Misread::Kind));
     assert_eq!(decode(with(&good, 1, 0)), Err(Misread::Kind));
     assert_eq!(decode(Bytes::new()), Err(Misread::Malformed));
     assert_eq!(decode(good.slice(..7)), Err(Misread::Malformed));
@@ -218,4 +218,20 @@ fn a_drain_is_told_by_its_kind_alone() {
     assert_eq!(decode(drain.clone()), Ok(Content::Notice(Notice::Drain)));
     assert_eq!(decode([&drain[..], b"x"].concat().into()), Err(Misread::Malformed));
     assert_eq!(decode(with(&drain, 3, 1)), Err(Misread::Malformed));
+}
+
+#[test]
+fn news_are_told_by_one_byte() {
+    let told = [(News::Tenants, 1), (News::Revocations, 2)];
+    for (news, byte) in told {
+        let notice = Notice::News(news);
+        let envelope = encode_notice(&notice);
+
+        assert_eq!(envelope, [1, 7, 0, 0, 0, 0, 0, 0, byte][..]);
+        assert_eq!(decode(envelope.clone()), Ok(Content::Notice(notice)));
+        assert_eq!(decode(envelope.slice(..8)), Err(Misread::Malformed));
+        assert_eq!(decode([&envelope[..], b"x"].concat().into()), Err(Misread::Malformed));
+        assert_eq!(decode(with(&envelope, 3, 1)), Err(Misread::Malformed));
+        assert_eq!(decode(with(&envelope, 8, 3)), Err(Misread::Malformed));
+    }
 }

@@ -2,7 +2,7 @@
 
 use async_nats::Client;
 use bytes::Bytes;
-use tidewire_broker::{Broker, BrokerEvent, Notice};
+use tidewire_broker::{Broker, BrokerEvent, News, Notice};
 use tidewire_model::{Generation, SessionId, Tenant};
 use tokio::sync::mpsc::error::TryRecvError;
 
@@ -42,6 +42,19 @@ async fn a_publication_on_the_subject_of_another_tenant_or_partition_is_dropped(
 
     assert_eq!(b.next().await.position.offset, 2);
     assert_eq!(b.events.try_recv(), Err(TryRecvError::Empty));
+}
+
+#[tokio::test]
+async fn what_is_told_to_all_nodes_asks_none_of_them_to_leave() {
+    let cluster = Cluster::start().await;
+    let mut b = cluster.join("b").await;
+    b.subscribe(&room()).await;
+    let foreign = client(&cluster).await;
+
+    send(&foreign, "tw.c.all", vec![1, 6, 0, 0, 0, 0, 0, 0]).await;
+    send(&foreign, "tw.c.all", vec![1, 7, 0, 0, 0, 0, 0, 0, 2]).await;
+
+    assert_eq!(b.next_event().await, BrokerEvent::Notice(Notice::News(News::Revocations)));
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use tidewire_model::{
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{sleep, timeout};
 
-use crate::{Broker, BrokerEvent, EventQueue, Notice, Partition};
+use crate::{Broker, BrokerEvent, EventQueue, News, Notice, Partition};
 
 /// A network that has room for one test's brokers.
 #[async_trait]
@@ -38,6 +38,7 @@ macro_rules! broker_conformance {
             large_payloads_survive,
             an_announcement_follows_the_publications_before_it,
             a_notice_reaches_only_the_node_it_names,
+            news_reach_every_other_node_and_not_their_sender,
             a_beat_reaches_every_other_node_and_not_its_sender,
             unsubscribing_stops_a_partition_and_no_other,
             subscribing_twice_is_subscribing_once,
@@ -210,6 +211,23 @@ pub async fn a_notice_reaches_only_the_node_it_names(factory: &impl BrokerFactor
 }
 
 /// Although nobody has subscribed to anything.
+pub async fn news_reach_every_other_node_and_not_their_sender(factory: &impl BrokerFactory) {
+    let mut a = Member::join(factory, "a").await;
+    let mut b = Member::join(factory, "b").await;
+    let mut c = Member::join(factory, "c").await;
+
+    for other in [&mut b, &mut c] {
+        for news in [News::Tenants, News::Revocations] {
+            let hearing = other.hear_news(news, &a);
+            timeout(PATIENCE, hearing).await.expect("news arrive in time");
+        }
+    }
+    b.broker.notify(&node("a"), &notice(1));
+
+    assert_eq!(a.next_notice().await, notice(1), "a node must not hear itself");
+}
+
+/// Although nobody has subscribed to anything.
 pub async fn a_beat_reaches_every_other_node_and_not_its_sender(factory: &impl BrokerFactory) {
     let mut a = Member::join(factory, "a").await;
     let mut b = Member::join(factory, "b").await;
@@ -299,11 +317,12 @@ pub async fn closing_sends_what_is_buffered(factory: &impl BrokerFactory) {
 
     (1..=COUNT as u64).for_each(|offset| a.broker.publish(&publication(&room, offset)));
     a.broker.notify(&node("b"), &notice(1));
+    a.broker.notify_all(News::Revocations);
     a.broker.close().await;
 
     let mut offsets = Vec::new();
     let mut notices = Vec::new();
-    while offsets.len() < COUNT || notices.is_empty() {
+    while offsets.len() < COUNT || notices.len() < 2 {
         match b.next_event().await {
             BrokerEvent::Publication(publication) => offsets.push(publication.position.offset),
             BrokerEvent::Notice(notice) => notices.push(notice),
@@ -311,7 +330,8 @@ pub async fn closing_sends_what_is_buffered(factory: &impl BrokerFactory) {
         }
     }
     assert!(offsets.into_iter().eq(1..=COUNT as u64));
-    assert_eq!(notices, [notice(1)]);
+    // One node is told and all are, each in a way of its own.
+    assert!(notices.contains(&notice(1)) && notices.contains(&Notice::News(News::Revocations)));
 }
 
 pub async fn a_closed_broker_is_unavailable_and_its_events_end(factory: &impl BrokerFactory) {
@@ -325,6 +345,7 @@ pub async fn a_closed_broker_is_unavailable_and_its_events_end(factory: &impl Br
     a.broker.publish(&publication(&room, 1));
     a.broker.announce(&room, Position::new(epoch(), 1));
     a.broker.notify(&node("b"), &notice(1));
+    a.broker.notify_all(News::Tenants);
     a.broker.beat();
     a.broker.unsubscribe(&Partition::of(&room));
     a.broker.close().await;
@@ -386,6 +407,20 @@ impl Member {
         loop {
             if let BrokerEvent::Notice(notice) = self.next_event().await {
                 return notice;
+            }
+        }
+    }
+
+    /// Waits for news that `sender` tells again and again: a network may learn late who listens.
+    async fn hear_news(&mut self, news: News, sender: &Self) {
+        let expected = BrokerEvent::Notice(Notice::News(news));
+        loop {
+            sender.broker.notify_all(news);
+            sleep(Duration::from_millis(2)).await;
+            while let Ok(event) = self.events.try_recv() {
+                if event == expected {
+                    return;
+                }
             }
         }
     }

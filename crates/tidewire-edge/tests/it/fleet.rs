@@ -12,7 +12,7 @@ use tidewire_auth::{
     ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
     VerificationKey, Verifier,
 };
-use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, Notice};
+use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, News, Notice};
 use tidewire_edge::{Edge, EdgeConfig, Parts, drain_router, ops_router};
 use tidewire_model::{
     Action, ChannelRules, Filter, NodeId, Permissions, SessionKind, Tenant, UserId,
@@ -101,6 +101,12 @@ impl Fleet {
     pub(crate) fn notify(&self, index: usize, notice: &Notice) {
         let stranger = MemoryBroker::new(self.network.clone(), node_id(99));
         stranger.notify(&node_id(index), notice);
+    }
+
+    /// Tells all nodes what another node would.
+    pub(crate) fn notify_all(&self, news: News) {
+        let stranger = MemoryBroker::new(self.network.clone(), node_id(99));
+        stranger.notify_all(news);
     }
 
     async fn run(&self, id: NodeId, ports: Ports, config: EdgeConfig) -> Running {

@@ -1,6 +1,7 @@
 //! Sessions that outlive their connections.
 
-use tidewire_broker::Notice;
+use futures_util::FutureExt as _;
+use tidewire_broker::{News, Notice};
 use tidewire_client::{Client, Happening, Options, ServerEvent, Since};
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{
@@ -85,6 +86,18 @@ async fn a_notice_moves_the_session_of_its_own_tenant_only() {
 
     moved.closes_with(4408).await;
     kept.published("room/1", text("still here")).await;
+}
+
+#[tokio::test]
+async fn news_of_another_node_wake_who_follows_just_these_once() {
+    let fleet = Fleet::one().await;
+    let edge = &fleet.nodes[0].edge;
+
+    fleet.notify_all(News::Revocations);
+    edge.news(News::Revocations).await;
+
+    assert_eq!(edge.news(News::Revocations).now_or_never(), None);
+    assert_eq!(edge.news(News::Tenants).now_or_never(), None);
 }
 
 #[tokio::test]
