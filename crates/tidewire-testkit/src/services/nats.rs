@@ -55,7 +55,7 @@ impl NatsServer {
 
     /// Stops the process in its tracks: connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.0.signal("STOP");
+        self.0.stop();
     }
 
     /// Lets a paused process go on.

@@ -127,6 +127,18 @@ impl<K: Kind> Process<K> {
         assert!(status.success(), "kill -{signal} failed: {status}");
     }
 
+    /// Stops the process in its tracks, and returns when each of its threads stands still: on a busy
+    /// machine one that runs may go on answering for a while after the signal was sent.
+    pub(super) fn stop(&self) {
+        self.signal("STOP");
+        let pid = self.child.as_ref().expect("a signal was sent to it").id();
+        let begun = Instant::now();
+        while !is_still(pid) {
+            assert!(begun.elapsed() < PATIENCE, "{} does not stand still", K::PROGRAM);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Runs the program until it serves; the exit status if it ended instead.
     async fn try_run(&mut self) -> Result<(), ExitStatus> {
         let pid = self.spawn();
@@ -179,6 +191,16 @@ impl<K: Kind> Drop for Process<K> {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether no thread of a process runs.
+fn is_still(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("the process is there");
+    threads.filter_map(Result::ok).all(|thread| {
+        let status = fs::read_to_string(thread.path().join("status"));
+        // One that has ended runs no more.
+        status.map_or(true, |status| status.contains("\nState:\tT"))
+    })
 }
 
 fn temporary_dir<K: Kind>() -> TempDir {

@@ -91,7 +91,7 @@ impl RedisServer {
 
     /// Stops the process in its tracks: connections stay open and nothing answers.
     pub fn pause(&self) {
-        self.0.signal("STOP");
+        self.0.stop();
     }
 
     /// Lets a paused process go on.
