@@ -4,6 +4,7 @@ import base64
 import http.server
 import json
 import re
+import subprocess
 import threading
 import tomllib
 
@@ -334,29 +335,47 @@ def test_switching_a_bundled_server_off_needs_an_address(service):
 
 
 @pytest.mark.parametrize(
-    ("deadline", "pre_stop", "expected"),
-    [("2m", 5, 145), ("90s", 0, 110), ("120s", 10, 150), ("1500ms", 5, 27), ("1h", 5, 3625)],
+    ("deadline", "margin", "expected"),
+    [("2m", 30, 150), ("90s", 5, 95), ("120s", 10, 130), ("1500ms", 30, 32), ("1h", 30, 3630)],
 )
-def test_the_grace_period_follows_from_the_drain(deadline, pre_stop, expected):
-    values = {"config": {"drain": {"deadline": deadline}}, "drain": {"preStopSeconds": pre_stop}}
+def test_the_grace_period_follows_from_the_drain(deadline, margin, expected):
+    values = {"config": {"drain": {"deadline": deadline}}, "drain": {"marginSeconds": margin}}
 
     spec = pod_spec(only(render(values), "Deployment"))
 
     assert spec["terminationGracePeriodSeconds"] == expected
-    lifecycle = spec["containers"][0].get("lifecycle")
-    assert lifecycle == ({"preStop": {"sleep": {"seconds": pre_stop}}} if pre_stop else None)
+
+
+def test_a_pod_begins_to_drain_before_it_is_told_to_stop_and_is_not_ready_then(tidewire):
+    (node,) = pod_spec(only(render({}), "Deployment"))["containers"]
+
+    command = node["lifecycle"]["preStop"]["exec"]["command"]
+    assert command == ["tidewire", "drain", "--wait-announced"]
+    # What the command does without an address, in the program and in its help.
+    assert {"name": "ops", "containerPort": 8001} in node["ports"]
+    shown = subprocess.run([tidewire, *command[1:], "--help"], capture_output=True, text=True, check=True)
+    assert "[default: http://127.0.0.1:8001]" in shown.stdout
+    assert node["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "ops"}
+    assert node["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "ops"}
+
+
+def test_an_eighth_of_the_nodes_leaves_at_a_time():
+    strategy = only(render({}), "Deployment")["spec"]["strategy"]["rollingUpdate"]
+
+    # Kubernetes rounds it up.
+    assert strategy == {"maxSurge": "12%", "maxUnavailable": 0}
 
 
 def test_a_grace_period_that_would_cut_a_drain_short_is_refused():
-    message = refused({"drain": {"terminationGracePeriodSeconds": 144}})
+    message = refused({"drain": {"terminationGracePeriodSeconds": 149}})
 
-    assert "is 144, but a drain may take 145 seconds" in message
+    assert "is 149, but a drain may take 150 seconds" in message
 
 
 def test_a_longer_grace_period_is_taken():
-    spec = pod_spec(only(render({"drain": {"terminationGracePeriodSeconds": 145}}), "Deployment"))
+    spec = pod_spec(only(render({"drain": {"terminationGracePeriodSeconds": 150}}), "Deployment"))
 
-    assert spec["terminationGracePeriodSeconds"] == 145
+    assert spec["terminationGracePeriodSeconds"] == 150
 
 
 def test_a_deadline_that_is_no_duration_is_refused():

@@ -84,12 +84,12 @@ capabilities:
 
 {{- define "tidewire.gracePeriodSeconds" -}}
 {{- $deadline := int (include "tidewire.seconds" (.Values.config.drain).deadline) -}}
-{{- $needed := add $deadline .Values.drain.preStopSeconds .Values.drain.marginSeconds -}}
+{{- $needed := add $deadline .Values.drain.marginSeconds -}}
 {{- $given := .Values.drain.terminationGracePeriodSeconds -}}
 {{- if kindIs "invalid" $given -}}
 {{- $needed -}}
 {{- else if lt (int $given) (int $needed) -}}
-{{- fail (printf "drain.terminationGracePeriodSeconds is %d, but a drain may take %d seconds (preStop %d + config.drain.deadline %d + margin %d): Kubernetes would kill nodes with clients on them" (int $given) (int $needed) (int .Values.drain.preStopSeconds) $deadline (int .Values.drain.marginSeconds)) -}}
+{{- fail (printf "drain.terminationGracePeriodSeconds is %d, but a drain may take %d seconds (config.drain.deadline %d + margin %d): Kubernetes would kill nodes with clients on them" (int $given) (int $needed) $deadline (int .Values.drain.marginSeconds)) -}}
 {{- else -}}
 {{- $given -}}
 {{- end -}}

@@ -191,8 +191,9 @@ impl Server {
         self.threads.runtimes().len()
     }
 
-    /// Serves until the first signal, or until an operator asks it to leave, then drains. A second signal skips to disconnecting whoever
-    /// is left.
+    /// Serves until the first signal, or until an operator asks it to leave, then drains. A second signal
+    /// skips to disconnecting whoever is left; the first one of a node that an operator has asked, which is
+    /// how Kubernetes ends a pod after its hook, does not.
     ///
     /// # Errors
     ///
@@ -203,18 +204,18 @@ impl Server {
         let served = tokio::select! {
             signal = signals.next() => {
                 tracing::info!(signal, "leaving");
-                Ok(())
+                Ok(Asked::BySignal)
             }
             () = self.edge.asked_to_leave() => {
                 tracing::info!("leaving: an operator has asked for it");
-                Ok(())
+                Ok(Asked::ByOperator)
             }
             breakdown = self.breakdowns.next() => Err(breakdown),
         };
         telemetry::set_state("draining");
         let gone_by = Instant::now() + self.deadline;
         let left = match served {
-            Ok(()) => self.drain(&mut signals).await,
+            Ok(asked) => self.drain(&mut signals, asked).await,
             Err(breakdown) => Err(breakdown),
         };
         if let Err(breakdown) = &left {
@@ -226,17 +227,27 @@ impl Server {
     }
 
     /// Drains. Yields what broke down meanwhile, and is not through with it then.
-    async fn drain(&mut self, signals: &mut signals::Signals) -> Result<(), String> {
+    async fn drain(
+        &mut self,
+        signals: &mut signals::Signals,
+        mut asked: Asked,
+    ) -> Result<(), String> {
         let hurry = CancellationToken::new();
         let drain = self.edge.drain(&hurry);
         tokio::pin!(drain);
         loop {
             tokio::select! {
                 () = &mut drain => return Ok(()),
-                signal = signals.next() => {
-                    tracing::warn!(signal, "second signal: disconnecting everybody now");
-                    hurry.cancel();
-                }
+                signal = signals.next() => match asked {
+                    Asked::ByOperator => {
+                        tracing::info!(signal, "leaving already; the next disconnects everybody");
+                        asked = Asked::BySignal;
+                    }
+                    Asked::BySignal => {
+                        tracing::warn!(signal, "second signal: disconnecting everybody now");
+                        hurry.cancel();
+                    }
+                },
                 breakdown = self.breakdowns.next() => return Err(breakdown),
             }
         }
@@ -265,6 +276,13 @@ impl Server {
         telemetry::set_state("stopped");
         tracing::info!("gone");
     }
+}
+
+/// Who has told a node to leave so far.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Asked {
+    ByOperator,
+    BySignal,
 }
 
 /// What the node's lease says, once there is an edge to ask.

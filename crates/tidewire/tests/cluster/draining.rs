@@ -67,6 +67,34 @@ async fn a_cluster_is_restarted_node_by_node_and_nobody_loses_anything() {
     assert_eq!(report.begun_anew, SESSIONS, "every session went on: {report:?}");
 }
 
+/// As Kubernetes ends a pod: its hook, then SIGTERM.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_after_an_operators_wish_hurries_nobody() {
+    let cluster = Cluster::start().await;
+    let (mut a, b) = (cluster.node(), cluster.node());
+    until_members(&b, 2).await;
+    let mut crowd = Crowd::gather(SMALL, &a, &b).await;
+    crowd.progress(0.2).await;
+
+    let hook = Command::new(env!("CARGO_BIN_EXE_tidewire"))
+        .args(["drain", "--url", &a.ops("")])
+        .kill_on_drop(true)
+        .output()
+        .await
+        .expect("the program runs");
+    a.line_with("leaving: an operator");
+    a.terminate();
+    let heeded = a.line_with("SIGTERM");
+    let status = a.ended().await;
+    let report = crowd.disperse().await;
+
+    assert!(hook.status.success(), "{hook:?}");
+    assert!(heeded.contains("leaving already"), "{heeded}");
+    assert!(status.success(), "{status}");
+    assert_eq!(report.verdict, Verdict::default(), "{report:?}");
+    assert_eq!(report.begun_anew, SESSIONS, "every session went on: {report:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_know_one_node_are_told_of_the_other_and_lose_nothing() {
     let cluster = Cluster::start().await;
