@@ -7,6 +7,7 @@
 
 mod cluster;
 mod connecting;
+mod fairness;
 mod fanout;
 mod goal;
 mod host;
@@ -16,6 +17,7 @@ mod memory;
 mod options;
 mod peers;
 mod plan;
+mod promise;
 mod server;
 mod services;
 mod stage;
@@ -30,6 +32,7 @@ use options::Options;
 use peers::Workshop;
 use stage::Stage;
 
+pub(crate) use fairness::run as fairness;
 pub(crate) use leaving::run as drain;
 
 /// Measures what is asked for. With all goals asked for, the document's table is written anew.

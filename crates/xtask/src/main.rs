@@ -48,6 +48,8 @@ usage: cargo xtask <command>
   drain            a node with 10,000 clients drains under load; fails when a promise is broken
                    [--clients N] [--bystanders N] [--debug]
   drain --kill     the same with 5,000 clients and SIGKILL
+  fairness         what a tenant notices of another's flood; fails when it is more than promised
+                   [--subscribers N] [--seconds N] [--repeats N] [--debug]
   mutants          take one rule at a time out, and expect the seeds to notice
                    ['the fence']
   tidy             what clippy cannot see: words, layers, file length, spawn sites
@@ -83,6 +85,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["sim", options @ ..] => sim::run(&root, options),
         ["chaos", options @ ..] => chaos::run(&root, options),
         ["drain", options @ ..] => bench::drain(&root, options),
+        ["fairness", options @ ..] => bench::fairness(&root, options),
         ["tidy"] => tidy::run(&root),
         ["proto"] => proto::generate(&root),
         ["proto", "--check"] => proto::check(&root),

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::peers::{Profile, Workshop};
+use super::promise::Promise;
 use super::services::{Node, Services, url};
 
 /// What to try.
@@ -41,15 +42,6 @@ const WRONGS: [(&str, &str); 9] = [
     ("drain", "stranded"),
     ("drain", "auth_calls"),
 ];
-
-/// A figure that must not be more than what was promised.
-#[derive(Debug, PartialEq)]
-struct Promise {
-    what: String,
-    /// `None` where there is no figure, which keeps no promise.
-    figure: Option<f64>,
-    most: f64,
-}
 
 /// Fails if something was promised and is not so.
 pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
@@ -137,24 +129,6 @@ impl Trial {
             promises.push(p99_ms("gap of those apart, p99, ms", "gap", 1_000.0));
         }
         promises
-    }
-}
-
-impl Promise {
-    fn new(what: &str, figure: Option<f64>, most: f64) -> Self {
-        Self { what: what.to_owned(), figure, most }
-    }
-
-    fn is_kept(&self) -> bool {
-        self.figure.is_some_and(|figure| figure <= self.most)
-    }
-}
-
-impl std::fmt::Display for Promise {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let verdict = if self.is_kept() { "kept" } else { "BROKEN" };
-        let figure = self.figure.map_or("none".to_owned(), |figure| format!("{figure:.1}"));
-        write!(f, "{:<44} {figure:>9} of at most {:<7} {verdict}", self.what, self.most)
     }
 }
 

@@ -35,6 +35,8 @@ impl Node {
 
 /// The tenant whose key is made up for the run.
 const TENANT: &str = "bench";
+/// Another one on the same nodes.
+const NEIGHBOUR: &str = "neighbour";
 
 impl Services {
     pub(super) fn start(workshop: &Workshop) -> Result<Self> {
@@ -59,7 +61,7 @@ impl Services {
     }
 
     fn write_configuration(&self) -> Result<()> {
-        for name in ["tenant.secret", "resume.keys"] {
+        for name in ["tenant.secret", "neighbour.secret", "resume.keys"] {
             let mut keygen = Command::new(&self.tidewire);
             let secret = read(keygen.args(["token", "keygen", "--algorithm", "HS256"]))?;
             let file = self.folder.join(name);
@@ -68,7 +70,9 @@ impl Services {
         }
         let text = format!(
             "[session]\nresume_keys_file = \"resume.keys\"\n\n[[tenants]]\nname = \"{TENANT}\"\n\
-             keys = [{{ id = \"main\", algorithm = \"HS256\", secret_file = \"tenant.secret\" }}]\n"
+             keys = [{{ id = \"main\", algorithm = \"HS256\", secret_file = \"tenant.secret\" }}]\n\n\
+             [[tenants]]\nname = \"{NEIGHBOUR}\"\n\
+             keys = [{{ id = \"main\", algorithm = \"HS256\", secret_file = \"neighbour.secret\" }}]\n"
         );
         Ok(fs::write(self.folder.join("node.toml"), text)?)
     }
@@ -136,6 +140,12 @@ impl Services {
     pub(super) fn access(&self) -> Vec<String> {
         let key = self.key_file().display().to_string();
         ["--key-file", &key, "--tenant", TENANT].map(str::to_owned).to_vec()
+    }
+
+    /// The same of the other tenant.
+    pub(super) fn neighbours_access(&self) -> Vec<String> {
+        let key = self.folder.join("neighbour.secret").display().to_string();
+        ["--key-file", &key, "--tenant", NEIGHBOUR].map(str::to_owned).to_vec()
     }
 
     /// The option of `loadtest` for tokens.
