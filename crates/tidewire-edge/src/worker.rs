@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::admission::Admitted;
 pub(crate) use self::context::Context;
-use self::fan_out::FanOut;
+use self::fan_out::{FanOut, Served};
 pub(crate) use self::fan_out::{Form, Run};
 pub(crate) use self::slots::Slots;
 use crate::connection::Connection;
@@ -57,8 +57,6 @@ enum Woken {
 
 /// Socket events taken at once.
 const EVENTS: usize = 1_024;
-/// Subscribers handed a run in one turn: some milliseconds, after which sockets are read again.
-const SENDS: usize = 512;
 
 impl Worker {
     /// A worker of `shared`'s on the current runtime, and its handle.
@@ -74,7 +72,7 @@ impl Worker {
         let (outbox, inbox) = outbox(shared.config.queue);
         let worker = Self {
             connections: Slots::new(number),
-            fan_out: FanOut::new(shared.tenants.rules().reader()),
+            fan_out: FanOut::new(shared.tenants.rules().reader(), shared.config.queue),
             cx: Context::new(shared, outbox, registry),
             inbox,
             orders,
@@ -147,7 +145,9 @@ impl Worker {
         self.take_again();
         self.take_events();
         self.take_alarms();
-        self.fan_out.step(SENDS, &mut self.connections, &mut self.cx);
+        let now = self.cx.started;
+        let mut served = Served { connections: &mut self.connections, cx: &mut self.cx };
+        self.fan_out.step(now, &mut served);
         self.flush();
         self.cx.counts.publish(&self.cx.shared.metrics);
     }

@@ -30,6 +30,13 @@ pub enum Ask {
         tenure: Tenure,
         outbox: Outbox,
     },
+    /// Gives all of the worker's places in a channel back at once, as if its queue had been full: what
+    /// comes of the channel it has no room for. Answered by [`Delivery::Lagged`], of no tenure that ever
+    /// was if it has no place there.
+    GiveUp {
+        channel: TenantChannel,
+        outbox: Outbox,
+    },
     /// Answered by [`Delivery::Published`].
     Publish {
         channel: TenantChannel,
@@ -61,6 +68,7 @@ impl Ask {
             Self::Join(Join { channel, .. })
             | Self::Withdraw { channel, .. }
             | Self::Release { channel, .. }
+            | Self::GiveUp { channel, .. }
             | Self::Publish { channel, .. } => channel,
         }
     }
@@ -78,7 +86,7 @@ impl Ask {
                     outcome: Err(stopped()),
                 });
             }
-            Self::Withdraw { .. } | Self::Release { .. } => {}
+            Self::Withdraw { .. } | Self::Release { .. } | Self::GiveUp { .. } => {}
         }
     }
 }

@@ -24,7 +24,8 @@ pub(crate) struct Tenures(Tenure);
 
 impl Tenures {
     fn next(&mut self) -> Tenure {
-        self.0 = Tenure(self.0.0.wrapping_add(1));
+        // The one before the first is nobody's.
+        self.0 = Tenure(self.0.0.wrapping_add(1).max(1));
         self.0
     }
 }
@@ -54,6 +55,12 @@ impl Audience {
         if self.0[index].places == 0 {
             self.0.swap_remove(index);
         }
+    }
+
+    /// Takes back all places of a worker, and says under which tenure it had them.
+    pub(crate) fn dismiss(&mut self, outbox: &Outbox) -> Option<Tenure> {
+        let index = self.0.iter().position(|seat| seat.outbox.is_same(outbox))?;
+        Some(self.0.swap_remove(index).tenure)
     }
 
     /// Hands a publication to every worker, and says how many places it is for.
@@ -184,6 +191,23 @@ mod tests {
         audience.release(&theirs, tenure);
 
         assert_eq!((audience.places(), tenure), (1, Tenure(2)));
+    }
+
+    #[test]
+    fn a_worker_that_gives_up_has_no_place_left_and_the_others_keep_theirs() {
+        let (mut audience, mut tenures) = (Audience::default(), Tenures::default());
+        let (ours, mut our_inbox) = outbox(QueueLimits::default());
+        let (theirs, _their_inbox) = outbox(QueueLimits::default());
+        let tenure = audience.admit(ours.clone(), &mut tenures);
+        audience.admit(ours.clone(), &mut tenures);
+        audience.admit(theirs, &mut tenures);
+
+        assert_eq!(audience.dismiss(&ours), Some(tenure));
+        assert_eq!(audience.dismiss(&ours), None);
+
+        assert_eq!(audience.deliver(&publication(1)), 1);
+        assert_eq!(taken(&mut our_inbox), [""; 0]);
+        assert_ne!(audience.admit(ours, &mut tenures), tenure);
     }
 
     fn taken(inbox: &mut Inbox) -> Vec<String> {

@@ -187,6 +187,16 @@ impl Shard {
         state.note_if_idle(now);
     }
 
+    /// Ends a worker's tenure, with a last word that tells it so.
+    pub(crate) fn give_up(&mut self, channel: TenantChannel, outbox: &Outbox, now: Instant) {
+        let mut ended = None;
+        if let Some(state) = self.channels.get_mut(&channel) {
+            ended = state.audience.dismiss(outbox);
+            state.note_if_idle(now);
+        }
+        outbox.lag(channel, ended.unwrap_or_default());
+    }
+
     /// Tells everybody who is not in step yet that the node is stopping.
     pub(crate) fn refuse_joiners(&mut self) {
         let mut channels: Vec<_> = self.channels.iter_mut().collect();

@@ -230,6 +230,7 @@ impl Shard {
             Ask::Release { channel, tenure, outbox } => {
                 self.release(&channel, (&outbox, tenure), now);
             }
+            Ask::GiveUp { channel, outbox } => self.give_up(channel, &outbox, now),
             Ask::Publish { channel, draft, connection, request, outbox } => {
                 let reply = Reply::Worker { connection, request, outbox, asked_at };
                 self.accept(channel, Pending { draft, reply }, now);

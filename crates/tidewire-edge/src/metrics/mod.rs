@@ -15,7 +15,7 @@ pub(crate) use self::admission::{authenticated, claiming, refreshed, rejected, r
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
-pub(crate) use self::slow::{lagged, too_slow};
+pub(crate) use self::slow::{Waiting, lagged, overflowed, too_slow};
 
 /// The edge's metrics. What a connection needs often is resolved once.
 #[derive(Debug)]

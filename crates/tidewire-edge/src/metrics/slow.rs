@@ -1,6 +1,6 @@
 //! Clients that read more slowly than they are sent to.
 
-use metrics::counter;
+use metrics::{Gauge, counter, gauge};
 
 pub(crate) fn lagged() {
     counter!("tidewire_slow_consumers_total", "action" => "lag").increment(1);
@@ -9,4 +9,35 @@ pub(crate) fn lagged() {
 /// Counts a client that was disconnected because it did not read.
 pub(crate) fn too_slow() {
     counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
+}
+
+/// Counts a channel for which a worker had no room, and whose subscribers it has catch up.
+pub(crate) fn overflowed() {
+    counter!("tidewire_fan_out_overflow_total").increment(1);
+}
+
+/// What waits in a worker to be handed out, as a part of what waits in all of them.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    shown: [u32; 2],
+    gauges: [Gauge; 2],
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        let gauge = |kind: &'static str| gauge!("tidewire_fan_out_waiting", "kind" => kind);
+        Self { shown: [0; 2], gauges: [gauge("publications"), gauge("bytes")] }
+    }
+}
+
+impl Waiting {
+    pub(crate) fn show(&mut self, publications: usize, bytes: usize) {
+        let now = [publications, bytes].map(|count| u32::try_from(count).unwrap_or(u32::MAX));
+        for ((gauge, shown), now) in self.gauges.iter().zip(&mut self.shown).zip(now) {
+            if *shown != now {
+                gauge.increment(f64::from(now) - f64::from(*shown));
+                *shown = now;
+            }
+        }
+    }
 }

@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt};
-use tidewire_model::Delivery;
+use tidewire_model::{Delivery, TenantChannel};
+use tidewire_node::Ask;
 
-use super::fan_out::perform;
+use super::fan_out::{Clients as _, Served};
 use super::{Context, EVENTS, Worker};
+use crate::metrics;
 
-/// Deliveries taken at once.
+/// Deliveries taken at once, and how often in one turn.
 const DELIVERIES: usize = 1_024;
+const BATCHES: usize = 8;
 /// Futures' outcomes taken at once.
 const OUTCOMES: usize = 256;
 /// Orders taken at once: most are new clients, each of which costs as much as many publications.
@@ -38,32 +41,53 @@ impl Worker {
         }
     }
 
-    /// Takes what the shards have delivered, unless what they delivered before is yet to be handed
-    /// out.
+    /// Takes what the shards have delivered: what is handed out later waits with its tenant, and keeps
+    /// nobody else's from being taken.
     pub(super) fn take_deliveries(&mut self) {
-        if self.fan_out.is_full() {
-            return;
-        }
         let mut deliveries = std::mem::take(&mut self.deliveries);
-        self.inbox.take_ready(&mut deliveries, DELIVERIES);
-        for delivery in deliveries.drain(..) {
-            self.dispatch(delivery);
+        for _ in 0..BATCHES {
+            let count = self.inbox.take_ready(&mut deliveries, DELIVERIES);
+            for delivery in deliveries.drain(..) {
+                self.dispatch(delivery);
+            }
+            if count < DELIVERIES {
+                break;
+            }
         }
         self.deliveries = deliveries;
     }
 
     fn dispatch(&mut self, delivery: Delivery) {
         match delivery {
-            Delivery::Publication(envelope) => self.fan_out.push(envelope, self.cx.started),
-            Delivery::Gap { channel, gap } => self.fan_out.push_gap(channel, gap),
+            Delivery::Publication(envelope) => {
+                let overflowed = self.fan_out.push(envelope, self.cx.started);
+                self.give_up(overflowed);
+            }
+            Delivery::Gap { channel, gap } => {
+                let overflowed = self.fan_out.push_gap(channel, gap);
+                self.give_up(overflowed);
+            }
             Delivery::Joined { ref channel, .. } | Delivery::Lagged { ref channel, .. } => {
                 let channel = channel.clone();
                 if let Some(delivery) = self.fan_out.push_place(&channel, delivery) {
-                    perform(delivery, &mut self.connections, &mut self.cx);
+                    self.served().perform(delivery);
                 }
             }
-            Delivery::Published { .. } => perform(delivery, &mut self.connections, &mut self.cx),
+            Delivery::Published { .. } => self.served().perform(delivery),
         }
+    }
+
+    /// Has the places in a channel voided for which nothing more can be taken.
+    fn give_up(&mut self, channel: Option<TenantChannel>) {
+        if let Some(channel) = channel {
+            metrics::overflowed();
+            let outbox = self.cx.outbox.clone();
+            self.cx.ask(Ask::GiveUp { channel, outbox });
+        }
+    }
+
+    fn served(&mut self) -> Served<'_> {
+        Served { connections: &mut self.connections, cx: &mut self.cx }
     }
 
     pub(super) fn take_again(&mut self) {

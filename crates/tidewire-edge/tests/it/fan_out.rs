@@ -10,7 +10,7 @@ use tidewire_model::{ChannelRule, ChannelRules, Filter, SessionKind, Tenant};
 use tidewire_protocol::Frame;
 use tidewire_transport::{Compression, Limits, Transport, client, client::Settings};
 
-use crate::fleet::{Fleet, TENANT, soon, tenants, token};
+use crate::fleet::{Fleet, OTHER_TENANT, TENANT, claims, sign, soon, tenants, token};
 use crate::peer::{Bystander, Peer, text};
 
 /// More than one turn of a worker hands a publication to.
@@ -91,6 +91,43 @@ async fn a_worker_whose_queue_overflows_loses_nothing() {
         assert!(offsets_to(reader, last).await.into_iter().eq(1..=last));
     }
     bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn a_tenant_without_room_for_more_loses_nothing_and_takes_nobody_elses() {
+    let rule = ChannelRule {
+        flush_window: Duration::from_secs(10),
+        ..ChannelRule::new(Filter::parse("ticker/*").expect("filter"))
+    };
+    let tenant = Tenant::parse(TENANT).expect("tenant");
+    let rules = ChannelRules::new(HashMap::from([(tenant, vec![rule])]));
+    // Never full itself: each publication has been taken out of it before the next is made.
+    let queue = QueueLimits { deliveries: 8, bytes: 1 << 20 };
+    let config = EdgeConfig { queue, ..EdgeConfig::default() };
+    let fleet = Fleet::of(1, config, tenants(rules, SessionKind::Lazy)).await;
+    let node = &fleet.nodes[0];
+    let mut reader = Peer::connect(node, "ada").await;
+    reader.subscribe("ticker/1").await;
+    let mut neighbour = Peer::dial_as(node, Some(OTHER_TENANT), Codec::Json).await;
+    neighbour.introduce(sign(OTHER_TENANT, &claims(OTHER_TENANT, "ada"))).await;
+    neighbour.subscribe("ticker/1").await;
+    let mut publisher = Peer::connect(node, "bob").await;
+
+    let last = 20;
+    for number in 0..last {
+        publisher.published("ticker/1", text(&number.to_string())).await;
+        let at = neighbour.publish("ticker/1", text("mine"));
+        neighbour.flush().await;
+        let own = neighbour.publications().await;
+        assert_eq!(own[0].position.offset, number + 1, "{at:?} waits for nobody");
+    }
+
+    let given_up = node.get("/metrics").await.body;
+    let given_up = String::from_utf8_lossy(&given_up).into_owned();
+    assert!(given_up.contains("tidewire_fan_out_overflow_total"), "there was no room");
+    // What came last gathers for as long as the rule says.
+    tokio::time::pause();
+    assert!(offsets_to(&mut reader, last).await.into_iter().eq(1..=last));
 }
 
 #[tokio::test]

@@ -56,6 +56,11 @@ impl Worker {
         self.node.ask(Ask::Release { channel: channel(name), tenure, outbox }).expect("room");
     }
 
+    fn give_up(&self, name: &str) {
+        let outbox = self.outbox.clone();
+        self.node.ask(Ask::GiveUp { channel: channel(name), outbox }).expect("room");
+    }
+
     async fn joined(&mut self) -> (u32, Tenure, Result<Joined, Failure>) {
         match self.next().await {
             Delivery::Joined { join, tenure, outcome, .. } => (join.0, tenure, outcome),
@@ -138,6 +143,29 @@ async fn a_worker_that_lagged_has_no_place_and_joins_again_from_where_it_was() {
     assert_ne!(tenure, voided);
     assert_eq!(fifth.offset, 5);
     assert_eq!(worker.ready(), ["5"], "a release under the voided tenure took nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_gives_up_gets_a_last_word_and_nothing_more() {
+    let Fleet { nodes: [a], .. } = &Fleet::start();
+    let mut worker = Worker::new(a, QueueLimits::default());
+    let mut other = Subscriber::live(a, "news").await;
+    let given_up = worker.live("news", 1).await;
+    assert_eq!(worker.live("news", 2).await, given_up);
+
+    worker.give_up("news");
+    let lagged = |delivery: Delivery| match delivery {
+        Delivery::Lagged { tenure, .. } => tenure,
+        other => unreachable!("unexpected {other:?}"),
+    };
+    assert_eq!(lagged(worker.next().await), given_up);
+    publish(a, "news", draft("one")).await;
+    other.hear(1).await;
+    assert_eq!(worker.ready(), [""; 0]);
+
+    worker.give_up("news");
+    assert_eq!(lagged(worker.next().await), Tenure::default(), "an answer comes all the same");
+    assert_ne!(worker.live("news", 3).await, given_up);
 }
 
 #[tokio::test(start_paused = true)]

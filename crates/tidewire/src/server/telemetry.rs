@@ -132,6 +132,11 @@ fn describe_clients() {
     describe_counter!("tidewire_messages_sent_total", "Publications and other events to clients.");
     describe_counter!("tidewire_messages_sent_bytes_total", "Bytes of frames to clients.");
     describe_counter!("tidewire_messages_dropped_total", "What was dropped; the log has it.");
+    describe_counter!(
+        "tidewire_fan_out_overflow_total",
+        "Channels that a worker had no room for; their subscribers catch up from the log."
+    );
+    describe_gauge!("tidewire_fan_out_waiting", "What waits in workers to be handed out, by kind.");
     describe_counter!("tidewire_slow_consumers_total", "Clients that read too slowly.");
     describe_counter!(
         "tidewire_delta_total",

@@ -1,0 +1,113 @@
+//! Publications that are written together.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidewire_model::{Deltas, Envelope, Event, Position, TenantChannel};
+use tidewire_protocol::Protocol;
+use tidewire_transport::{Deflate, Prepared, Scratch};
+
+use crate::connection::FRAME_BYTES;
+use crate::metrics::Tally;
+
+/// Consecutive publications of one channel, in one epoch.
+#[derive(Debug)]
+pub(crate) struct Run {
+    envelopes: Vec<Arc<Envelope>>,
+    bytes: usize,
+    written: Vec<Written>,
+}
+
+/// A run in one of the shared forms.
+#[derive(Debug)]
+struct Written {
+    protocol_index: u8,
+    deltas: Deltas,
+    prepared: Prepared,
+    tally: Tally,
+}
+
+/// In which of the shared forms a connection gets publications.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Form {
+    pub(crate) protocol_index: u8,
+    pub(crate) deflate: Option<Deflate>,
+}
+
+/// Publications in one run, and their bytes. A connection with room for one byte more is handed a
+/// whole run.
+const RUN_PUBLICATIONS: usize = 128;
+const RUN_BYTES: usize = 64 * 1_024;
+
+impl Run {
+    pub(super) fn new(envelope: Arc<Envelope>) -> Self {
+        let bytes = envelope.weight();
+        Self { envelopes: vec![envelope], bytes, written: Vec::new() }
+    }
+
+    /// Whether a publication comes right behind, and there is room for it.
+    pub(super) fn takes(&self, envelope: &Envelope) -> bool {
+        let (_, last) = self.span();
+        self.envelopes.len() < RUN_PUBLICATIONS
+            && self.bytes < RUN_BYTES
+            && last.epoch == envelope.position.epoch
+            && last.offset + 1 == envelope.position.offset
+    }
+
+    pub(super) fn push(&mut self, envelope: Arc<Envelope>) {
+        self.bytes += envelope.weight();
+        self.envelopes.push(envelope);
+    }
+
+    pub(crate) fn channel(&self) -> &TenantChannel {
+        &self.envelopes[0].channel
+    }
+
+    /// The first position and the last.
+    pub(crate) fn span(&self) -> (Position, Position) {
+        (self.envelopes[0].position, self.envelopes[self.envelopes.len() - 1].position)
+    }
+
+    /// What it takes in memory, and nearly what it takes to write it to one connection, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.envelopes.len()
+    }
+
+    pub(crate) fn envelopes(&self) -> &[Arc<Envelope>] {
+        &self.envelopes
+    }
+
+    /// The whole run as it is written to sockets, made by the first connection that needs it in this
+    /// form, and what deltas there are in it.
+    pub(crate) fn wire(
+        &mut self,
+        form: Form,
+        deltas: Deltas,
+        protocol: &mut dyn Protocol,
+        scratch: &mut Scratch,
+    ) -> (Bytes, Tally) {
+        let is_it = |written: &Written| {
+            (written.protocol_index, written.deltas) == (form.protocol_index, deltas)
+        };
+        let at = self.written.iter().position(is_it).unwrap_or_else(|| {
+            self.written.push(self.write(form.protocol_index, deltas, protocol));
+            self.written.len() - 1
+        });
+        let Written { prepared, tally, .. } = &mut self.written[at];
+        (prepared.wire(form.deflate, scratch).clone(), *tally)
+    }
+
+    fn write(&self, protocol_index: u8, deltas: Deltas, protocol: &mut dyn Protocol) -> Written {
+        let channel = self.channel().channel.clone();
+        let publications = self.envelopes.clone();
+        let mut frames = Vec::new();
+        let event = Event::Publications { channel, publications, deltas };
+        protocol.encode(&[event], FRAME_BYTES, &mut frames);
+        let tally = Tally::of(&self.envelopes, deltas);
+        Written { protocol_index, deltas, prepared: Prepared::new(&frames), tally }
+    }
+}
