@@ -80,7 +80,7 @@ pub(crate) fn run(root: &Path, arguments: &[&str]) -> Result<()> {
         rounds.push(round);
     }
     let file = workshop.folder.join("fairness.json");
-    let figures: Vec<Value> = rounds.iter().map(Round::to_json).collect();
+    let figures: Vec<Value> = rounds.iter().map(Round::as_json).collect();
     fs::write(&file, serde_json::to_string_pretty(&figures)?)?;
     let promise = Promise::new(
         "raised by a neighbour's flood, p99 of deliveries, ms",
@@ -198,6 +198,7 @@ impl Neighbour {
     }
 
     /// Has it publish for all of a window; also returns its deliveries a second.
+    #[expect(clippy::disallowed_methods, reason = "there is no tokio here, and no test of this")]
     fn flood_during(&mut self, watch: impl FnOnce() -> Result<Seen>) -> Result<(Seen, f64)> {
         fs::write(&self.gate, "")?;
         self.record()?;
@@ -249,7 +250,7 @@ impl Seen {
         })
     }
 
-    fn to_json(self) -> Value {
+    fn as_json(&self) -> Value {
         json!({
             "p50_ms": self.p50_ms, "p99_ms": self.p99_ms, "max_ms": self.max_ms, "cores": self.cores,
         })
@@ -263,10 +264,10 @@ impl Round {
         self.flood.p99_ms - self.quiet.p99_ms.max(self.control.p99_ms)
     }
 
-    fn to_json(&self) -> Value {
+    fn as_json(&self) -> Value {
         json!({
-            "quiet": self.quiet.to_json(), "flood": self.flood.to_json(),
-            "after": self.after.to_json(), "control": self.control.to_json(),
+            "quiet": self.quiet.as_json(), "flood": self.flood.as_json(),
+            "after": self.after.as_json(), "control": self.control.as_json(),
             "raise_ms": self.raise(), "delivered_per_second": self.delivered,
         })
     }
@@ -281,10 +282,10 @@ impl std::fmt::Display for Round {
             let Seen { p50_ms, p99_ms, max_ms, cores } = seen;
             writeln!(f, "{name:<9} {p50_ms:>8.2} {p99_ms:>8.2} {max_ms:>9.2} {cores:>6.2}")?;
         }
-        write!(
+        writeln!(
             f,
             "p99 {:.1} times that of quiet, {:.1} times that of the control; the neighbour had {:.0} \
-             deliveries a second, at the other node {:.0}\n",
+             deliveries a second, at the other node {:.0}",
             flood.p99_ms / quiet.p99_ms,
             flood.p99_ms / control.p99_ms,
             delivered[0],
