@@ -21,9 +21,11 @@ pub struct RedisConfig {
     /// How many calls may be waiting for Redis; those beyond wait for their turn, at most
     /// `deadline`.
     pub max_in_flight: usize,
-    /// How many replicas have to have a publication of a durable channel before it is acknowledged;
-    /// 0 where there are no such channels.
+    /// How many replicas have to have a publication of a durable channel before it is acknowledged.
+    /// With 0 it is when the primary has it.
     pub durable_copies: u32,
+    /// Whether fewer replicas than `durable_copies` are worth a warning: there are durable channels.
+    pub expects_copies: bool,
     /// For nonces and waits: the system, unless a run is to be repeated from a seed.
     pub random: Random,
 }
@@ -38,6 +40,7 @@ impl RedisConfig {
             deadline: Duration::from_secs(2),
             max_in_flight: 2_000,
             durable_copies: 0,
+            expects_copies: false,
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
         }
     }

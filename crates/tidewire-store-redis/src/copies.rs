@@ -25,6 +25,8 @@ pub(crate) struct Copies {
     link: Link,
     metrics: Metrics,
     wanted: u32,
+    /// Whether there is anything that copies are asked for, so far.
+    is_needed: bool,
     /// Of each fence: one question is under way at a time, and whoever comes meanwhile shares the
     /// next one.
     turns: Vec<Turn>,
@@ -61,12 +63,14 @@ impl Copies {
             link: Link::new(target, config),
             metrics: Metrics::aside(),
             wanted: config.durable_copies,
+            is_needed: config.expects_copies,
             turns: std::iter::repeat_with(Turn::default).take(fences).collect(),
         }
     }
 
-    pub(crate) fn wanted(&self) -> u32 {
-        self.wanted
+    /// How many replicas there have to be for all to be well.
+    pub(crate) fn expected(&self) -> u32 {
+        if self.is_needed { self.wanted } else { 0 }
     }
 }
 

@@ -58,7 +58,7 @@ impl RedisConnection {
         for (server, settings) in settings {
             let replicas = replicas.get(&server).copied().unwrap_or_default();
             let mut judged = judge(&read(settings), replicas > 0);
-            judged.extend(judge_copies(replicas, self.copies().wanted()));
+            judged.extend(judge_copies(replicas, self.copies().expected()));
             findings.extend(judged.into_iter().map(|(severity, text)| {
                 let text = format!("at {server}, {text}");
                 Finding { severity, text }
@@ -90,8 +90,8 @@ fn count_replicas(replication: Value) -> u32 {
 }
 
 fn judge_copies(replicas: u32, wanted: u32) -> Option<(Severity, &'static str)> {
-    let text = "add replicas, or set redis.durable_copies to how many there are, or the class of \
-                durable channels to recoverable: with fewer replicas than copies asked for, no \
+    let text = "add replicas, or set redis.durable_copies to how many there are, be it 0, or the class \
+                of durable channels to recoverable: with fewer replicas than copies asked for, no \
                 publication of a durable channel is acknowledged";
     (replicas < wanted).then_some((Severity::Warn, text))
 }

@@ -95,6 +95,18 @@ async fn more_copies_than_replicas_are_never_confirmed_and_that_is_warned_of() {
     assert_eq!(found.map(|found| found.severity), Some(Severity::Warn), "{findings:?}");
 }
 
+#[tokio::test]
+async fn a_redis_that_is_alone_confirms_what_it_has_if_no_copies_are_asked_for() {
+    let server = RedisServer::start().await;
+    let log = log(&server, 0);
+    let (_, by) = append(&log, "1").await;
+
+    let findings = connect(&server, 0).check_settings().await.expect("redis is there");
+
+    assert_eq!(confirm(&log, by).await, Secured::Alone);
+    assert!(findings.iter().all(|finding| !finding.text.contains("copies")), "{findings:?}");
+}
+
 /// The mark is written by a server that may not have what is asked about.
 #[tokio::test]
 async fn what_another_life_of_the_log_stored_is_not_confirmed() {
@@ -160,6 +172,7 @@ fn log(server: &RedisServer, copies: u32) -> RedisLog {
 }
 
 fn connect(server: &RedisServer, copies: u32) -> RedisConnection {
-    let config = RedisConfig { durable_copies: copies, ..config(&server.url()) };
+    let config =
+        RedisConfig { durable_copies: copies, expects_copies: true, ..config(&server.url()) };
     RedisConnection::new(config).expect("a valid configuration")
 }

@@ -95,9 +95,8 @@ fn redis_config(config: &Config) -> RedisConfig {
     };
     let mut prepared = RedisConfig::new(deployment);
     prepared.prefix.clone_from(&redis.prefix);
-    if config.channel_rules.has(DeliveryClass::Durable) {
-        prepared.durable_copies = redis.durable_copies;
-    }
+    prepared.durable_copies = redis.durable_copies;
+    prepared.expects_copies = config.channel_rules.has(DeliveryClass::Durable);
     if let Some(login) = &redis.login {
         prepared.username.clone_from(&login.username);
         prepared.password = Some(login.password.expose().to_owned());

@@ -77,8 +77,9 @@ pub struct Redis {
     /// Redis need different ones.
     pub prefix: String,
     /// Replicas that must have a publication of a `durable` channel before it is acknowledged, beside
-    /// the primary: all of those, by default one, that may become the primary.
-    #[schemars(range(min = 1, max = 5))]
+    /// the primary: all of those, by default one, that may become the primary. With 0, for a Redis
+    /// that has none, a `durable` channel promises no more than a `recoverable` one.
+    #[schemars(range(min = 0, max = 5))]
     pub durable_copies: u32,
 }
 
