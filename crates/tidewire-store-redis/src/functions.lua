@@ -598,3 +598,123 @@ end
 register_essential('tidewire_VERSION_lease_renew', lease_renew)
 register_essential('tidewire_VERSION_lease_members', lease_members)
 register_essential('tidewire_VERSION_lease_withdraw', lease_withdraw)
+
+-- Tenants --------------------------------------------------------------------------------------
+
+-- KEYS of both: state (hash: life, the run id of the server that began it, the version n, how many
+-- tenants are there), documents by tenant (hash: revision, nonce and sealed document, with a space
+-- between; no document is a removal), versions by tenant (sorted set), owners by mark (hash), marks
+-- by tenant (hash)
+
+local MARK_BYTES = 16
+local PAGE_ENTRIES = 256
+local PAGE_BYTES = 1024 * 1024
+-- Removals are kept too, so that who was away hears of them.
+local ENTRIES_PER_TENANT = 4
+
+-- The life of the numbering. After a restart or a failover versions may be given out anew, so whoever
+-- reads begins again.
+local function tenants_life(keys, nonce)
+  local fields = redis.call('HMGET', keys[1], 'life', 'run', 'n', 'there')
+  local me = server_run_id()
+  local state = { life = fields[1], version = tonumber(fields[3] or '0'),
+    there = tonumber(fields[4] or '0') }
+  if fields[2] ~= me then
+    state.life = nonce
+    redis.call('HSET', keys[1], 'life', nonce, 'run', me)
+  end
+  return state
+end
+
+local function tenant_entry(text)
+  if not text then
+    return { revision = 0, nonce = '', document = '' }
+  end
+  local revision, nonce, start = string.match(text, '^(%d+) (%x+) ()')
+  return { revision = tonumber(revision), nonce = nonce, document = string.sub(text, start) }
+end
+
+local function each_mark(marks, visit)
+  for start = 1, #marks, MARK_BYTES do
+    visit(string.sub(marks, start, start + MARK_BYTES - 1))
+  end
+end
+
+-- ARGV: tenant, the revision expected or '' for any older one, revision, nonce, most tenants, marks,
+--       document
+local function tenant_write(keys, args)
+  local tenant, expected, revision, nonce = args[1], tonumber(args[2]), tonumber(args[3]), args[4]
+  local most, marks, document = tonumber(args[5]), args[6], args[7]
+  local state = tenants_life(keys, nonce)
+  local stored = redis.call('HGET', keys[2], tenant)
+  local known = tenant_entry(stored)
+  if stored and known.nonce == nonce and known.revision == revision then
+    return { 'DONE' }
+  end
+  local was_there = known.document ~= ''
+  local is_expected = expected and known.revision == expected or not expected and known.revision < revision
+  if not is_expected then
+    return { 'CONFLICT', known.revision, was_there and 1 or 0 }
+  end
+  local owner
+  each_mark(marks, function(mark)
+    local other = redis.call('HGET', keys[4], mark)
+    if other and other ~= tenant then
+      owner = other
+    end
+  end)
+  if owner then
+    return { 'TAKEN', owner }
+  end
+  local is_there = document ~= ''
+  if is_there and not was_there and state.there >= most
+      or not stored and redis.call('HLEN', keys[2]) >= ENTRIES_PER_TENANT * most then
+    return { 'FULL' }
+  end
+  each_mark(redis.call('HGET', keys[5], tenant) or '', function(mark)
+    redis.call('HDEL', keys[4], mark)
+  end)
+  redis.call('HDEL', keys[5], tenant)
+  each_mark(marks, function(mark)
+    redis.call('HSET', keys[4], mark, tenant)
+  end)
+  if marks ~= '' then
+    redis.call('HSET', keys[5], tenant, marks)
+  end
+  redis.call('HSET', keys[2], tenant, args[3] .. ' ' .. nonce .. ' ' .. document)
+  redis.call('HSET', keys[1], 'n', whole(state.version + 1),
+    'there', whole(state.there + (is_there and 1 or 0) - (was_there and 1 or 0)))
+  redis.call('ZADD', keys[3], whole(state.version + 1), tenant)
+  return { 'DONE' }
+end
+
+-- ARGV: life, version, nonce
+-- Returns life, version, whether it is from the beginning, whether there is more, and for each entry:
+-- tenant, revision, document.
+local function tenant_changes(keys, args)
+  local state = tenants_life(keys, args[3])
+  local since = tonumber(args[2])
+  local is_reset = args[1] ~= state.life or since > state.version
+  if is_reset then
+    since = 0
+  end
+  local found = redis.call('ZRANGEBYSCORE', keys[3], '(' .. whole(since), '+inf', 'WITHSCORES',
+    'LIMIT', 0, PAGE_ENTRIES + 1)
+  local entries, bytes, more = {}, 0, false
+  for index = 1, #found, 2 do
+    local known = tenant_entry(redis.call('HGET', keys[2], found[index]))
+    bytes = bytes + #known.document
+    if #entries == 3 * PAGE_ENTRIES or (bytes > PAGE_BYTES and #entries > 0) then
+      more = true
+      break
+    end
+    since = tonumber(found[index + 1])
+    entries[#entries + 1] = found[index]
+    entries[#entries + 1] = known.revision
+    entries[#entries + 1] = known.document
+  end
+  return { 'OK', state.life, since, is_reset and 1 or 0, more and 1 or 0, entries }
+end
+
+redis.register_function('tidewire_VERSION_tenant_write', tenant_write)
+register_essential('tidewire_VERSION_tenant_changes', tenant_changes)

@@ -54,6 +54,11 @@ impl Keys {
         format!("{}:{{nodes}}:w", self.prefix)
     }
 
+    /// What is kept of tenants: state, documents, versions, owners of marks, marks.
+    pub(crate) fn tenants(&self) -> [String; 5] {
+        ["v", "d", "c", "u", "m"].map(|kind| format!("{}:{{tenants}}:{kind}", self.prefix))
+    }
+
     /// The leases of nodes, and when they run out.
     pub(crate) fn leases(&self) -> [String; 2] {
         ["l", "x"].map(|kind| format!("{}:{{nodes}}:{kind}", self.prefix))

@@ -1,7 +1,7 @@
 //! The log and the stores over Redis 7.
 //!
-//! Start from [`RedisConnection`]: one for a process, shared by [`RedisLog`], [`RedisSessionStore`]
-//! and [`RedisMembership`]. Making them touches no network; the first call connects, and each call
+//! Start from [`RedisConnection`]: one for a process, shared by [`RedisLog`], [`RedisSessionStore`],
+//! [`RedisMembership`] and [`RedisTenantStore`]. Making them touches no network; the first call connects, and each call
 //! after a failure does so again once its back-off has passed.
 //!
 //! What happens in one step happens in a function inside Redis (`functions.lua`). Nothing here
@@ -28,6 +28,7 @@ mod session_store;
 mod settings;
 #[doc(hidden)]
 pub mod simulated;
+mod tenant_store;
 
 pub use config::{Deployment, InvalidConfig, RedisConfig};
 pub use connection::RedisConnection;
@@ -35,3 +36,4 @@ pub use log::RedisLog;
 pub use membership::RedisMembership;
 pub use session_store::RedisSessionStore;
 pub use settings::{Finding, Severity};
+pub use tenant_store::RedisTenantStore;

@@ -26,10 +26,12 @@ pub(crate) enum Function {
     LeaseRenew,
     LeaseMembers,
     LeaseWithdraw,
+    TenantWrite,
+    TenantChanges,
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Append,
         Self::Read,
         Self::Page,
@@ -40,6 +42,8 @@ impl Function {
         Self::LeaseRenew,
         Self::LeaseMembers,
         Self::LeaseWithdraw,
+        Self::TenantWrite,
+        Self::TenantChanges,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -54,6 +58,8 @@ impl Function {
             Self::LeaseRenew => "lease_renew",
             Self::LeaseMembers => "lease_members",
             Self::LeaseWithdraw => "lease_withdraw",
+            Self::TenantWrite => "tenant_write",
+            Self::TenantChanges => "tenant_changes",
         }
     }
 

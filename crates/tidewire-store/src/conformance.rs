@@ -1,17 +1,20 @@
-//! The suites that every [`SessionStore`](crate::SessionStore) and every
-//! [`Membership`](crate::Membership) passes: one function per behaviour, each against a store of its
+//! The suites that every [`SessionStore`](crate::SessionStore), every
+//! [`Membership`](crate::Membership) and every [`TenantStore`](crate::TenantStore) passes: one function per behaviour, each against a store of its
 //! own.
 //!
-//! [`session_store_conformance!`](crate::session_store_conformance) and
-//! [`membership_conformance!`](crate::membership_conformance) make a test of every one of them.
+//! [`session_store_conformance!`](crate::session_store_conformance),
+//! [`membership_conformance!`](crate::membership_conformance) and
+//! [`tenant_store_conformance!`](crate::tenant_store_conformance) make a test of every one of them.
 
 pub mod membership;
 pub mod session_store;
+pub mod tenant_store;
 
 use std::time::Duration;
 
 pub use membership::MembershipFactory;
 pub use session_store::SessionStoreFactory;
+pub use tenant_store::TenantStoreFactory;
 
 /// Long enough that nothing runs out during a test.
 const LONG: Duration = Duration::from_mins(1);
@@ -33,6 +36,7 @@ mod tests {
         for source in [
             include_str!("conformance/membership.rs"),
             include_str!("conformance/session_store.rs"),
+            include_str!("conformance/tenant_store.rs"),
         ] {
             let behaviours: Vec<_> = source
                 .lines()

@@ -2,16 +2,19 @@
 //! suites that every implementation passes.
 //!
 //! [`SessionStore`] keeps sessions, so that a client resumes on any node. [`Membership`] keeps the
-//! leases of live nodes, so that anyone can compute where a tenant belongs.
+//! leases of live nodes, so that anyone can compute where a tenant belongs. [`TenantStore`] keeps the
+//! documents of tenants that come while nodes run.
 
 pub mod conformance;
 mod membership;
 mod memory;
 mod session_store;
+mod tenant_store;
 
 pub use membership::{Membership, NodeLease, NodeLoad, NodeState};
-pub use memory::{MemoryMembership, MemorySessionStore, SavedSession};
+pub use memory::{MemoryMembership, MemorySessionStore, MemoryTenantStore, SavedSession};
 pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
+pub use tenant_store::{Changes, Expects, Seen, TenantEntry, TenantStore, TenantWrite, Written};
 
 /// Why a store could not do it.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,6 @@
 mod expiring;
 mod saved;
+mod tenants;
 
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tidewire_session::Snapshot;
 
 use self::expiring::Expiring;
 pub use self::saved::SavedSession;
+pub use self::tenants::MemoryTenantStore;
 use crate::{
     Claim, ClaimRequest, Membership, NodeLease, Saved, SessionKey, SessionStore, SessionWrite,
     StoreError,
@@ -128,7 +130,7 @@ mod tests {
     use tidewire_model::{Identity, Permissions, SessionId, Tenant, UserId};
 
     use super::*;
-    use crate::conformance::{MembershipFactory, SessionStoreFactory};
+    use crate::conformance::{MembershipFactory, SessionStoreFactory, TenantStoreFactory};
 
     struct InMemory;
 
@@ -150,7 +152,17 @@ mod tests {
         }
     }
 
+    #[async_trait]
+    impl TenantStoreFactory for InMemory {
+        type Store = MemoryTenantStore;
+
+        async fn open(&self) -> MemoryTenantStore {
+            MemoryTenantStore::default()
+        }
+    }
+
     crate::session_store_conformance!(InMemory);
+    crate::tenant_store_conformance!(InMemory);
 
     /// A store that another one takes over from before each call.
     mod restored {

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 use tidewire_broker::Retention;
 use tidewire_broker::conformance::log::LogFactory;
 use tidewire_model::ChannelRules;
-use tidewire_store::conformance::{MembershipFactory, SessionStoreFactory};
+use tidewire_store::conformance::{MembershipFactory, SessionStoreFactory, TenantStoreFactory};
 use tidewire_store_redis::{
-    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
+    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore, RedisTenantStore,
 };
 use tidewire_testkit::services::RedisServer;
 
@@ -60,6 +60,16 @@ impl MembershipFactory for InRedis {
     }
 }
 
+#[async_trait]
+impl TenantStoreFactory for InRedis {
+    type Store = RedisTenantStore;
+
+    async fn open(&self) -> RedisTenantStore {
+        RedisTenantStore::new(self.connect())
+    }
+}
+
 tidewire_broker::log_conformance!(InRedis::start().await);
 tidewire_store::session_store_conformance!(InRedis::start().await);
 tidewire_store::membership_conformance!(InRedis::start().await);
+tidewire_store::tenant_store_conformance!(InRedis::start().await);

@@ -11,3 +11,4 @@ mod nodes;
 mod redis;
 mod secure;
 mod sentinel;
+mod tenants;
