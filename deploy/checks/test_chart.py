@@ -131,7 +131,9 @@ def test_everything_a_pod_mounts_exists(example):
                     m["kind"] == "ConfigMap" and m["metadata"]["name"] == volume["configMap"]["name"]
                     for m in manifests
                 )
-            if "secret" in volume:
+            if volume["name"] == "tls":
+                assert volume["secret"]["secretName"] == values["tls"]["existingSecret"]
+            elif "secret" in volume:
                 assert existing == volume["secret"]["secretName"] or any(
                     m["kind"] == "Secret" and m["metadata"]["name"] == volume["secret"]["secretName"]
                     for m in manifests
@@ -215,6 +217,27 @@ def test_a_changed_configuration_or_secret_rolls_the_pods_and_nothing_else_does(
     assert checksums({}) == checksums({"replicaCount": 5})
     assert checksums({}) != checksums({"config": {"log": {"level": "debug"}}})
     assert checksums({}) != checksums({"secrets": {"resumeKeys": ["k" * 32]}})
+
+
+def test_a_certificate_is_mounted_so_that_it_can_change_and_the_node_is_told_where():
+    manifests = render({"tls": {"existingSecret": "mine"}})
+
+    toml = tomllib.loads(only(manifests, "ConfigMap")["data"]["tidewire.toml"])
+    spec = pod_spec(only(manifests, "Deployment"))
+    [volume] = [v for v in spec["volumes"] if v["name"] == "tls"]
+    [mount] = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "tls"]
+    assert volume["secret"]["secretName"] == "mine"
+    assert "subPath" not in mount and mount["readOnly"] is True
+    assert toml["tls"] == {
+        "certificate_file": f"{mount['mountPath']}/tls.crt",
+        "key_file": f"{mount['mountPath']}/tls.key",
+    }
+
+
+def test_without_a_certificate_nothing_is_said_of_tls():
+    manifests = render()
+
+    assert "tls" not in tomllib.loads(only(manifests, "ConfigMap")["data"]["tidewire.toml"])
 
 
 # Secrets

@@ -1,16 +1,18 @@
 //! TLS below a link, and what a server shows of itself.
 
+mod certificates;
+mod expiry;
+
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 
 use mio::net::TcpStream;
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection};
 
 use crate::stream::{Rest, Taken};
+pub use certificates::{Certificate, Certificates};
 
 /// One session of TLS over a socket that does not block, after its handshake.
 ///
@@ -187,8 +189,7 @@ impl Read for Meter<'_> {
     }
 }
 
-/// How a server shows itself with a certificate: TLS 1.3 and 1.2, HTTP/1.1 by ALPN (RFC 7301), and
-/// session tickets of this process, which keeps nothing for them.
+/// How a server shows itself with a certificate that stays: as [`replaceable`].
 ///
 /// `certificate` is a chain in PEM, the server's own first, and `key` its private key in PEM.
 ///
@@ -196,16 +197,21 @@ impl Read for Meter<'_> {
 ///
 /// Which of the two is to blame, and why. Nothing of `key` is in it.
 pub fn server_config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-    let chain = chain.map_err(|_| TlsError::Certificate("is not PEM".into()))?;
-    if chain.is_empty() {
-        return Err(TlsError::Certificate("has no certificate in PEM".into()));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
+    replaceable(Arc::new(Certificates::new(Certificate::from_pem(certificate, key)?)))
+}
+
+/// How a server shows itself with whichever certificate is in effect: TLS 1.3 and 1.2, HTTP/1.1 by
+/// ALPN (RFC 7301), and session tickets of this process, which keeps nothing for them.
+///
+/// # Errors
+///
+/// When the system has no random bytes for the tickets' keys.
+pub fn replaceable(certificates: Arc<Certificates>) -> Result<Arc<ServerConfig>, TlsError> {
     let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(TlsError::of)?;
+        .map_err(TlsError::of)?
+        .with_no_client_auth()
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.ticketer = Ticketer::new().map_err(TlsError::of)?;
     Ok(Arc::new(config))

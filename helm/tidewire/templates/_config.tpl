@@ -11,6 +11,9 @@ Helm's own `toToml` turns integers from a values file into floats.
       "session" (dict "resume_keys_file" "/etc/tidewire/secrets/resume-keys")
       "nats" (include "tidewire.nats" . | fromJson)
       "redis" (include "tidewire.redis" . | fromJson) -}}
+{{- if .Values.tls.existingSecret -}}
+{{- $_ := set $managed "tls" (dict "certificate_file" "/etc/tidewire/tls/tls.crt" "key_file" "/etc/tidewire/tls/tls.key") -}}
+{{- end -}}
 {{- range $section, $keys := mergeOverwrite (deepCopy .Values.config) $managed }}
 [{{ $section }}]
 {{- range $key, $value := $keys }}

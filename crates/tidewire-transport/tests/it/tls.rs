@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConnection, StreamOwned};
 use socket2::SockRef;
 use tidewire_protocol::Frame;
-use tidewire_transport::tls::{TlsError, server_config};
+use tidewire_transport::tls::{Certificate, Certificates, TlsError, replaceable, server_config};
 use tidewire_transport::{
     CloseCode, Flushed, Link, LinkSettings, Received, Scratch, Stream, Then, TransportError,
 };
@@ -23,6 +23,7 @@ use crate::wire::{self, BINARY, CLOSE, PING, PONG, TEXT, Wire, binary, text};
 
 const CERTIFICATE: &[u8] = include_bytes!("../tls/certificate.pem");
 const KEY: &[u8] = include_bytes!("../tls/key.pem");
+const OTHER_CERTIFICATE: &[u8] = include_bytes!("../tls/other-certificate.pem");
 const OTHER_KEY: &[u8] = include_bytes!("../tls/other-key.pem");
 const MOST: usize = 32;
 const KERNEL_BYTES: usize = 64 * 1024;
@@ -266,6 +267,44 @@ fn a_client_that_has_been_there_comes_back_with_a_ticket() {
     assert_eq!(kinds, [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed]);
 }
 
+#[test]
+fn a_certificate_that_is_replaced_is_shown_to_who_comes_and_not_to_who_is_there() {
+    let first = Certificate::from_pem(CERTIFICATE, KEY).unwrap();
+    let certificates = Arc::new(Certificates::new(first.clone()));
+    let server = replaceable(Arc::clone(&certificates)).unwrap();
+    let shown = |pair: &Pair| pair.far.conn.peer_certificates().unwrap()[0].clone();
+    let mut there = Pair::between(Arc::clone(&server), client_config());
+
+    certificates.replace(Certificate::from_pem(OTHER_CERTIFICATE, OTHER_KEY).unwrap());
+    let newcomer = Pair::between(server, client_config());
+
+    assert_eq!(shown(&there), CertificateDer::from_pem_slice(CERTIFICATE).unwrap());
+    assert_eq!(shown(&newcomer), CertificateDer::from_pem_slice(OTHER_CERTIFICATE).unwrap());
+    assert!(!certificates.current().is_same(&first));
+    there.session.writer().write_all(b"x").unwrap();
+    there.session.complete_io(&mut there.near).unwrap();
+    let mut heard = [0];
+    there.far.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"x");
+}
+
+#[test]
+fn a_client_with_a_ticket_comes_back_to_another_certificate() {
+    let first = Certificate::from_pem(CERTIFICATE, KEY).unwrap();
+    let certificates = Arc::new(Certificates::new(first));
+    let server = replaceable(Arc::clone(&certificates)).unwrap();
+    let client = client_config();
+    let mut there = Pair::between(Arc::clone(&server), Arc::clone(&client));
+    there.session.writer().write_all(b"x").unwrap();
+    there.session.complete_io(&mut there.near).unwrap();
+    there.far.read_exact(&mut [0]).unwrap();
+
+    certificates.replace(Certificate::from_pem(OTHER_CERTIFICATE, OTHER_KEY).unwrap());
+    let again = Pair::between(server, client);
+
+    assert_eq!(again.session.handshake_kind(), Some(rustls::HandshakeKind::Resumed));
+}
+
 /// Two ends that have shaken hands.
 struct Pair {
     near: TcpStream,
@@ -310,7 +349,9 @@ impl Pair {
 
 fn client_config() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(CERTIFICATE).unwrap()).unwrap();
+    for certificate in [CERTIFICATE, OTHER_CERTIFICATE] {
+        roots.add(CertificateDer::from_pem_slice(certificate).unwrap()).unwrap();
+    }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder = builder.with_safe_default_protocol_versions().unwrap();

@@ -1,4 +1,5 @@
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use axum::Router;
 use tidewire_edge::{DrainConfig, EdgeConfig};
@@ -8,7 +9,7 @@ use tidewire_node::NodeConfig;
 use crate::cli::Serve;
 use crate::config::{Config, generated_node_id};
 use crate::server::inspection::Inspection;
-use crate::server::{Plan, Server, adapters, descriptors, telemetry, threads};
+use crate::server::{Plan, Server, adapters, certificates, descriptors, telemetry, threads};
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
     let config = super::config::load(serve.config.path.as_deref())?.config;
@@ -20,6 +21,7 @@ pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
 
 async fn run_node(config: Config) -> anyhow::Result<()> {
     let (handle, render) = telemetry::start_metrics()?;
+    let certificates = certificates::keep_up(config.tls.clone())?;
     telemetry::set_state("starting");
     provide_descriptors(config.server.max_connections);
     let node = config.node_id.clone().unwrap_or_else(|| generated_node_id(&hostname()));
@@ -50,7 +52,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         "node is up"
     );
     let housekeeping = async {
-        tokio::join!(inspection.finish(), telemetry::keep_up(handle));
+        tokio::join!(inspection.finish(), telemetry::keep_up(handle), certificates);
     };
     tokio::select! {
         outcome = server.run() => outcome,
@@ -91,7 +93,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         },
         max_message_bytes: server.max_message_bytes,
         compression: server.compression,
-        tls: config.tls.clone(),
+        tls: config.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
         ..EdgeConfig::default()
     }
 }

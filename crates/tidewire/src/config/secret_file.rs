@@ -1,7 +1,7 @@
 //! Reading the files that keys ending in `_file` name.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
@@ -55,11 +55,7 @@ fn replace(draft: &mut Draft, table: &mut Table, keys: &BTreeMap<String, Key>, p
         draft.problem(path, &message, None);
         return;
     }
-    // A path in the file is relative to it, one in the environment to where the process runs.
-    let file = match draft.origin(path) {
-        Origin::File(_) => draft.directory.join(file),
-        _ => file.into(),
-    };
+    let file = located(draft, path, file);
     match read_text(&file) {
         Ok(text) => {
             let value = to_value(&text, &key.shape);
@@ -67,6 +63,14 @@ fn replace(draft: &mut Draft, table: &mut Table, keys: &BTreeMap<String, Key>, p
             table.insert(plain.to_owned(), value);
         }
         Err(why) => draft.problem(path, &format!("{} {why}", file.display()), None),
+    }
+}
+
+/// A path in the file is relative to it, one in the environment to where the process runs.
+pub(crate) fn located(draft: &Draft, path: &str, file: &str) -> PathBuf {
+    match draft.origin(path) {
+        Origin::File(_) => draft.directory.join(file),
+        _ => file.into(),
     }
 }
 
@@ -81,7 +85,12 @@ fn to_value(text: &str, shape: &Shape) -> Value {
     }
 }
 
-fn read_text(file: &Path) -> Result<String, String> {
+/// What a file of a secret holds. Blocks.
+///
+/// # Errors
+///
+/// What is wrong with it, to be put behind its name: it cannot be read, is above 64 KiB, or empty.
+pub fn read_text(file: &Path) -> Result<String, String> {
     let metadata = std::fs::metadata(file).map_err(|error| format!("cannot be read: {error}"))?;
     if metadata.len() > MAX_BYTES {
         return Err(format!("has {} bytes, which is no secret", metadata.len()));

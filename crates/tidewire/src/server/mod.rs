@@ -2,6 +2,7 @@
 
 pub(crate) mod adapters;
 mod breakdown;
+pub(crate) mod certificates;
 pub(crate) mod descriptors;
 pub(crate) mod dev;
 pub(crate) mod inspection;

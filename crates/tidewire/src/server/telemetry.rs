@@ -169,6 +169,9 @@ fn describe_engine() {
     describe_histogram!("tidewire_recovered_messages", "Publications replayed per recovery.");
     describe_counter!("tidewire_api_requests_total", "Requests to the HTTP API.");
     describe_histogram!("tidewire_api_duration_seconds", "How long HTTP requests took.");
+    let expiry = "When the certificate that clients are shown expires.";
+    describe_gauge!("tidewire_tls_certificate_expiry_timestamp_seconds", expiry);
+    describe_counter!("tidewire_tls_reloads_total", "Times a certificate's files were replaced.");
     describe_gauge!("tidewire_drain_state", "1 for the state a drain is in.");
     describe_gauge!("tidewire_drain_rate", "Clients asked to move, per second.");
     describe_gauge!("tidewire_drain_held", "1 while nobody is asked, as nobody could resume.");

@@ -1,6 +1,7 @@
 //! Several node processes on a real NATS and a real Redis, and many clients that count.
 
 mod bridge;
+mod certificates;
 mod cluster;
 mod crowd;
 mod draining;

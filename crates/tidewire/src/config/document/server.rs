@@ -78,7 +78,8 @@ pub enum Compression {
 #[serde(default, deny_unknown_fields)]
 pub struct Tls {
     /// Certificate chain in PEM, the node's own certificate first; needs `key`. Clients then connect
-    /// to `wss://`, in TLS 1.2 or 1.3, and a client without TLS is turned away.
+    /// to `wss://`, in TLS 1.2 or 1.3, and a client without TLS is turned away. If both are in files,
+    /// a node that runs takes what replaces them within 5 seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
     /// File that holds `certificate`.

@@ -12,7 +12,6 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::DrainConfig;
 use tidewire_model::{ChannelRules, Live, NodeId, Retention, SessionKind, Tenant};
@@ -25,6 +24,7 @@ use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
 use address::{InvalidAddress, Origins};
 pub use login::{Nats, NatsLogin, Redis, RedisLogin, RedisTopology};
+pub use tls::{Tls, TlsFiles};
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct Config {
     pub tenant_metrics: bool,
     pub server: Server,
     /// How clients are talked to in TLS, if they are.
-    pub tls: Option<Arc<ServerConfig>>,
+    pub tls: Option<Tls>,
     pub nats: Nats,
     pub redis: Redis,
     /// How much is kept of channels of which no rule says something else.
