@@ -56,6 +56,7 @@ usage: cargo xtask <command>
   proto            generate the protobuf code again
   proto --check    fail when the committed protobuf code is stale
   deny             cargo-deny on .deny.toml: bans, licences, sources
+  deny --advisories  the same on known weaknesses, which it fetches
 ";
 
 fn main() -> ExitCode {
@@ -90,6 +91,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["proto"] => proto::generate(&root),
         ["proto", "--check"] => proto::check(&root),
         ["deny"] => deny::run(&root),
+        ["deny", "--advisories"] => deny::advisories(&root),
         ["help" | "--help" | "-h"] => show_usage(&root),
         [] => bail!("no command\n\n{USAGE}"),
         unknown => bail!("unknown command `{}`\n\n{USAGE}", unknown.join(" ")),

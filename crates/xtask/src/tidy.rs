@@ -20,7 +20,7 @@ use source::Source;
 
 const ARCHITECTURE: &str = "docs/architecture.md";
 /// Documents that say which test holds what they promise.
-const PROOFS: [&str; 1] = ["docs/guarantees.md"];
+const PROOFS: [&str; 2] = ["docs/guarantees.md", "docs/security.md"];
 
 /// Fails with everything that is not tidy, after printing the numbers worth watching.
 pub(crate) fn run(root: &Path) -> Result<()> {
