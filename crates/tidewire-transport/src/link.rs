@@ -103,6 +103,27 @@ impl Link {
         self.endpoint.queue(frames, &mut scratch.deflater)
     }
 
+    /// Puts `frames` before all that has not begun to be written: what a client waits for is not to
+    /// wait for what it is behind with. They are not compressed. Of 16 KiB at once; what is more joins
+    /// the queue.
+    ///
+    /// # Errors
+    ///
+    /// As `queue`.
+    pub fn queue_urgent(
+        &mut self,
+        frames: &[Frame],
+        scratch: &mut Scratch,
+    ) -> Result<(), TransportError> {
+        self.endpoint.queue_urgent(frames, &mut scratch.deflater)
+    }
+
+    /// Forgets what is queued and has not begun to be written, but for what is urgent: before a goodbye
+    /// to a client that does not read.
+    pub fn forget_unsent(&mut self) {
+        self.endpoint.outgoing.forget_unbegun();
+    }
+
     /// Puts whole frames in the queue as they are (see [`Prepared`](crate::Prepared)), shared.
     ///
     /// # Errors
@@ -134,7 +155,11 @@ impl Link {
         }
         let mut unsent = wire.clone();
         unsent.advance(wire.len() - rest.len());
-        self.endpoint.outgoing.wire(unsent);
+        if rest.len() < wire.len() {
+            self.endpoint.outgoing.rest(unsent);
+        } else {
+            self.endpoint.outgoing.wire(unsent);
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@ pub(crate) mod extensions;
 pub(crate) mod header;
 mod mask;
 pub(crate) mod outgoing;
+mod pending;
 pub mod upgrade;
 mod violation;
 

@@ -184,6 +184,10 @@ impl Leaving {
 
     fn say_goodbye(&mut self, line: &mut Line, cx: &mut Context) {
         self.stage = Stage::Parting;
+        if self.disconnect == Some(Disconnect::Slow) {
+            // It would hear why behind all that it does not read, and we would hold that for as long.
+            line.link.forget_unsent();
+        }
         cx.outputs.events.extend(self.disconnect.map(Event::Closing));
         // If nothing can be sent, the close below is in vain as well, and the end is the same.
         let _ = line.queue_events(cx);

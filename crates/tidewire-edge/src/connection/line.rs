@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tidewire_model::{ConnectionId, Event};
 use tidewire_protocol::{Frame, Protocol};
-use tidewire_transport::Link;
+use tidewire_transport::{Link, Scratch, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarms::{Alarm, Alarms};
@@ -73,20 +73,43 @@ impl Line {
         cx.held.push(self.id);
     }
 
-    /// Encodes the events that have gathered and queues them.
+    /// Encodes the events that have gathered and queues them. Those that the client waits for go before
+    /// what it is behind with.
     pub(super) fn queue_events(&mut self, cx: &mut Context) -> Verdict {
         if cx.outputs.events.is_empty() {
             return Ok(());
         }
-        let mut frames = std::mem::take(&mut cx.frames_out);
-        self.protocol.encode(&cx.outputs.events, FRAME_BYTES, &mut frames);
-        self.count_sent(&cx.outputs.events, &frames, &mut cx.counts);
-        cx.outputs.events.clear();
-        let queued = self.link.queue(&frames, &mut cx.scratch);
-        frames.clear();
-        cx.frames_out = frames;
+        let mut queued = Ok(());
+        if self.link.unsent() > 0 {
+            let urgent = cx.outputs.events.extract_if(.., |event| is_urgent(event));
+            let urgent: Vec<Event> = urgent.collect();
+            if !urgent.is_empty() {
+                queued = self.encode(&urgent, cx, Link::queue_urgent);
+            }
+        }
+        if !cx.outputs.events.is_empty() {
+            let mut events = std::mem::take(&mut cx.outputs.events);
+            queued = queued.and_then(|()| self.encode(&events, cx, Link::queue));
+            events.clear();
+            cx.outputs.events = events;
+        }
         self.touch(cx);
         queued.map_err(|_| Ending::Left)
+    }
+
+    fn encode(
+        &mut self,
+        events: &[Event],
+        cx: &mut Context,
+        queue: impl FnOnce(&mut Link, &[Frame], &mut Scratch) -> Result<(), TransportError>,
+    ) -> Result<(), TransportError> {
+        let mut frames = std::mem::take(&mut cx.frames_out);
+        self.protocol.encode(events, FRAME_BYTES, &mut frames);
+        self.count_sent(events, &frames, &mut cx.counts);
+        let queued = queue(&mut self.link, &frames, &mut cx.scratch);
+        frames.clear();
+        cx.frames_out = frames;
+        queued
     }
 
     fn count_sent(&self, events: &[Event], frames: &[Frame], counts: &mut Counts) {
@@ -108,4 +131,18 @@ impl Line {
             tenant.sent.increment(events);
         }
     }
+}
+
+/// Whether it is the answer to something, or about the connection itself. What tells of a channel stays
+/// in order with its publications.
+fn is_urgent(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Published { .. }
+            | Event::Failed { .. }
+            | Event::Pong { .. }
+            | Event::Refreshed { .. }
+            | Event::Expiring { .. }
+            | Event::Reconnect { .. }
+    )
 }

@@ -102,6 +102,24 @@ impl Endpoint {
         Ok(self.outgoing.frames(frames, self.deflate, deflater)?)
     }
 
+    /// Queues `frames` before all that has not begun, if there is room for that, or else behind it.
+    ///
+    /// # Errors
+    ///
+    /// As `queue`.
+    pub(crate) fn queue_urgent(
+        &mut self,
+        frames: &[Frame],
+        deflater: &mut Deflater,
+    ) -> Result<(), TransportError> {
+        let bytes = frames.iter().map(|frame| frame.bytes().len()).sum();
+        if !self.outgoing.has_room_for_urgent(bytes) {
+            return self.queue(frames, deflater);
+        }
+        self.check_open()?;
+        Ok(self.outgoing.urgent(frames)?)
+    }
+
     pub(crate) fn check_open(&self) -> Result<(), TransportError> {
         if self.outgoing.is_closing() || matches!(self.ending, Some(Ending::Lost)) {
             return Err(TransportError::Closed);

@@ -1,9 +1,8 @@
-use std::collections::VecDeque;
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use tidewire_protocol::Frame;
 use tokio::io::AsyncWrite;
 
@@ -12,12 +11,14 @@ use super::close::{CloseCode, encode_close};
 use super::deflate::{Deflate, Deflater};
 use super::header::{EncodedHeader, MAX_HEADER_BYTES, OpCode, encode_header};
 use super::mask::apply_mask;
+use super::pending::{Pending, Piece};
 
 /// What is on its way to the peer.
 ///
-/// Holds whole messages, the first perhaps half written. A pong and a ping wait outside the queue,
-/// one of each at most, until they can be written: a peer that pings faster than it reads gets few
-/// pongs, the latest among them, as RFC 6455 section 5.5.3 allows.
+/// Holds whole messages, the first perhaps half written. What is urgent goes before all messages that
+/// have not begun, so that a peer that reads slowly is still pinged, and answered. A pong and a ping
+/// wait for the urgent ones before them to be written, one of each at most: a peer that pings faster
+/// than it reads gets few pongs, the latest among them, as RFC 6455 section 5.5.3 allows.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     role: Role,
@@ -33,6 +34,19 @@ impl Outgoing {
 
     pub(crate) fn unsent(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.unsent)
+    }
+
+    /// Whether that much more may be [urgent](Self::urgent).
+    pub(crate) fn has_room_for_urgent(&self, bytes: usize) -> bool {
+        let pieces = self.pending.iter().flat_map(|pending| &pending.urgent);
+        pieces.map(Bytes::len).sum::<usize>() + bytes <= URGENT_BYTES
+    }
+
+    /// Forgets the messages that have not begun; what is urgent stays.
+    pub(crate) fn forget_unbegun(&mut self) {
+        if let Some(pending) = &mut self.pending {
+            pending.forget_unbegun();
+        }
     }
 
     /// Whether a close frame is queued or sent, after which nothing follows.
@@ -51,8 +65,8 @@ impl Outgoing {
         }
     }
 
-    /// Answers a ping, after what is queued already. For a peer that is behind with reading, the
-    /// latest of its pings waits outside the queue.
+    /// Answers a ping. For a peer that is behind with reading, the latest of its pings waits until
+    /// what is urgent has been written.
     pub(crate) fn pong(&mut self, payload: Bytes) -> io::Result<()> {
         if self.is_closing {
             return Ok(());
@@ -70,11 +84,41 @@ impl Outgoing {
 
     /// Queues whole frames as they are.
     pub(crate) fn wire(&mut self, wire: Bytes) {
-        if !wire.is_empty() {
-            let pending = self.pending();
-            pending.unsent += wire.len();
-            pending.queue.push_back(wire);
+        self.push(Piece::Whole(wire));
+    }
+
+    /// The same of frames of which the beginning has been written; nothing is queued.
+    pub(crate) fn rest(&mut self, rest: Bytes) {
+        if !rest.is_empty() {
+            self.pending().has_begun = true;
+            self.push(Piece::Whole(rest));
         }
+    }
+
+    /// Queues whole frames before all that has not begun, but behind what was urgent before.
+    pub(crate) fn urgent(&mut self, frames: &[Frame]) -> io::Result<()> {
+        let bytes = |frame: &Frame| MAX_HEADER_BYTES + frame.bytes().len();
+        let mut copy = BytesMut::with_capacity(frames.iter().map(bytes).sum());
+        for frame in frames {
+            self.copy(opcode(frame), frame.bytes(), &mut copy)?;
+        }
+        self.push_urgent(copy.freeze());
+        Ok(())
+    }
+
+    fn push(&mut self, piece: Piece) {
+        let bytes = piece.bytes().len();
+        if bytes > 0 {
+            let pending = self.pending();
+            pending.unsent += bytes;
+            pending.queue.push_back(piece);
+        }
+    }
+
+    fn push_urgent(&mut self, wire: Bytes) {
+        let pending = self.pending();
+        pending.unsent += wire.len();
+        pending.urgent.push_back(wire);
     }
 
     /// Queues `frames`, compressed where that was agreed and is worth it.
@@ -116,7 +160,10 @@ impl Outgoing {
             }
         }
         let payload = close.map(|(code, reason)| encode_close(code, reason)).unwrap_or_default();
-        self.control(OpCode::Close, &payload)
+        let mut copy = BytesMut::with_capacity(MAX_HEADER_BYTES + payload.len());
+        self.copy(OpCode::Close, &payload, &mut copy)?;
+        self.wire(copy.freeze());
+        Ok(())
     }
 
     /// Writes until nothing is left, and then holds no memory.
@@ -156,21 +203,20 @@ impl Outgoing {
         self.pending.get_or_insert_default()
     }
 
-    /// Whether there is something to write. When the queue is empty, that is a waiting pong and
-    /// ping; without these, the memory is given back.
+    /// Whether there is something to write. A waiting pong and ping join what is urgent when there is
+    /// nothing else of that; without anything, the memory is given back.
     fn stage(&mut self) -> io::Result<bool> {
         let Some(pending) = &mut self.pending else { return Ok(false) };
-        if !pending.queue.is_empty() {
-            return Ok(true);
+        if pending.urgent.is_empty() {
+            let (pong, is_asking) = (pending.pong.take(), std::mem::take(&mut pending.ping));
+            if let Some(payload) = &pong {
+                self.control(OpCode::Pong, payload)?;
+            }
+            if is_asking {
+                self.control(OpCode::Ping, &Bytes::new())?;
+            }
         }
-        let (pong, is_asking) = (pending.pong.take(), std::mem::take(&mut pending.ping));
-        if let Some(payload) = &pong {
-            self.control(OpCode::Pong, payload)?;
-        }
-        if is_asking {
-            self.control(OpCode::Ping, &Bytes::new())?;
-        }
-        if pong.is_none() && !is_asking {
+        if self.pending.as_ref().is_some_and(|pending| pending.is_empty()) {
             self.pending = None;
         }
         Ok(self.pending.is_some())
@@ -178,24 +224,30 @@ impl Outgoing {
 
     fn control(&mut self, opcode: OpCode, payload: &Bytes) -> io::Result<()> {
         let mut copy = BytesMut::with_capacity(MAX_HEADER_BYTES + payload.len());
-        self.message(opcode, payload, &mut copy)?;
-        self.wire(copy.freeze());
+        self.copy(opcode, payload, &mut copy)?;
+        self.push_urgent(copy.freeze());
         Ok(())
     }
 
-    /// Adds a message to `copy`, or what has gathered there and then the message to the queue.
-    fn message(&mut self, opcode: OpCode, payload: &Bytes, copy: &mut BytesMut) -> io::Result<()> {
+    /// Adds a message to `copy`.
+    fn copy(&self, opcode: OpCode, payload: &Bytes, copy: &mut BytesMut) -> io::Result<()> {
         let header = encode_header(opcode, payload.len());
         if self.role == Role::Client {
             return copy_masked(header, payload, copy);
         }
         copy.extend_from_slice(header.as_ref());
-        if payload.len() <= COPIED_BYTES {
-            copy.extend_from_slice(payload);
-        } else {
-            self.wire(copy.split().freeze());
-            self.wire(payload.clone());
+        copy.extend_from_slice(payload);
+        Ok(())
+    }
+
+    /// Adds a message to `copy`, or what has gathered there and then the message to the queue.
+    fn message(&mut self, opcode: OpCode, payload: &Bytes, copy: &mut BytesMut) -> io::Result<()> {
+        if self.role == Role::Client || payload.len() <= COPIED_BYTES {
+            return self.copy(opcode, payload, copy);
         }
+        copy.extend_from_slice(encode_header(opcode, payload.len()).as_ref());
+        self.push(Piece::Head(copy.split().freeze()));
+        self.wire(payload.clone());
         Ok(())
     }
 
@@ -230,7 +282,7 @@ impl Outgoing {
         }
     }
 
-    /// As much of the queue as one vectored write takes.
+    /// As much of what waits as one vectored write takes.
     fn slices<'a, 'b>(&'a self, slices: &'b mut [IoSlice<'a>; SLICES]) -> &'b [IoSlice<'a>] {
         let mut used = 0;
         for (slice, bytes) in slices.iter_mut().zip(self.queue()) {
@@ -241,7 +293,7 @@ impl Outgoing {
     }
 
     fn queue(&self) -> impl Iterator<Item = &Bytes> {
-        self.pending.iter().flat_map(|pending| &pending.queue)
+        self.pending.iter().flat_map(|pending| pending.in_order())
     }
 
     fn advance(&mut self, written: usize) -> io::Result<()> {
@@ -249,28 +301,9 @@ impl Outgoing {
             return Err(io::ErrorKind::WriteZero.into());
         }
         let Some(pending) = &mut self.pending else { return Ok(()) };
-        pending.unsent -= written;
-        let mut written = written;
-        while let Some(front) = pending.queue.front_mut() {
-            if front.len() > written {
-                front.advance(written);
-                return Ok(());
-            }
-            written -= front.len();
-            pending.queue.pop_front();
-        }
+        pending.consume(written);
         Ok(())
     }
-}
-
-/// What waits to be written.
-#[derive(Debug, Default)]
-struct Pending {
-    queue: VecDeque<Bytes>,
-    /// Bytes in `queue`.
-    unsent: usize,
-    pong: Option<Bytes>,
-    ping: bool,
 }
 
 /// Adds `frame` to `wire` as a server sends it.
@@ -308,8 +341,14 @@ const COPIED_BYTES: usize = 1024;
 /// Up to here, all that is queued is copied together for one write.
 const GATHERED_BYTES: usize = 16 * 1024;
 
+/// What may be urgent at once, in bytes.
+const URGENT_BYTES: usize = 16 * 1024;
+
 /// With this much unsent, a peer that pings again gets the latest pong only.
 const PONGS_BYTES: usize = 4 * 1024;
 
 /// Slices in one vectored write; the rest takes another.
 const SLICES: usize = 32;
+
+#[cfg(test)]
+mod tests;
