@@ -1,8 +1,8 @@
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidewire_auth::{InvalidKeyRing, KeyRing, TenantKeys};
+use tidewire_auth::{KeyRing, TenantKeys};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
 use crate::Definition;
@@ -17,8 +17,8 @@ pub struct Tenants {
     details: Live<ByTenant<Arc<TenantDetails>>>,
     /// Those of the node's file, which nothing else changes.
     fixed: Arc<HashSet<Tenant>>,
-    /// Held by whoever replaces any of them.
-    writing: Arc<Mutex<()>>,
+    /// All keys of those that go without some of them. Held by whoever replaces anything here.
+    robbed: Arc<Mutex<BTreeMap<Tenant, TenantKeys>>>,
 }
 
 /// What is to hold from now on of a tenant that is not in the node's file.
@@ -36,7 +36,7 @@ pub struct Applied {
     pub removed: Vec<Tenant>,
     /// Not done, because the node's file has a tenant of that name.
     pub shadowed: Vec<Tenant>,
-    /// Tenants that go without a key, because another has it.
+    /// Of those that were set, the ones that go without a key, because another has it.
     pub robbed: Vec<Tenant>,
 }
 
@@ -56,8 +56,8 @@ impl Tenants {
         let details = details.into_iter().map(|(tenant, details)| (tenant, Arc::new(details)));
         let details = Live::new(details.collect());
         let fixed = Arc::new(ring.tenants().cloned().collect());
-        let writing = Arc::default();
-        Self { ring: Live::new(ring), rules: rules.into(), details, fixed, writing }
+        let robbed = Arc::default();
+        Self { ring: Live::new(ring), rules: rules.into(), details, fixed, robbed }
     }
 
     /// The keys of all of them, for a verifier.
@@ -86,40 +86,47 @@ impl Tenants {
 
     /// Makes changes hold, all at once for each that looks.
     ///
-    /// A tenant of the file stays as it is. Of a key that two tenants have the first one's stands, and
-    /// the other goes without it: one that is wrong harms itself only.
+    /// A tenant of the file stays as it is. Of a key that two tenants have, the one that had it keeps
+    /// it, and the other goes without until it is free: one that is wrong harms itself only. Of two
+    /// that come for it at once the first by name gets it, in whatever order the changes are.
     pub fn apply(&self, changes: impl IntoIterator<Item = Change>) -> Applied {
-        let _guard = self.writing.lock();
+        let mut robbed = self.robbed.lock();
         let mut ring = (*self.ring.load()).clone();
         let mut rules = (*self.rules.load()).clone();
         let mut details = (*self.details.load()).clone();
         let mut applied = Applied::default();
+        let mut set = HashSet::new();
         for change in changes {
-            let tenant = change.tenant();
-            if self.is_fixed(tenant) {
-                applied.shadowed.push(tenant.clone());
+            let tenant = change.tenant().clone();
+            if self.is_fixed(&tenant) {
+                applied.shadowed.push(tenant);
                 continue;
             }
             match change {
-                Change::Remove(tenant) => {
+                Change::Remove(_) => {
                     rules.set(tenant.clone(), Vec::new());
                     details.remove(&tenant);
+                    robbed.remove(&tenant);
                     if ring.remove(&tenant) {
                         applied.removed.push(tenant);
                     }
                 }
                 Change::Set(definition) => {
                     let Definition { keys, rules: new_rules, details: new_details } = *definition;
-                    let tenant = keys.tenant.clone();
                     rules.set(tenant.clone(), new_rules);
                     details.set(tenant.clone(), Arc::new(new_details));
                     applied.set += 1;
-                    if set_what_fits(&mut ring, keys) {
-                        applied.robbed.push(tenant);
-                    }
+                    // Nobody is given a key before everybody has given back what is not theirs now.
+                    give(&mut ring, &keys, |owner| owner == Some(&tenant));
+                    robbed.insert(tenant.clone(), keys);
+                    set.insert(tenant);
                 }
             }
         }
+        robbed.retain(|tenant, keys| {
+            !give(&mut ring, keys, |owner| owner.is_none_or(|owner| owner == tenant))
+        });
+        applied.robbed = robbed.keys().filter(|tenant| set.contains(*tenant)).cloned().collect();
         // The keys come last: who connects with them is treated as the tenant is to be.
         self.rules.replace(rules);
         self.details.replace(details);
@@ -164,19 +171,17 @@ impl Change {
     }
 }
 
-/// Whether the tenant had to go without a key that another has.
-fn set_what_fits(ring: &mut KeyRing, keys: TenantKeys) -> bool {
-    let tenant = keys.tenant.clone();
-    let count = keys.keys.len();
-    let fits = |key: &_| ring.owner(key).is_none_or(|owner| *owner == tenant);
-    let own = keys.keys.iter().filter(|key| fits(key)).cloned().collect();
-    let keys = TenantKeys { keys: own, ..keys };
-    let is_robbed = keys.keys.len() < count;
-    match ring.set(keys) {
-        Ok(()) => is_robbed,
-        // What does not stand by itself was refused when it was checked.
-        Err(InvalidKeyRing::SharedKey { .. } | _) => true,
-    }
+/// Leaves a tenant those of its keys that it may have, by whose each is now. Says whether that is all.
+fn give(
+    ring: &mut KeyRing,
+    wanted: &TenantKeys,
+    may_have: impl Fn(Option<&Tenant>) -> bool,
+) -> bool {
+    let keys = wanted.keys.iter().filter(|key| may_have(ring.owner(key))).cloned().collect();
+    let given = TenantKeys { keys, ..wanted.clone() };
+    let is_all = given.keys.len() == wanted.keys.len();
+    // What does not stand by itself was refused when it was checked.
+    ring.set(given).is_ok() && is_all
 }
 
 #[cfg(test)]
@@ -251,5 +256,58 @@ mod tests {
         assert_eq!(owner(1), Some(tenant("file")));
         assert_eq!(owner(3), Some(tenant("thief")));
         assert!(ring.contains(&tenant("acme")));
+    }
+
+    #[test]
+    fn a_key_changes_hands_in_one_call_in_any_order() {
+        for is_taken_first in [true, false] {
+            let tenants = of_file();
+            tenants.apply([set("old", &[2]), set("acme", &[3])]);
+            let mut changes =
+                [set("new", &[2, 3]), Change::Remove(tenant("old")), set("acme", &[4])];
+            if !is_taken_first {
+                changes.reverse();
+            }
+
+            let applied = tenants.apply(changes);
+
+            assert_eq!(applied.robbed, []);
+            assert_eq!(owners(&tenants, [2, 3, 4]), ["new", "new", "acme"]);
+        }
+    }
+
+    #[test]
+    fn who_goes_without_a_key_gets_it_once_it_is_free_unless_it_is_gone() {
+        let tenants = of_file();
+        tenants.apply([set("old", &[2, 3])]);
+
+        // Newest first, as when the old one was changed again after the key had changed hands.
+        assert_eq!(tenants.apply([set("new", &[2, 4])]).robbed, [tenant("new")]);
+        tenants.apply([set("gone", &[3]), set("other", &[5])]);
+        tenants.apply([Change::Remove(tenant("gone"))]);
+        assert_eq!(owners(&tenants, [2, 3, 4]), ["old", "old", "new"]);
+        let applied = tenants.apply([set("old", &[6])]);
+
+        assert_eq!(applied, Applied { set: 1, ..Applied::default() });
+        assert_eq!(owners(&tenants, [2, 3, 4, 6]), ["new", "-", "new", "old"]);
+    }
+
+    #[test]
+    fn who_has_a_key_keeps_it_though_it_is_changed_together_with_who_wants_it() {
+        let tenants = of_file();
+        tenants.apply([set("owner", &[2])]);
+
+        let applied = tenants.apply([set("a-thief", &[2]), set("owner", &[2, 3])]);
+
+        assert_eq!(applied.robbed, [tenant("a-thief")]);
+        assert_eq!(owners(&tenants, [2, 3]), ["owner", "owner"]);
+    }
+
+    fn owners<const N: usize>(tenants: &Tenants, secrets: [u8; N]) -> [String; N] {
+        let ring = tenants.ring().load();
+        secrets.map(|secret| {
+            let owner = ring.owner(&keys("any", &[secret]).keys[0]);
+            owner.map_or("-", Tenant::as_str).to_owned()
+        })
     }
 }
