@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use tidewire_model::{Command, Connect, Connected, Request, RequestId, Resume};
 use tidewire_protocol::ProtocolError;
-use tidewire_protocol_native::client::{Closing, Codec, Refusal, ServerEvent};
+use tidewire_protocol_native::client::{Closing, Codec, Refusal, ServerEvent, endpoints};
 use tidewire_transport::{
     ClientSocket, CloseCode, ConnectError, Limits, Transport, TransportError, client,
 };
@@ -167,11 +167,19 @@ pub enum OpenError {
     Refused { refusal: Refusal, closing: Option<Closing> },
     #[error(transparent)]
     Lost(#[from] Lost),
-    #[error("server did not answer within ten seconds")]
+    #[error("server did not answer in time")]
     Timeout,
 }
 
 impl OpenError {
+    /// Where the other nodes are, if this one has said so because it leaves.
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        match self {
+            Self::Connect(ConnectError::Refused { body, .. }) => endpoints(body),
+            _ => Vec::new(),
+        }
+    }
+
     /// Whether trying again may succeed.
     pub fn is_transient(&self) -> bool {
         match self {

@@ -1,10 +1,17 @@
 use std::collections::HashSet;
 use std::pin::Pin;
+use std::time::Duration;
 
 use tidewire_model::{Channel, Connected, Resume};
 
+use tokio::time::timeout;
+
 use crate::Options;
 use crate::connection::{Connection, OpenError};
+
+/// Of three addresses that lead nowhere, a client that was asked to move is through within the time
+/// that the node serves it for.
+const OFFERED_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection being opened. Whoever waits for it may stop and wait again: an application that
 /// wakes its client often must not make it begin anew each time.
@@ -18,9 +25,7 @@ pub(crate) type Opened = Result<(Connection, Connected), OpenError>;
 
 impl Opening {
     pub(crate) fn start(options: &Options, attempt: usize, resume: Option<Resume>) -> Self {
-        let positions = resume.iter().flat_map(|resume| &resume.positions);
-        let told = positions.map(|(channel, _)| channel.clone()).collect();
-        let options = options.clone();
+        let (told, options) = (told(resume.as_ref()), options.clone());
         let opening = async move { Connection::open(&options, attempt, resume).await };
         Self { attempt: Box::pin(opening), told, was_offered: false }
     }
@@ -28,7 +33,12 @@ impl Opening {
     /// At an address that a node has named.
     pub(crate) fn start_at(url: String, options: &Options, resume: Option<Resume>) -> Self {
         let options = Options { urls: vec![url], ..options.clone() };
-        Self { was_offered: true, ..Self::start(&options, 0, resume) }
+        let told = told(resume.as_ref());
+        let opening = async move {
+            let opening = Connection::open(&options, 0, resume);
+            timeout(OFFERED_TIMEOUT, opening).await.unwrap_or(Err(OpenError::Timeout))
+        };
+        Self { attempt: Box::pin(opening), told, was_offered: true }
     }
 
     /// Whether the address is one that a node has named.
@@ -47,12 +57,14 @@ impl Opening {
     }
 }
 
+fn told(resume: Option<&Resume>) -> HashSet<Channel> {
+    let positions = resume.into_iter().flat_map(|resume| &resume.positions);
+    positions.map(|(channel, _)| channel.clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use tokio::net::TcpListener;
-    use tokio::time::timeout;
 
     use super::*;
 
@@ -75,5 +87,22 @@ mod tests {
         }
 
         assert_eq!(accepted.len(), 1);
+    }
+
+    /// As those of nodes behind a firewall that drops what it does not know.
+    #[tokio::test(start_paused = true)]
+    async fn three_offered_addresses_that_never_answer_are_given_up_before_a_window_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let silent = format!("ws://{}", listener.local_addr().expect("it is bound"));
+        let begun = tokio::time::Instant::now();
+
+        for _ in 0..3 {
+            let options = Options::new("ws://127.0.0.1:1", "token");
+            let opened = Opening::start_at(silent.clone(), &options, None).finish().await;
+
+            assert!(matches!(opened, Err(OpenError::Timeout)), "{:?}", opened.err());
+        }
+
+        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
     }
 }

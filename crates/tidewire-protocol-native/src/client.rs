@@ -7,6 +7,7 @@ mod event;
 mod json;
 mod protobuf;
 
+use serde::Deserialize;
 use tidewire_model::Request;
 use tidewire_protocol::{Frame, ProtocolError};
 
@@ -14,6 +15,16 @@ pub use event::{Closing, Content, ReachedLimit, Received, ReceivedPage, Refusal,
 
 use crate::assembly::{Assembly, Framing};
 use crate::{JSON_SUBPROTOCOL, MAX_COMMANDS, PROTOBUF_SUBPROTOCOL, parse};
+
+/// Where the other nodes are, as one that leaves answers to an upgrade; none if that is not what `body`
+/// is.
+pub fn endpoints(body: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Leaving {
+        endpoints: Vec<String>,
+    }
+    serde_json::from_str(body).map_or(Vec::new(), |Leaving { endpoints }| endpoints)
+}
 
 /// One of the two encodings, as a client speaks it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -157,7 +157,12 @@ impl Client {
             }
             // What is wrong with an address that is not its own says nothing about those that are.
             Err(error) if !error.is_transient() && !was_offered => return Err(error.into()),
-            Err(_) => self.not_opened(now),
+            Err(error) => {
+                if !was_offered {
+                    self.offer(error.endpoints());
+                }
+                self.not_opened(now);
+            }
         }
         Ok(())
     }

@@ -113,3 +113,23 @@ async fn pass(time: Duration) {
     tokio::time::advance(time).await;
     tokio::time::resume();
 }
+
+#[tokio::test]
+async fn who_comes_back_to_a_node_that_leaves_goes_where_it_says() {
+    let (leaving, other) = (Peer::listen().await, Peer::listen().await);
+    let (mut client, served) = leaving.welcome().await;
+    drop(served);
+
+    let body = json!({ "message": "the node is leaving", "endpoints": [other.url()] }).to_string();
+    let serve = async {
+        leaving.refuse("503 Service Unavailable", &body).await;
+        let mut new = other.accept().await;
+        new.connect(true).await
+    };
+    let (connect, happenings) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(connect["resume"]["token"], "resume");
+    let is_back =
+        |happening: &Happening| matches!(happening, Happening::Connected { resumed: true, .. });
+    await_happening(&mut client, happenings, is_back).await;
+}

@@ -58,11 +58,19 @@ impl Peer {
 
     /// Answers whoever comes next as something that is no node.
     pub(crate) async fn turn_away(&self) {
+        self.refuse("404 Not Found", "").await;
+    }
+
+    /// Answers whoever comes next with this instead of a WebSocket.
+    pub(crate) async fn refuse(&self, status: &str, body: &str) {
         let (mut stream, _) = self.listener.accept().await.expect("a client");
         // Whoever is answered before it has asked makes something else of that.
         assert!(stream.read(&mut [0; 64]).await.expect("the client asks") > 0);
-        let answer = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-        stream.write_all(answer).await.expect("the client is there");
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        );
+        stream.write_all(answer.as_bytes()).await.expect("the client is there");
         stream.read_to_end(&mut Vec::new()).await.expect("the client leaves");
     }
 

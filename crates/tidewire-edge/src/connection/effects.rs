@@ -130,6 +130,7 @@ impl Serving {
             if self.is_urgent(line) {
                 // Its answer is heard, though it has nothing to say before it is answered itself.
                 line.link.ping();
+                line.touch(cx);
             }
             return line.alarms.save_later(cx.now);
         }
