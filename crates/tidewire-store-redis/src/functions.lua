@@ -8,9 +8,6 @@
 local MINUTE = 60 * 1000
 local HOUR = 60 * MINUTE
 
--- An id is remembered for this long at least, and twice as long at most.
-local DEDUPE_WINDOW = 2 * MINUTE
-
 -- How far an incarnation may be ahead of this server's clock.
 local CLOCK_TOLERANCE = 10 * MINUTE
 
@@ -339,7 +336,7 @@ local function finish_append(channel, call)
 end
 
 -- Where the drafts begin in the arguments.
-local FIRST_DRAFT = 11
+local FIRST_DRAFT = 12
 
 -- The prefix of the buckets is a key, though there never is one of that name: while a cluster moves
 -- the slot, Redis then takes the call for one whose keys are not all here, and refuses it until the
@@ -348,8 +345,9 @@ local FIRST_DRAFT = 11
 --
 -- KEYS: fence, meta, log, prefix of the dedupe buckets
 -- ARGV: seen, nonce, raise, ttl, size, batch, 'first' | 'again', a position known before the first
---       try as epoch or '' and offset, the epoch the channel has to be in or '', and for each draft:
---       dedupe field or '', rest of `m`, payload
+--       try as epoch or '' and offset, the epoch the channel has to be in or '', how long an id is
+--       remembered at least (twice as long at most), and for each draft: dedupe field or '', rest of
+--       `m`, payload
 -- Returns 'FORKED' if the channel is in another epoch, or 'KEPT' and for each draft: epoch, offset,
 -- whether it is a duplicate, time.
 local function append(call, keys, args)
@@ -373,7 +371,8 @@ local function append(call, keys, args)
     return { 'OK', call.incarnation, 'FORKED' }
   end
 
-  local bucket = math.floor(call.now / DEDUPE_WINDOW)
+  local window = tonumber(args[11])
+  local bucket = math.floor(call.now / window)
   local buckets = { current = keys[4] .. whole(bucket), previous = keys[4] .. whole(bucket - 1),
     next = keys[4] .. whole(bucket + 1) }
   local now, first_new = stamp(call.now), channel.top + 1
@@ -410,7 +409,7 @@ local function append(call, keys, args)
     end
   end
   if buckets.used then
-    redis.call('PEXPIRE', buckets.current, 3 * DEDUPE_WINDOW, 'NX')
+    redis.call('PEXPIRE', buckets.current, whole(3 * window), 'NX')
   end
   if channel.top >= first_new then
     finish_append(channel, call)

@@ -9,8 +9,8 @@ use tidewire_broker::{
     Appended, Draft, Head, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Secured, Status,
 };
 use tidewire_model::{
-    Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position, Publication,
-    Since, TenantChannel,
+    DeliveryClass, Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position,
+    Publication, Since, TenantChannel,
 };
 
 use self::known::KnownPositions;
@@ -48,6 +48,15 @@ impl RedisLog {
         Self { rules: rules.into(), ..self }
     }
 
+    /// How long an id is remembered after it was last used. In a durable channel the first of several
+    /// publications is repeated until replicas are back, and those behind it only then.
+    fn dedupe_window(&self, channel: &TenantChannel) -> Duration {
+        match self.rules.read(|rules| rules.class(channel)) {
+            DeliveryClass::Durable => Duration::from_hours(1),
+            DeliveryClass::Ephemeral | DeliveryClass::Recoverable => Duration::from_mins(2),
+        }
+    }
+
     fn retention(&self, channel: &TenantChannel) -> Retention {
         self.rules.read(|rules| rules.retention(channel, self.retention))
     }
@@ -75,6 +84,7 @@ impl RedisLog {
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
         let batch = random::nonce(self.connection.random());
         let retention = self.retention(channel);
+        let window = self.dedupe_window(channel).as_millis();
         // Taken before the first try is sent: whatever any of the tries stores is above it.
         let known = self.known.find(channel);
         let build = |attempt: &Try| {
@@ -86,6 +96,7 @@ impl RedisLog {
                 Some(Position { epoch, offset }) => call.arg(epoch.as_str()).arg(offset),
             };
             call.arg(epoch.as_ref().map_or("", Epoch::as_str));
+            call.arg(u64::try_from(window).expect("an hour at most"));
             for (place, draft) in drafts.iter().enumerate() {
                 call.arg(entry::dedupe_field(channel, draft))
                     .arg(entry::describe(draft, batch, place))

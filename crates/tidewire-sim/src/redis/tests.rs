@@ -5,7 +5,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewire_broker::{Appended, Draft, Log as _, Retention};
 use tidewire_model::{
-    Channel, Payload, PublicationId, Random, Since, Tenant, TenantChannel, UserId,
+    Channel, ChannelRule, ChannelRules, DeliveryClass, Filter, Payload, PublicationId, Random,
+    Since, Tenant, TenantChannel, UserId,
 };
 use tidewire_store_redis::{RedisLog, simulated};
 use tokio::time::advance;
@@ -64,6 +65,24 @@ async fn an_id_is_known_again_when_the_clock_was_set_back_meanwhile() {
     let again = append(&log, "a").await;
 
     assert!(again.duplicate, "{one:?}, then {again:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_in_a_durable_channel_is_known_for_an_hour_though_only_one_before_it_is_repeated() {
+    let everything = Filter::parse("**").expect("valid");
+    let rule = ChannelRule { class: DeliveryClass::Durable, ..ChannelRule::new(everything) };
+    let rules = ChannelRules::new([(channel().tenant, vec![rule])].into());
+    let log = log(&Arc::new(Deployment::new(Arc::default()))).with_rules(rules);
+    append(&log, "a").await;
+    let behind = append(&log, "b").await;
+
+    for _ in 0..59 {
+        advance(Duration::from_mins(1)).await;
+        append(&log, "a").await;
+    }
+    let again = append(&log, "b").await;
+
+    assert!(again.duplicate && again.position == behind.position, "{again:?}");
 }
 
 #[tokio::test(start_paused = true)]
