@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use tidewire_model::{ByTenant, Tenant};
 
-use crate::{ApiKey, ApiKeyId, KeyId, VerificationKey};
+use crate::{ApiKey, ApiKeyId, KeyId, Mark, Vault, VerificationKey};
 
 /// One tenant and everything that can prove somebody to be of it.
 #[derive(Clone, Debug)]
@@ -94,6 +94,11 @@ impl KeyRing {
 }
 
 impl TenantKeys {
+    /// What stands for the keys that no other tenant may have, under each key of `vault`.
+    pub fn marks(&self, vault: &Vault) -> Vec<Mark> {
+        self.keys.iter().flat_map(|key| vault.marks(key.fingerprint())).collect()
+    }
+
     pub(crate) fn key(&self, id: &str) -> Option<&VerificationKey> {
         self.keys.iter().find(|key| key.id().as_str() == id)
     }

@@ -258,6 +258,11 @@ fn authenticate(edge: &Edge, tenant: &str, headers: &HeaderMap) -> Result<ApiIde
         Failure::new(ErrorCode::BadToken, message)
     };
     let tenant = Tenant::parse(tenant).map_err(|_| refused())?;
+    if edge.0.tenants.is_incomplete() && !edge.0.tenants.contains(&tenant) {
+        let message = "not all tenants are known here yet; come back";
+        let wait = Duration::from_secs(1);
+        return Err(Failure::new(ErrorCode::Unavailable, message).retry_after(wait));
+    }
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let caller = value.and_then(|value| edge.0.verifier.verify_api_key(value, &tenant).ok());
     let caller = caller.ok_or_else(refused)?;

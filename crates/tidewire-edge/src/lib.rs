@@ -8,6 +8,7 @@
 //! and picks one by subprotocol. A connection exists only once its credential has been verified and
 //! its session is claimed: there is no half-authenticated one.
 
+mod admin;
 mod api;
 mod config;
 mod connection;
@@ -22,13 +23,16 @@ mod ops;
 mod outcome;
 mod registry;
 mod router;
+mod tenants;
 mod tls;
 mod upgrade;
 mod wheel;
 mod worker;
 
+pub use admin::admin_router;
 pub use config::{DrainConfig, EdgeConfig};
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};
 pub use load::EdgeLoad;
 pub use ops::{Render, ops_router};
+pub use tenants::{RegistryParts, TenantRegistry};

@@ -50,6 +50,9 @@ async fn ready(State(edge): State<Edge>) -> (StatusCode, Json<Readiness>) {
     if edge.is_draining() {
         reasons.insert(0, "the node is draining".into());
     }
+    if edge.0.tenants.is_incomplete() {
+        reasons.push("the registry of tenants has not been read yet".into());
+    }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, reasons }))

@@ -10,6 +10,7 @@ mod period;
 mod problem;
 mod rules;
 mod secret;
+mod stored;
 mod table;
 mod wire;
 
@@ -17,5 +18,6 @@ pub use check::{Definition, check};
 pub use period::{InvalidPeriod, Period};
 pub use problem::{Problem, Problems};
 pub use secret::{MASK, Secret};
+pub use stored::{at_rest, complete, masked};
 pub use table::{Applied, Change, TenantDetails, Tenants};
 pub use wire::{MAX_DOCUMENT_BYTES, open, parse, seal};

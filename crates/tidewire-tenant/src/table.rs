@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tidewire_auth::{KeyRing, TenantKeys};
@@ -19,6 +20,8 @@ pub struct Tenants {
     fixed: Arc<HashSet<Tenant>>,
     /// All keys of those that go without some of them. Held by whoever replaces anything here.
     robbed: Arc<Mutex<BTreeMap<Tenant, TenantKeys>>>,
+    /// There are others, of which nothing has been read yet.
+    is_incomplete: Arc<AtomicBool>,
 }
 
 /// What is to hold from now on of a tenant that is not in the node's file.
@@ -56,8 +59,8 @@ impl Tenants {
         let details = details.into_iter().map(|(tenant, details)| (tenant, Arc::new(details)));
         let details = Live::new(details.collect());
         let fixed = Arc::new(ring.tenants().cloned().collect());
-        let robbed = Arc::default();
-        Self { ring: Live::new(ring), rules: rules.into(), details, fixed, robbed }
+        let (ring, rules) = (Live::new(ring), rules.into());
+        Self { ring, rules, details, fixed, ..Self::default() }
     }
 
     /// The keys of all of them, for a verifier.
@@ -72,6 +75,22 @@ impl Tenants {
 
     pub fn contains(&self, tenant: &Tenant) -> bool {
         self.ring.read(|ring| ring.contains(tenant))
+    }
+
+    /// Whether there may be tenants of which nothing has been read yet: that one is not known says
+    /// nothing then.
+    pub fn is_incomplete(&self) -> bool {
+        self.is_incomplete.load(Ordering::Relaxed)
+    }
+
+    /// There are more tenants, which are still to be read.
+    pub fn expect_more(&self) {
+        self.is_incomplete.store(true, Ordering::Relaxed);
+    }
+
+    /// All tenants have been read.
+    pub fn expect_no_more(&self) {
+        self.is_incomplete.store(false, Ordering::Relaxed);
     }
 
     /// Whether the node's file has it.

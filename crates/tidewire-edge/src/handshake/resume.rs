@@ -24,9 +24,14 @@ impl Claimant<'_> {
                 return Ok(None);
             }
         };
+        let is_known = shared.tenants.contains(&claims.tenant);
+        if !is_known && shared.tenants.is_incomplete() {
+            metrics::resumed("unavailable");
+            return Err(unavailable(self.request));
+        }
         // When it was sealed its tenant was there, and its sessions were kept.
         let is_kept = shared.tenants.session_kind(&claims.tenant) != SessionKind::None;
-        if !is_kept || !shared.tenants.contains(&claims.tenant) {
+        if !is_kept || !is_known {
             metrics::resumed("lost");
             return Ok(None);
         }

@@ -57,6 +57,7 @@ pub(crate) struct Running {
     pub(crate) edge: Edge,
     pub(crate) address: SocketAddr,
     pub(crate) ops: SocketAddr,
+    pub(crate) tenants: Tenants,
 }
 
 impl Fleet {
@@ -85,13 +86,9 @@ impl Fleet {
         let membership = Arc::new(MemoryMembership::default());
         for index in 0..nodes {
             let id = node_id(index);
-            let ports = Ports {
-                log: Arc::clone(&fleet.log) as Arc<dyn Log>,
-                broker: Arc::new(MemoryBroker::new(fleet.network.clone(), id.clone())),
-                sessions: Arc::clone(&fleet.sessions) as _,
-                membership: Arc::clone(&membership) as _,
-            };
-            let running = fleet.run(id, ports, config.clone()).await;
+            let ports = fleet.ports(&id, &membership);
+            let tenants = fleet.tenants.clone();
+            let running = fleet.run(id, ports, (config.clone(), tenants)).await;
             fleet.nodes.push(running);
         }
         fleet
@@ -109,7 +106,35 @@ impl Fleet {
         stranger.notify_all(news);
     }
 
-    async fn run(&self, id: NodeId, ports: Ports, config: EdgeConfig) -> Running {
+    fn ports(&self, id: &NodeId, membership: &Arc<MemoryMembership>) -> Ports {
+        Ports {
+            log: Arc::clone(&self.log) as Arc<dyn Log>,
+            broker: Arc::new(MemoryBroker::new(self.network.clone(), id.clone())),
+            sessions: Arc::clone(&self.sessions) as _,
+            membership: Arc::clone(membership) as _,
+        }
+    }
+
+    /// Nodes that know their tenants each by itself, none at first.
+    pub(crate) async fn of_strangers(nodes: usize) -> Self {
+        let mut fleet = Self::of(0, EdgeConfig::default(), Tenants::default()).await;
+        let membership = Arc::new(MemoryMembership::default());
+        for index in 0..nodes {
+            let id = node_id(index);
+            let ports = fleet.ports(&id, &membership);
+            let alone = (EdgeConfig::default(), Tenants::default());
+            let running = fleet.run(id, ports, alone).await;
+            fleet.nodes.push(running);
+        }
+        fleet
+    }
+
+    async fn run(
+        &self,
+        id: NodeId,
+        ports: Ports,
+        (config, tenants): (EdgeConfig, Tenants),
+    ) -> Running {
         let node_config = NodeConfig { shards: 1, ..NodeConfig::new(id.clone()) };
         let (tracker, stop) = (&self.tracker, &self.stop);
         let (listener, address) = listen().await;
@@ -122,8 +147,8 @@ impl Fleet {
         );
         let built_on = Parts {
             node,
-            tenants: self.tenants.clone(),
-            verifier: Arc::new(Verifier::new(self.tenants.ring().clone())),
+            tenants: tenants.clone(),
+            verifier: Arc::new(Verifier::new(tenants.ring().clone())),
             sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("sealer")),
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
@@ -140,7 +165,7 @@ impl Fleet {
         });
         let (follower, stop) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_notices(notices, stop).await });
-        Running { edge, address, ops }
+        Running { edge, address, ops, tenants }
     }
 
     /// Runs something beside the test.
@@ -170,7 +195,7 @@ impl Running {
     }
 }
 
-async fn listen() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     (listener, address)
@@ -221,7 +246,7 @@ fn key_id(tenant: &str) -> KeyId {
     KeyId::parse(tenant).expect("key id")
 }
 
-fn secret(tenant: &str) -> String {
+pub(crate) fn secret(tenant: &str) -> String {
     format!("{tenant:_<32}")
 }
 

@@ -12,6 +12,7 @@ mod kinds;
 mod operators;
 mod peer;
 mod publishing;
+mod registry;
 mod sessions;
 mod slow_reader;
 mod switched_store;

@@ -2,12 +2,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use axum::Router;
-use tidewire_edge::{DrainConfig, EdgeConfig};
+use tidewire_auth::Vault;
+use tidewire_edge::{DrainConfig, EdgeConfig, RegistryParts, TenantRegistry};
 use tidewire_model::NodeId;
 use tidewire_node::NodeConfig;
+use tidewire_store_redis::{RedisConnection, RedisTenantStore};
+use tidewire_tenant::Tenants;
 
 use crate::cli::Serve;
 use crate::config::{Config, generated_node_id};
+use crate::server::administration::Administration;
 use crate::server::inspection::Inspection;
 use crate::server::{Plan, Server, adapters, certificates, descriptors, telemetry, threads};
 
@@ -28,6 +32,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     let redis = adapters::redis(&config)?;
     let inspection = Inspection::begin(redis.clone()).await?;
     let tenants = config.tenants();
+    let administration = administration(&config, &redis, &tenants)?;
     let plan = Plan {
         node: node_config(&config, node.clone()),
         edge: edge_config(&config),
@@ -42,6 +47,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         advertise: config.server.advertise.clone(),
     };
     let server = Server::start(plan, Router::new())?;
+    let admin = administration.map(|plan| server.administer(plan)).transpose()?;
     tracing::info!(
         node = %server.node_id(),
         clients = %server.address,
@@ -51,6 +57,9 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "node is up"
     );
+    if let Some(admin) = admin {
+        tracing::info!(%admin, "tenants can be changed");
+    }
     let housekeeping = async {
         tokio::join!(inspection.finish(), telemetry::keep_up(handle), certificates);
     };
@@ -58,6 +67,25 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         outcome = server.run() => outcome,
         () = housekeeping => Ok(()),
     }
+}
+
+/// Nothing if the tenants of the file are all there are.
+fn administration(
+    config: &Config,
+    redis: &RedisConnection,
+    tenants: &Tenants,
+) -> anyhow::Result<Option<Administration>> {
+    let Some(registry) = &config.registry else { return Ok(None) };
+    let parts = RegistryParts {
+        store: Arc::new(RedisTenantStore::new(redis.clone())),
+        vault: Vault::new(&registry.keys)?,
+        tenants: tenants.clone(),
+        history: config.history,
+        most: registry.max_tenants,
+    };
+    let (listen, tokens) = (registry.listen, registry.tokens.clone());
+    let registry = TenantRegistry::new(parts);
+    Ok(Some(Administration { registry, listen, tokens }))
 }
 
 /// What is missing is no reason not to serve those who fit.

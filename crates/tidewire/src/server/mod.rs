@@ -1,6 +1,7 @@
 //! A running node: started, watched, drained.
 
 pub(crate) mod adapters;
+pub(crate) mod administration;
 mod breakdown;
 pub(crate) mod certificates;
 pub(crate) mod descriptors;

@@ -179,6 +179,10 @@ fn describe_engine() {
     describe_gauge!("tidewire_drain_remaining", "Connections a draining node still has.");
     describe_counter!("tidewire_drain_connections_total", "How connections left a draining node.");
     describe_gauge!("tidewire_drain_duration_seconds", "How long the drain took.");
+    describe_counter!("tidewire_registry_reads_total", "Reads of the registry of tenants.");
+    describe_gauge!("tidewire_registry_tenants", "Tenants in the registry, as this node knows it.");
+    describe_gauge!("tidewire_registry_unreadable", "Tenants whose newest document is unreadable.");
+    describe_counter!("tidewire_admin_requests_total", "Requests to the admin listener.");
     describe_gauge!("tidewire_tenant_connections", "Connections per tenant.");
     describe_counter!("tidewire_tenant_messages_total", "Messages per tenant.");
 }

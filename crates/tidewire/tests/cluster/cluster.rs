@@ -97,6 +97,17 @@ impl Cluster {
         NodeProcess::start(&self.config_file(&self.nats, &server))
     }
 
+    /// A node whose tenants can be changed, and where.
+    pub(crate) fn administered_node(&self) -> (NodeProcess, String) {
+        let more = format!(
+            "{ANY_PORT}[registry]\nkeys = [\"a registry key that all nodes of this test share\"]\n\
+             [admin]\nlisten = \"127.0.0.1:0\"\n"
+        );
+        let node = NodeProcess::start(&self.config_file(&self.nats, &more));
+        let admin = field(&node.line_with("tenants can be changed"), "admin");
+        (node, format!("http://{admin}"))
+    }
+
     /// What a node says that will not start.
     pub(crate) fn refused_node(&self) -> Output {
         let mut serve = Command::new(env!("CARGO_BIN_EXE_tidewire"));
@@ -124,7 +135,7 @@ fn tenant_config(tenant: &str) -> String {
     )
 }
 
-fn secret(tenant: &str) -> String {
+pub(crate) fn secret(tenant: &str) -> String {
     format!("the secret of {tenant}, long enough to be one")
 }
 

@@ -10,3 +10,4 @@ mod failover;
 mod leaving;
 mod ledger;
 mod scenarios;
+mod tenants;

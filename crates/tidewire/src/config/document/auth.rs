@@ -1,9 +1,11 @@
-//! What is asked of credentials.
+//! What is asked of credentials, and who else may change that.
+
+use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Period;
+use super::{Period, Secret};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -18,5 +20,51 @@ pub struct Auth {
 impl Default for Auth {
     fn default() -> Self {
         Self { audience: "tidewire".into(), max_token_lifetime: Period::from_secs(24 * 3600) }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Registry {
+    /// Keys that seal what Redis keeps of tenants, the same on every node: each 32 random bytes in
+    /// base64, or a secret of at least 32 bytes. The first seals, all of them open; at most 8. Without
+    /// one there is no registry, and only the tenants of this file may use the cluster.
+    #[schemars(length(max = 8))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<Secret>,
+    /// File that holds `keys`, one a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_file: Option<PathBuf>,
+    /// Most tenants in the registry; every node has all of them in memory, a few kilobytes each.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_tenants: u32,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self { keys: Vec::new(), keys_file: None, max_tenants: 10_000 }
+    }
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// IP address and port where tenants are added, changed and removed while nodes run, if there are
+    /// `registry.keys`. Whoever may use it owns the cluster: without `tokens` it has to be a loopback
+    /// address.
+    pub listen: String,
+    /// What an operator sends as `Authorization: Bearer`, each at least 32 bytes, any of them; at most
+    /// 8.
+    #[schemars(length(max = 8))]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<Secret>,
+    /// File that holds `tokens`, one a line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tokens_file: Option<PathBuf>,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8002".into(), tokens: Vec::new(), tokens_file: None }
     }
 }

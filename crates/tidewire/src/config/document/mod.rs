@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use auth::Auth;
+pub use auth::{Admin, Auth, Registry};
 pub use server::{Compression, Ops, Server, TenantMetrics, Tls};
 pub use services::{Nats, Redis, RedisMode};
 pub use tidewire_tenant::Period;
@@ -50,7 +50,12 @@ pub struct Document {
     pub log: Log,
     /// What is asked of every token.
     pub auth: Auth,
-    /// Who may use this cluster, each with the keys that prove it. `serve` needs at least one.
+    /// The tenants that come while nodes run, kept in Redis.
+    pub registry: Registry,
+    /// Where tenants are changed while nodes run.
+    pub admin: Admin,
+    /// Who may use this cluster, each with the keys that prove it. `serve` needs at least one, or
+    /// `registry.keys`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tenants: Vec<Tenant>,
 }

@@ -2,6 +2,7 @@
 
 mod address;
 mod login;
+mod registry;
 mod tenants;
 mod tls;
 
@@ -24,6 +25,7 @@ use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
 use address::{InvalidAddress, Origins};
 pub use login::{Nats, NatsLogin, Redis, RedisLogin, RedisTopology};
+pub use registry::Registry;
 pub use tls::{Tls, TlsFiles};
 
 /// A valid configuration.
@@ -44,6 +46,8 @@ pub struct Config {
     pub drain: Drain,
     pub log: Log,
     pub auth: Auth,
+    /// Nothing if the tenants of the file are all there are.
+    pub registry: Option<Registry>,
     pub channel_rules: Arc<ChannelRules>,
     /// Of tenants whose sessions are not lazy.
     pub session_kinds: Arc<HashMap<Tenant, SessionKind>>,
@@ -114,7 +118,7 @@ impl Config {
                 "the same on every node; `openssl rand -base64 32` makes one",
             ));
         }
-        if self.auth.ring.tenants().next().is_none() {
+        if self.auth.ring.tenants().next().is_none() && self.registry.is_none() {
             problems.push(missing(
                 "tenants",
                 "at least one tenant is needed to serve",
@@ -196,6 +200,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     };
     let tenants = tenants::check(&document.tenants, history, draft);
     let audience = check_audience(&document.auth, draft);
+    let registry = registry::check(&document.registry, &document.admin, draft);
     let tenants = tenants?;
     Some(Config {
         node_id,
@@ -215,6 +220,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
             ring: tenants.ring,
             signing: tenants.signing,
         },
+        registry,
         channel_rules: Arc::new(tenants.channel_rules),
         session_kinds: Arc::new(tenants.session_kinds),
     })

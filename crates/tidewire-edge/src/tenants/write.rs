@@ -1,0 +1,128 @@
+use tidewire_broker::News;
+use tidewire_model::Tenant;
+use tidewire_store::{Expects, TenantWrite, Written};
+
+use super::{RegistryError, TenantRegistry};
+use crate::Edge;
+
+/// What a caller wants to be there for its change to be made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Condition {
+    Always,
+    /// No tenant of that name.
+    Absent,
+    /// This revision.
+    Revision(u64),
+}
+
+/// Who does not care what is there tries so often to be the next.
+const TRIES: usize = 4;
+
+impl TenantRegistry {
+    /// Keeps `text` as the document of `tenant`. Yields its revision, and whether the tenant is new.
+    ///
+    /// It holds here when this returns, and elsewhere within a second; or, where news does not get
+    /// through, within six. Cancelling leaves open whether it was kept.
+    ///
+    /// # Errors
+    ///
+    /// Nothing has changed then, unless the store could not be reached: it may have.
+    pub(crate) async fn put(
+        &self,
+        edge: &Edge,
+        tenant: &Tenant,
+        text: &[u8],
+        condition: Condition,
+    ) -> Result<(u64, bool), RegistryError> {
+        let parts = &self.0.parts;
+        if self.is_fixed(tenant) {
+            return Err(RegistryError::Static);
+        }
+        let previous = self.document(tenant).map(|(_, text)| text);
+        let text = tidewire_tenant::complete(text, previous.as_deref());
+        let definition = tidewire_tenant::parse(tenant, &text, parts.history);
+        let definition = definition.map_err(RegistryError::Bad)?;
+        let ring = parts.tenants.ring().load();
+        let owners = definition.keys.keys.iter().filter_map(|key| ring.owner(key));
+        if let Some(by) = owners.into_iter().find(|owner| *owner != tenant) {
+            return Err(RegistryError::KeyInUse { by: by.clone() });
+        }
+        let marks = definition.keys.marks(&parts.vault);
+        let text = tidewire_tenant::at_rest(&text);
+        self.write(edge, (tenant, condition), Some((&text, &marks))).await
+    }
+
+    /// Removes `tenant`. Its name can be used again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`put`](Self::put).
+    pub(crate) async fn remove(
+        &self,
+        edge: &Edge,
+        tenant: &Tenant,
+        condition: Condition,
+    ) -> Result<(), RegistryError> {
+        if self.is_fixed(tenant) {
+            return Err(RegistryError::Static);
+        }
+        self.write(edge, (tenant, condition), None).await.map(drop)
+    }
+
+    async fn write(
+        &self,
+        edge: &Edge,
+        (tenant, condition): (&Tenant, Condition),
+        content: Option<(&[u8], &[[u8; 16]])>,
+    ) -> Result<(u64, bool), RegistryError> {
+        // What other nodes have written is known, as far as the store can be reached.
+        self.read().await?;
+        let parts = &self.0.parts;
+        for _ in 0..TRIES {
+            let (known, is_there) = {
+                let known = self.0.known.lock();
+                (known.revision(tenant), known.sealed(tenant).is_some())
+            };
+            match condition {
+                Condition::Absent if is_there => {
+                    return Err(RegistryError::Conflict { revision: known });
+                }
+                _ if content.is_none() && !is_there => return Err(RegistryError::Missing),
+                Condition::Revision(wanted) if wanted != known || !is_there => {
+                    return Err(RegistryError::Conflict { revision: known });
+                }
+                _ => {}
+            }
+            let revision = known + 1;
+            let sealed = content
+                .map(|(text, _)| tidewire_tenant::seal(&parts.vault, tenant, revision, text));
+            let written = parts.store.write(TenantWrite {
+                tenant,
+                expects: Expects::Revision(known),
+                revision,
+                sealed: sealed.as_deref(),
+                marks: content.map(|(_, marks)| marks).unwrap_or_default(),
+                nonce: nonce(),
+                most: parts.most,
+            });
+            match written.await? {
+                Written::Done => {
+                    edge.0.node.announce_news(News::Tenants);
+                    self.0.written.notify_one();
+                    self.read().await?;
+                    return Ok((revision, !is_there));
+                }
+                Written::Conflict { .. } => self.read().await?,
+                Written::Taken { by } => return Err(RegistryError::KeyInUse { by }),
+                Written::Full => return Err(RegistryError::Full),
+            }
+        }
+        Err(RegistryError::Conflict { revision: self.0.known.lock().revision(tenant) })
+    }
+}
+
+pub(super) fn nonce() -> [u8; 16] {
+    let mut nonce = [0; 16];
+    getrandom::fill(&mut nonce).expect("the system has random numbers");
+    nonce
+}
