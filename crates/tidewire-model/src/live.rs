@@ -78,12 +78,15 @@ pub struct Reader<T> {
 }
 
 impl<T> Reader<T> {
-    /// Takes what is there now. If that is the same, it costs one atomic load.
-    pub fn look(&mut self) {
+    /// Takes what is there now, and says whether that is another. If it is the same, it costs one
+    /// atomic load.
+    pub fn look(&mut self) -> bool {
         let now = self.cache.load();
-        if !Arc::ptr_eq(now, &self.seen) {
+        let is_another = !Arc::ptr_eq(now, &self.seen);
+        if is_another {
             self.seen = Arc::clone(now);
         }
+        is_another
     }
 }
 
@@ -122,8 +125,9 @@ mod tests {
 
         live.replace(2);
         let before = *reader;
-        reader.look();
+        let looks = [reader.look(), reader.look()];
 
         assert_eq!((before, *reader), (1, 2));
+        assert_eq!(looks, [true, false]);
     }
 }

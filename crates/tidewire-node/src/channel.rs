@@ -7,17 +7,15 @@ use futures_util::future::BoxFuture;
 use tidewire_broker::{BrokerError, LogError, Partition, Read, Status};
 use tidewire_hub::Outbox;
 use tidewire_model::{
-    ConnectionId, Delivery, DeliveryClass, ErrorCode, Failure, Incarnation, JoinId, Joined, Since,
-    TenantChannel, Tenure,
+    ConnectionId, Delivery, ErrorCode, Failure, Incarnation, JoinId, Joined, Since, TenantChannel,
+    Tenure,
 };
 use tokio::time::Instant;
 
 use crate::ask::Join;
 use crate::audience::{Audience, Tenures};
 use crate::feed::Feed;
-use crate::fleeting::drawn_epoch;
 use crate::publish::stopped;
-use crate::ring::Ring;
 use crate::shard::{Done, PAGE, Shard, Surroundings};
 
 /// A channel this node follows.
@@ -30,6 +28,8 @@ pub(crate) struct ChannelState {
     pub(crate) active_at: Instant,
     /// Since when nobody has wanted it.
     pub(crate) idle_since: Option<Instant>,
+    /// When to tell of what came and has no place here; see `classes.rs`.
+    pub(crate) loss_told_at: Option<Instant>,
 }
 
 /// Somebody who is not in step yet.
@@ -70,7 +70,7 @@ impl ChannelState {
             WaitsFor::Retry { at } => at.min(joiner.give_up_at),
             WaitsFor::Feed | WaitsFor::Read => joiner.give_up_at,
         });
-        joiners.chain(self.feed.wake_at()).min()
+        joiners.chain(self.feed.wake_at()).chain(self.loss_told_at).min()
     }
 
     pub(crate) fn has_joiners(&self) -> bool {
@@ -91,6 +91,14 @@ impl ChannelState {
     pub(crate) fn note_if_idle(&mut self, now: Instant) {
         if !self.is_wanted() {
             self.idle_since.get_or_insert(now);
+        }
+    }
+
+    /// Has everybody who is not in step yet wait for the feed that there is now: what they have asked
+    /// the log may be of no use with it.
+    pub(crate) fn put_joiners_back(&mut self) {
+        for joiner in &mut self.joiners {
+            joiner.waits_for = WaitsFor::Feed;
         }
     }
 
@@ -213,17 +221,13 @@ impl Shard {
         if self.channels.contains_key(channel) {
             return;
         }
-        let ring = Ring::new(self.around.ring_limits);
-        let feed = match self.rules.class(channel) {
-            DeliveryClass::Recoverable | DeliveryClass::Durable => Feed::new(ring),
-            DeliveryClass::Ephemeral => Feed::fleeting(ring, drawn_epoch(&self.around.random)),
-        };
         let mut state = ChannelState {
-            feed,
+            feed: self.new_feed(channel),
             audience: Audience::default(),
             joiners: Vec::new(),
             active_at: now,
             idle_since: None,
+            loss_told_at: None,
         };
         let partition = Partition::of(channel);
         if self.interest.add(&partition) {

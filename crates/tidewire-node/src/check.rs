@@ -25,6 +25,7 @@ impl Shard {
             self.poll(now);
         }
         self.watch(now);
+        self.compare_classes(now);
         self.check_due(now);
         self.forget_idle(now);
         self.count_subscriptions();

@@ -38,6 +38,8 @@ pub(crate) struct Feed {
     /// When to read again after a new subscription, whatever has been read meanwhile.
     rechecks: VecDeque<Instant>,
     is_reading: bool,
+    /// Whether somebody listens already who stands nowhere in this feed.
+    begins_with_gap: bool,
     /// Where this feed stood when the read under way was sent.
     asked_at: Option<Position>,
     failures: u32,
@@ -75,9 +77,15 @@ impl Feed {
             settled_at: None,
             rechecks: VecDeque::new(),
             is_reading: false,
+            begins_with_gap: false,
             asked_at: None,
             failures: 0,
         }
+    }
+
+    /// Has the first read tell of a gap, for those who have listened to another feed before this.
+    pub(crate) fn begin_with_gap(&mut self) {
+        self.begins_with_gap = true;
     }
 
     /// Where subscribers have been served to; `None` before the first read.
@@ -130,6 +138,7 @@ impl Feed {
 
     /// Takes a publication from the broker, or from this node's own append.
     pub(crate) fn receive(&mut self, envelope: Arc<Envelope>, now: Instant, steps: &mut Vec<Step>) {
+        let Some(envelope) = self.adopt(envelope) else { return };
         let Some(at) = self.at else { return self.hold(envelope, now) };
         self.patience.came(envelope.position, now);
         let Position { epoch, offset } = envelope.position;
@@ -176,13 +185,17 @@ impl Feed {
     /// Takes the answer to [`Feed::next_read`].
     pub(crate) fn merge(&mut self, read: Read, now: Instant, steps: &mut Vec<Step>) {
         self.is_reading = false;
+        if self.is_fleeting() {
+            // It was asked for when the channel was of another class.
+            return;
+        }
         if read.incarnation < self.newest {
             return self.read_failed(now);
         }
         self.newest = read.incarnation;
         let (before, top) = (self.at, read.top_position());
         match self.at {
-            None => self.open(&read, now),
+            None => self.open(&read, now, steps),
             Some(at) => self.go_on(at, read, now, steps),
         }
         self.release(now, steps);
@@ -198,8 +211,12 @@ impl Feed {
         }
     }
 
-    fn open(&mut self, read: &Read, now: Instant) {
-        self.at = Some(read.top_position());
+    fn open(&mut self, read: &Read, now: Instant, steps: &mut Vec<Step>) {
+        let top = read.top_position();
+        self.at = Some(top);
+        if std::mem::take(&mut self.begins_with_gap) {
+            steps.push(Step::Gap(Gap { reason: GapReason::Reset, position: top, missed: None }));
+        }
         let settled_at = self.settled_at.unwrap_or(now);
         let rechecks = RECHECKS.iter().map(|delay| settled_at + *delay);
         self.rechecks = rechecks.filter(|at| *at > now).collect();

@@ -46,7 +46,9 @@ impl Shard {
         let channel = publication.channel.clone();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if !state.feed.is_fleeting() {
-            return self.around.metrics.misclassified.increment(1);
+            state.lose(now);
+            self.around.metrics.misclassified.increment(1);
+            return self.settle(&channel, now);
         }
         // Before the channel has begun nobody has joined it.
         let Some(publication) = state.feed.number(publication) else { return };

@@ -18,6 +18,7 @@ mod by_channel;
 mod channel;
 mod check;
 mod checks;
+mod classes;
 mod config;
 mod confirm;
 mod feed;

@@ -29,6 +29,7 @@ use crate::audience::Tenures;
 use crate::by_channel::ByChannel;
 use crate::channel::ChannelState;
 use crate::checks::Checks;
+use crate::classes::Reclassing;
 use crate::confirm::Kept;
 use crate::feed::Step;
 use crate::interest::Interest;
@@ -117,6 +118,7 @@ pub(crate) struct Shard {
     pub(crate) alarms: Timers,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(crate) checks: Checks,
+    pub(crate) reclassing: Reclassing,
     pub(crate) gap_warnings: Throttle,
     /// Reused between publications.
     pub(crate) steps: Vec<Step>,
@@ -149,6 +151,7 @@ impl Shard {
             alarms: Timers::default(),
             running: FuturesUnordered::new(),
             checks: Checks::default(),
+            reclassing: Reclassing::default(),
             gap_warnings: Throttle::default(),
             steps: Vec::new(),
         }
@@ -180,7 +183,7 @@ impl Shard {
                         break;
                     }
                     let now = Instant::now();
-                    self.rules.look();
+                    self.look();
                     burst.drain(..).for_each(|action| self.apply(action, now));
                 }
             }
@@ -196,7 +199,8 @@ impl Shard {
 
     fn next_alarm(&self) -> Instant {
         let timers = [&self.alarms, &self.announcements, &self.heals].map(Timers::next);
-        let next = timers.into_iter().chain([self.checks.next()]).flatten().min();
+        let next =
+            timers.into_iter().chain([self.checks.next(), self.reclassing.next()]).flatten().min();
         next.unwrap_or_else(|| Instant::now() + TICK)
     }
 
@@ -260,7 +264,7 @@ impl Shard {
 
     /// Finishes what is ready, or a shard with a full inbox would finish one append per burst.
     fn finish_all(&mut self, first: Done, now: Instant) {
-        self.rules.look();
+        self.look();
         self.finish(first, now);
         for _ in 1..BURST {
             let Some(Some(done)) = self.running.next().now_or_never() else { return };
@@ -304,13 +308,13 @@ impl Shard {
         if self.checks.is_behind(now) {
             self.check_due(now);
         }
+        if self.reclassing.next().is_some_and(|at| at <= now) {
+            self.reclass_some(now);
+        }
     }
 
     pub(crate) fn receive(&mut self, envelope: &Arc<Envelope>, now: Instant) {
         let Some(state) = self.channels.get_mut(&envelope.channel) else { return };
-        if state.feed.is_fleeting() {
-            return self.around.metrics.misclassified.increment(1);
-        }
         if state.feed.is_news(envelope.position) {
             self.around.log.hear_of(&envelope.channel, envelope.position.epoch.incarnation());
         }
@@ -343,6 +347,7 @@ impl Shard {
     /// that is due, brings in those who wait, and sets the alarm.
     pub(crate) fn settle(&mut self, channel: &TenantChannel, now: Instant) {
         let Some(state) = self.channels.get_mut(channel) else { return };
+        self.steps.extend(state.due_loss(now).map(Step::Gap));
         for step in self.steps.drain(..) {
             match step {
                 Step::Deliver(envelope) => {

@@ -5,7 +5,9 @@
 //! as for any other channel, and nothing in it ever waits for a log. What the network did not bring
 //! has no number, and so leaves no hole.
 
-use tidewire_model::{Epoch, GapReason, Joined, Position, Publication, Recovery, Since};
+use std::sync::Arc;
+
+use tidewire_model::{Envelope, Epoch, GapReason, Joined, Position, Publication, Recovery, Since};
 use tokio::time::Instant;
 
 use super::{Feed, before};
@@ -37,6 +39,18 @@ impl Feed {
         let at = self.at.filter(|_| self.is_fleeting())?;
         let position = Position::new(at.epoch, at.offset + 1);
         Some(Publication { position, ..publication })
+    }
+
+    /// Gives what a log has numbered a place here, if no log keeps this channel: another node, or a
+    /// publication that was on its way, has it of another class.
+    pub(super) fn adopt(&self, envelope: Arc<Envelope>) -> Option<Arc<Envelope>> {
+        match self.fleeting {
+            Some(epoch) if epoch != envelope.position.epoch => {
+                let numbered = self.number(Publication::clone(&envelope))?;
+                Some(Arc::new(Envelope::new(numbered)))
+            }
+            _ => Some(envelope),
+        }
     }
 
     /// Brings a subscriber in step from what is remembered, which is all there is. One that has

@@ -117,7 +117,7 @@ async fn a_slow_subscriber_lags_and_costs_nobody_else_anything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_publication_of_another_class_than_the_channel_has_is_dropped() {
+async fn a_publication_of_another_class_than_the_channel_has_is_delivered_or_told_as_a_gap() {
     let of_first = |index| if index == 0 { rules() } else { Vec::new() };
     let Fleet { nodes: [ruled, unruled], .. } = &Fleet::with_rules_of_each(of_first);
     let mut ephemeral = Subscriber::live(ruled, "ticker/1").await;
@@ -125,11 +125,14 @@ async fn a_publication_of_another_class_than_the_channel_has_is_dropped() {
 
     publish(ruled, "ticker/1", draft("ephemeral")).await;
     publish(unruled, "ticker/1", draft("recoverable")).await;
-    ephemeral.hear(1).await;
-    recoverable.hear(1).await;
+    ephemeral.hear(2).await;
+    recoverable.hear(2).await;
 
-    assert_eq!(ephemeral.payloads(), ["ephemeral"]);
+    assert_eq!(ephemeral.payloads(), ["ephemeral", "recoverable"]);
+    assert_eq!(ephemeral.offsets(), [1, 2]);
     assert_eq!(recoverable.payloads(), ["recoverable"]);
+    let Delivery::Gap { gap, .. } = &recoverable.heard[1] else { panic!("a gap") };
+    assert_eq!((gap.reason, gap.position.offset), (GapReason::Reset, 1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use tidewire_broker::{Draft, Log, MemoryBroker, MemoryNetwork, Notice};
 use tidewire_hub::{Inbox, Outbox, QueueLimits, outbox};
 use tidewire_model::{
-    Channel, ChannelRule, ChannelRules, ConnectionId, Delivery, Failure, JoinId, Joined, NodeId,
-    Payload, Position, PublicationId, Since, Tenant, TenantChannel, Tenure, UserId,
+    Channel, ChannelRule, ChannelRules, ConnectionId, Delivery, Failure, JoinId, Joined, LiveRules,
+    NodeId, Payload, Position, PublicationId, Since, Tenant, TenantChannel, Tenure, UserId,
 };
 use tidewire_node::{Ask, Join, LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
@@ -36,7 +36,7 @@ impl<const N: usize> Fleet<N> {
 
     /// As [`Fleet::start`], on a log that others may use too.
     pub(crate) fn start_on(log: Arc<SwitchedLog>) -> Self {
-        Self::with(log, |_| Vec::new())
+        Self::with(log, |_| LiveRules::default())
     }
 
     /// Nodes that treat the channels of the tests' tenant by `rules`.
@@ -46,10 +46,15 @@ impl<const N: usize> Fleet<N> {
 
     /// Nodes that may treat channels differently, by their index.
     pub(crate) fn with_rules_of_each(rules: impl Fn(usize) -> Vec<ChannelRule>) -> Self {
+        Self::with_live_rules(|index| live_rules(rules(index)))
+    }
+
+    /// Nodes whose rules are replaced while they run, by their index.
+    pub(crate) fn with_live_rules(rules: impl Fn(usize) -> LiveRules) -> Self {
         Self::with(Arc::new(SwitchedLog::new(400)), rules)
     }
 
-    fn with(log: Arc<SwitchedLog>, rules: impl Fn(usize) -> Vec<ChannelRule>) -> Self {
+    fn with(log: Arc<SwitchedLog>, rules: impl Fn(usize) -> LiveRules) -> Self {
         let network = MemoryNetwork::default();
         let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
@@ -64,8 +69,7 @@ impl<const N: usize> Fleet<N> {
                 sessions: Arc::clone(&sessions) as _,
                 membership: Arc::clone(&membership) as _,
             };
-            let rules = ChannelRules::new(HashMap::from([(channel("any").tenant, rules(index))]));
-            let config = NodeConfig { rules: rules.into(), ..NodeConfig::new(id.clone()) };
+            let config = NodeConfig { rules: rules(index), ..NodeConfig::new(id.clone()) };
             Node::start(config, ports, report(id), tasks)
         });
         let mut notices = Vec::new();
@@ -84,6 +88,15 @@ impl<const N: usize> Fleet<N> {
         self.tracker.wait().await;
         self.nodes
     }
+}
+
+/// Rules for the tests' tenant.
+pub(crate) fn rules(rules: Vec<ChannelRule>) -> ChannelRules {
+    ChannelRules::new(HashMap::from([(channel("any").tenant, rules)]))
+}
+
+fn live_rules(of_tenant: Vec<ChannelRule>) -> LiveRules {
+    rules(of_tenant).into()
 }
 
 pub(crate) fn report(node: NodeId) -> LeaseReport {

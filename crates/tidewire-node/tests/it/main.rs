@@ -1,6 +1,7 @@
 //! The engine over an in-memory log and network, with time held still.
 
 mod asks;
+mod classes;
 mod deposed;
 mod durable;
 mod ephemeral;
