@@ -12,7 +12,7 @@ use crate::output;
 use crate::server::adapters::Memory;
 use crate::server::dev::{Playground, Secrets, welcome};
 use crate::server::state_file::{Legacy, StateFile};
-use crate::server::{Plan, Server, descriptors, telemetry, threads};
+use crate::server::{Bound, Plan, Server, descriptors, telemetry, threads};
 
 /// Nobody waits for a balancer here.
 const DRAIN: DrainConfig = DrainConfig {
@@ -36,7 +36,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
     let (file, secrets, memory) = match &dev.state {
         None => (None, Secrets::draw(), Memory::default()),
         Some(path) => {
-            let (file, secrets, memory) = StateFile::take(path)?;
+            let (file, secrets, memory) = StateFile::open(path)?;
             (Some(file), secrets, memory)
         }
     };
@@ -52,12 +52,14 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         tenants,
         sealer: playground.sealer()?,
         render,
-        workers: threads::one_per_core(),
-        listen: dev.listen,
-        ops: None,
         advertise: None,
     };
-    let server = Server::start(plan, playground.routes())?;
+    let bound = Bound::to(dev.listen, None, threads::one_per_core())?;
+    // A start that fails until here leaves the state for the next one.
+    if let Some(file) = &file {
+        file.begin(&secrets)?;
+    }
+    let server = Server::start(bound, plan, playground.routes())?;
     let token = playground.token(&UserId::parse("you")?)?;
     let kept = kept(dev.state.as_deref());
     output::data(&welcome(server.address, &kept, &token, &playground.api_key()))?;

@@ -13,7 +13,7 @@ use crate::cli::Serve;
 use crate::config::{Config, generated_node_id};
 use crate::server::administration::Administration;
 use crate::server::inspection::Inspection;
-use crate::server::{Plan, Server, adapters, certificates, descriptors, telemetry, threads};
+use crate::server::{Bound, Plan, Server, adapters, certificates, descriptors, telemetry, threads};
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
     let config = super::config::load(serve.config.path.as_deref())?.config;
@@ -41,12 +41,11 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         tenants,
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         render,
-        workers: config.server.workers.unwrap_or_else(threads::one_per_core),
-        listen: config.listen.clients,
-        ops: Some(config.listen.ops),
         advertise: config.server.advertise.clone(),
     };
-    let server = Server::start(plan, Router::new())?;
+    let workers = config.server.workers.unwrap_or_else(threads::one_per_core);
+    let bound = Bound::to(config.listen.clients, Some(config.listen.ops), workers)?;
+    let server = Server::start(bound, plan, Router::new())?;
     let admin = administration.map(|plan| server.administer(plan)).transpose()?;
     tracing::info!(
         node = %server.node_id(),

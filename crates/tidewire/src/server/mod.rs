@@ -48,14 +48,35 @@ pub(crate) struct Plan {
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
     pub(crate) render: Render,
-    /// Threads that serve clients, each with its share of them and of the channels.
-    pub(crate) workers: NonZeroUsize,
-    /// Where clients connect.
-    pub(crate) listen: SocketAddr,
-    /// Where operators connect; `None` puts their routes beside the clients'.
-    pub(crate) ops: Option<SocketAddr>,
     /// Where clients of other nodes may be sent.
     pub(crate) advertise: Option<String>,
+}
+
+/// What a node has taken from the machine before it serves anybody: clients that connect wait.
+pub(crate) struct Bound {
+    listeners: Vec<TcpListener>,
+    ops_listener: Option<TcpListener>,
+    threads: Threads,
+}
+
+impl Bound {
+    /// Starts `workers` threads that will serve clients, each with its share of them and of the
+    /// channels, and takes the addresses where `clients` connect and operators do; without `ops`,
+    /// their routes will be beside the clients'.
+    ///
+    /// # Errors
+    ///
+    /// When an address is taken, or the system has no more threads or descriptors.
+    pub(crate) fn to(
+        clients: SocketAddr,
+        ops: Option<SocketAddr>,
+        workers: NonZeroUsize,
+    ) -> anyhow::Result<Self> {
+        let threads = Threads::start(workers)?;
+        let listeners = listen::on_each(clients, threads.runtimes())?;
+        let ops_listener = ops.map(listen::on).transpose()?;
+        Ok(Self { listeners, ops_listener, threads })
+    }
 }
 
 /// How long tasks may take to end once the node has drained, if its deadline is not nearer; and at
@@ -87,29 +108,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Binds, starts and serves: clients on threads of its own, everything else on the current
-    /// runtime. `extra` is served beside the clients' routes.
+    /// Starts and serves where it is bound: clients on threads of its own, everything else on the
+    /// current runtime. `extra` is served beside the clients' routes.
     ///
     /// From then on a panic anywhere in the process ends the node.
-    pub(crate) fn start(plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan {
-            node,
-            edge,
-            ports,
-            tenants,
-            verifier,
-            sealer,
-            render,
-            workers,
-            listen,
-            ops,
-            advertise,
-        } = plan;
+    pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
+        let Plan { node, edge, ports, tenants, verifier, sealer, render, advertise } = plan;
+        let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
-        let threads = Threads::start(workers)?;
-        let listeners = listen::on_each(listen, threads.runtimes())?;
-        let ops_listener = ops.map(listen::on).transpose()?;
         let address = listeners[0].local_addr()?;
         let ops_address = ops_listener.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
 
@@ -117,7 +124,7 @@ impl Server {
         let report = lease_report(node.id.clone(), advertise, Arc::clone(&running));
         let tasks = Tasks { runtimes: threads.runtimes(), tracker: &tracker, stop: &stop };
         let rules = tenants.rules().clone();
-        let node = NodeConfig { shards: workers.get(), rules, ..node };
+        let node = NodeConfig { shards: threads.runtimes().len(), rules, ..node };
         let (node, notices) = Node::start(node, ports.clone(), report, tasks);
         let parts = Parts {
             node: node.clone(),

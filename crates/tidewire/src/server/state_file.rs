@@ -5,12 +5,12 @@ mod reader;
 mod writer;
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tidewire_broker::SavedLog;
 use tidewire_store::SavedSession;
 
@@ -23,6 +23,10 @@ use crate::output::private_file;
 /// what comes after a crash must not go on from where it was long before.
 pub(crate) struct StateFile {
     path: PathBuf,
+    /// Why what was there cannot be used.
+    unreadable: Option<Unreadable>,
+    /// Locked for as long as this is there. A file of its own, because the state's is replaced.
+    _lock: File,
 }
 
 /// What a node leaves.
@@ -43,27 +47,35 @@ impl Legacy {
 const MOST_BYTES: u64 = 256 << 20;
 
 impl StateFile {
-    /// Takes what the node before has left at `path`, and leaves only its secrets there. A file that
-    /// cannot be used is put aside, and a warning says so; then, and where there is none, secrets are
-    /// drawn and memory is empty.
+    /// Reads what the node before has left at `path`, and keeps others from it. Where there is none
+    /// or it cannot be used, secrets are drawn and memory is empty. Nothing is changed yet.
+    ///
+    /// # Errors
+    ///
+    /// When another node uses the file, or there is no writing beside it.
+    pub(crate) fn open(path: &Path) -> anyhow::Result<(Self, Secrets, Memory)> {
+        let lock = lock(path)?;
+        let mut file = Self { path: path.to_owned(), unreadable: None, _lock: lock };
+        let (secrets, memory) = file.read().unwrap_or_else(|unreadable| {
+            file.unreadable = Some(unreadable);
+            (Secrets::draw(), Memory::default())
+        });
+        Ok((file, secrets, memory))
+    }
+
+    /// Leaves only the secrets in the file, for a node that is about to serve. One that cannot be
+    /// used is put aside, and a warning says so.
     ///
     /// # Errors
     ///
     /// When the file cannot be replaced.
-    pub(crate) fn take(path: &Path) -> anyhow::Result<(Self, Secrets, Memory)> {
-        let file = Self { path: path.to_owned() };
-        let (secrets, memory) = match file.read() {
-            Ok(found) => found,
-            Err(unreadable) => {
-                file.put_aside(&unreadable)?;
-                (Secrets::draw(), Memory::default())
-            }
-        };
-        file.replace(Legacy::without_state(secrets.clone()), None).with_context(|| {
-            let path = path.display();
-            format!("--state {path}: cannot be written; is its directory there, and writable?")
-        })?;
-        Ok((file, secrets, memory))
+    pub(crate) fn begin(&self, secrets: &Secrets) -> anyhow::Result<()> {
+        if let Some(unreadable) = &self.unreadable {
+            self.put_aside(unreadable)?;
+        }
+        let replaced = self.replace(Legacy::without_state(secrets.clone()), None);
+        replaced.with_context(|| not_writable(&self.path))?;
+        Ok(())
     }
 
     /// Leaves `legacy` for the next node, all of it or nothing.
@@ -146,10 +158,36 @@ impl StateFile {
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
-        let mut name = OsString::from(&self.path);
-        name.push(suffix);
-        name.into()
+        beside(&self.path, suffix)
     }
+}
+
+/// The system lets go of it when the process ends, however it does.
+fn lock(path: &Path) -> anyhow::Result<File> {
+    let shown = path.display();
+    let opened =
+        File::options().create(true).truncate(false).write(true).open(beside(path, ".lock"));
+    let file = opened.with_context(|| not_writable(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            bail!("--state {shown}: another node uses it; stop that one, or name another file")
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("--state {shown}: cannot be locked"))
+        }
+    }
+}
+
+fn not_writable(path: &Path) -> String {
+    let path = path.display();
+    format!("--state {path}: cannot be written; is its directory there, and writable?")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
 }
 
 fn unix_ms() -> u64 {

@@ -99,6 +99,31 @@ async fn a_state_that_cannot_be_used_is_put_aside_with_a_warning_and_the_node_st
     assert_eq!(aside.expect("it is kept"), newer);
 }
 
+#[tokio::test]
+async fn a_start_that_fails_leaves_the_state_and_a_second_node_does_not_share_it() {
+    let directory = TempDir::new().expect("a directory");
+    let state = directory.path().join("state");
+    let node = Node::start("127.0.0.1:0", &state);
+    let mut client = node.client().await;
+    client.subscribe(channel(), Since::Now);
+    until(&mut client, |happening| matches!(happening, Happening::Subscribed(_))).await;
+    say(&mut client, 1).await;
+
+    let of_first = node.address.clone();
+    let second = crate::command::tidewire(&["dev", "--listen", &of_first, "--state", path(&state)]);
+    node.stop().await;
+    let left = std::fs::read(&state).expect("it has left its state");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let listen = taken.local_addr().expect("bound").to_string();
+    let failed = crate::command::tidewire(&["dev", "--listen", &listen, "--state", path(&state)]);
+
+    assert_eq!([second.status.code(), failed.status.code()], [Some(1); 2]);
+    let said = [second, failed].map(|output| text(&output.stderr));
+    assert!(said[0].contains("another node uses it"), "{}", said[0]);
+    assert!(said[1].contains(&format!("cannot listen on {listen}")), "{}", said[1]);
+    assert_eq!(std::fs::read(&state).expect("it is there"), left);
+}
+
 #[test]
 fn a_state_that_could_not_be_written_is_no_start() {
     // Taken, so that whoever got so far would not stay.

@@ -19,12 +19,14 @@ async fn what_is_written_is_found_once_as_it_was() {
     save_session(&memory).await;
 
     file.write(legacy(&secrets, &memory)).expect("written");
-    let (_, found_secrets, found) = StateFile::take(&file.path).expect("replaced");
-    let (_, secrets_again, found_again) = StateFile::take(&file.path).expect("replaced");
+    let path = file.path.clone();
+    drop(file);
+    let (found_secrets, found) = take(&path);
+    let (secrets_again, found_again) = take(&path);
 
     assert!(found_secrets == secrets && secrets_again == secrets);
     assert!(is_empty(&found_again), "who comes after a crash finds nothing");
-    assert_eq!(listing(&directory), ["state"]);
+    assert_eq!(listing(&directory), ["state", "state.lock"]);
     let (log, sessions) = found.saved();
     let (log_before, sessions_before) = memory.saved();
     assert_eq!(log.channels[0].publications, log_before.channels[0].publications);
@@ -39,6 +41,39 @@ async fn what_is_written_is_found_once_as_it_was() {
     assert!(matches!(claim(&found).await, Claim::Granted { .. }));
 }
 
+#[tokio::test]
+async fn what_was_only_looked_at_is_still_there() {
+    let (directory, file, secrets) = state_file();
+    let (memory, path) = (Memory::default(), file.path.clone());
+    fill(&memory, "room", 3).await;
+    file.write(legacy(&secrets, &memory)).expect("written");
+    drop(file);
+
+    drop(StateFile::open(&path).expect("nobody has it"));
+    let (found_secrets, found) = take(&path);
+    fs::write(&path, "not a state").expect("written");
+    drop(StateFile::open(&path).expect("nobody has it"));
+
+    assert!(found_secrets == secrets && !is_empty(&found));
+    assert_eq!(fs::read(&path).expect("it is there"), b"not a state");
+    assert_eq!(listing(&directory), ["state", "state.lock"]);
+}
+
+#[test]
+fn a_second_node_is_told_that_the_file_is_in_use() {
+    let (_directory, file, _) = state_file();
+
+    let refused = StateFile::open(&file.path).err().expect("refused").to_string();
+    let path = file.path.clone();
+    drop(file);
+
+    assert!(
+        refused.ends_with("another node uses it; stop that one, or name another file"),
+        "{refused}"
+    );
+    assert!(StateFile::open(&path).is_ok());
+}
+
 #[cfg(unix)]
 #[tokio::test]
 async fn it_is_for_its_owner_alone_and_nothing_else_is_left() {
@@ -51,7 +86,7 @@ async fn it_is_for_its_owner_alone_and_nothing_else_is_left() {
 
     let mode = fs::metadata(&file.path).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(listing(&directory), ["state"]);
+    assert_eq!(listing(&directory), ["state", "state.lock"]);
 }
 
 #[tokio::test]
@@ -61,22 +96,24 @@ async fn a_file_with_any_byte_changed_or_missing_is_put_aside() {
     fill(&memory, "room", 2).await;
     save_session(&memory).await;
     file.write(legacy(&secrets, &memory)).expect("written");
-    let whole = fs::read(&file.path).expect("it is there");
+    let (path, aside) = (file.path.clone(), file.beside(".unread"));
+    drop(file);
+    let whole = fs::read(&path).expect("it is there");
 
     let step = whole.len() / 97;
     for at in (0..whole.len()).step_by(step.max(1)) {
         let mut changed = whole.clone();
         changed[at] ^= 1;
         for broken in [&changed[..], &whole[..at]] {
-            fs::write(&file.path, broken).expect("written");
-            let (_, drawn, found) = StateFile::take(&file.path).expect("replaced");
+            fs::write(&path, broken).expect("written");
+            let (drawn, found) = take(&path);
             assert!(drawn != secrets && is_empty(&found), "byte {at}");
-            assert_eq!(listing(&directory), ["state", "state.unread"], "byte {at}");
-            fs::remove_file(file.beside(".unread")).expect("it is there");
+            assert_eq!(listing(&directory), ["state", "state.lock", "state.unread"]);
+            fs::remove_file(&aside).expect("it is there");
         }
     }
-    fs::write(&file.path, &whole).expect("written");
-    let (_, found_secrets, found) = StateFile::take(&file.path).expect("replaced");
+    fs::write(&path, &whole).expect("written");
+    let (found_secrets, found) = take(&path);
     assert!(found_secrets == secrets && !is_empty(&found));
 }
 
@@ -141,7 +178,7 @@ async fn without_room_there_is_a_file_with_the_secrets() {
 fn a_directory_that_is_not_there_is_told_at_the_start() {
     let directory = TempDir::new().expect("a directory");
 
-    let refused = StateFile::take(&directory.path().join("missing/state")).err().expect("refused");
+    let refused = StateFile::open(&directory.path().join("missing/state")).err().expect("refused");
 
     assert!(refused.to_string().contains("is its directory there"), "{refused}");
 }
@@ -181,8 +218,16 @@ fn legacy(secrets: &Secrets, memory: &Memory) -> Legacy {
 fn state_file() -> (TempDir, StateFile, Secrets) {
     let directory = TempDir::new().expect("a directory");
     let path = directory.path().join("state");
-    let (file, secrets, _) = StateFile::take(&path).expect("written");
+    let (file, secrets, _) = StateFile::open(&path).expect("nobody has it");
+    file.begin(&secrets).expect("written");
     (directory, file, secrets)
+}
+
+/// What a node finds that begins.
+fn take(path: &Path) -> (Secrets, Memory) {
+    let (file, secrets, memory) = StateFile::open(path).expect("nobody has it");
+    file.begin(&secrets).expect("replaced");
+    (secrets, memory)
 }
 
 fn is_empty(memory: &Memory) -> bool {
