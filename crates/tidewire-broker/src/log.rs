@@ -85,7 +85,8 @@ pub trait Log: Send + Sync {
 
     /// Takes a hint that the log has begun this life: whoever has it may be wrong or lie, so it is
     /// believed only where it leads to asking anew. A log that has reached another place than that
-    /// life asks where it is, at the next call and no more than once in two seconds.
+    /// life asks where it is, at the next call and no more than once in two seconds, and stays with
+    /// what it has as long as nothing else answers.
     fn hear_of(&self, _channel: &TenantChannel, _incarnation: Incarnation) {}
 
     /// Which part of the log `channel` is in: the channels of one part change from one life to the
@@ -96,7 +97,8 @@ pub trait Log: Send + Sync {
 
     /// Waits until all that this process was told is kept of `channel`, by the life of the log that
     /// is called `by`, is in as many other places as the log was told to keep it in; or for some
-    /// 50 ms, and longer only while others wait too. Neither appends nor reads wait meanwhile.
+    /// 50 ms, longer while others wait too, and for some seconds while the log does not answer.
+    /// Neither appends nor reads wait meanwhile. Cancel-safe: whoever has less time gives up.
     ///
     /// If another life of the log has begun since, [`Secured::Behind`]: append it again and ask with
     /// what that says.

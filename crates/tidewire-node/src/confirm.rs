@@ -5,10 +5,11 @@
 //! to the log meanwhile.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidewire_broker::{Appended, LogError, Secured};
 use tidewire_model::{DeliveryClass, Incarnation, TenantChannel};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::ask::Reply;
 use crate::publish::not_copied;
@@ -17,6 +18,9 @@ use crate::shard::{Done, Shard};
 /// The most publications of a shard that wait to be copied: those beyond are told at once that they
 /// are not yet.
 const MOST_UNCONFIRMED: usize = 16_384;
+
+/// How long publishers wait for copies. The log asks on by itself, and others may be asking before.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the log has kept, and who waits to be told.
 pub(crate) type Kept = Vec<(Reply, Appended)>;
@@ -38,7 +42,9 @@ impl Shard {
         self.unconfirmed += kept.len();
         let (log, channel) = (Arc::clone(&self.around.log), channel.clone());
         self.running.push(Box::pin(async move {
-            let outcome = log.confirm(&channel, by).await;
+            let confirmed = timeout(PATIENCE, log.confirm(&channel, by)).await;
+            let outcome = confirmed
+                .unwrap_or_else(|_| Err(LogError::Timeout { address: "its replicas".into() }));
             Done::Confirmed(channel, kept, outcome)
         }));
     }

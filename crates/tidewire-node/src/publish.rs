@@ -9,7 +9,9 @@ use tokio::sync::oneshot;
 pub struct Publishing(pub(crate) oneshot::Receiver<Result<Appended, Failure>>);
 
 impl Publishing {
-    /// Waits for the verdict. The log gives up after some seconds, ten at the most.
+    /// Waits for the verdict. The log gives up on a batch after some seconds; what waits behind other
+    /// batches of its channel waits for those too, and in a durable channel for copies, two seconds
+    /// more at the most.
     pub async fn finish(self) -> Result<Appended, Failure> {
         self.0.await.unwrap_or_else(|_| Err(stopped()))
     }

@@ -42,7 +42,11 @@ impl Patience {
         let is_it = |(missing, _): &mut (Position, Instant)| *missing == position;
         if let Some((_, since)) = self.watched.take_if(is_it) {
             self.ease();
-            self.lateness = self.lateness.max(now.duration_since(since));
+            let late = now.duration_since(since);
+            // Beyond that nobody would have waited for it: it counts as lost.
+            if late <= Self::MOST {
+                self.lateness = self.lateness.max(late);
+            }
         }
     }
 
@@ -69,11 +73,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_bounded_and_what_never_comes_does_not_lengthen_it() {
+    async fn it_is_bounded_and_what_comes_far_too_late_does_not_lengthen_it() {
         let mut channel = Channel::new();
 
         assert_eq!(channel.wait_after(&[240]), 250);
-        assert_eq!(channel.wait_after(&[9_000; 20]), 30);
+        assert_eq!(channel.wait_after(&[251, 10_000]), 229);
+        assert_eq!(channel.wait_after(&[10_000; 20]), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_never_comes_does_not_lengthen_it() {
+        let mut patience = Patience::default();
+        patience.until(at(2), Instant::now());
+
+        let later = Instant::now() + Duration::from_secs(10);
+        let until = patience.until(at(4), later);
+
+        assert_eq!(until, later + Patience::LEAST);
     }
 
     #[tokio::test(start_paused = true)]
@@ -101,15 +117,12 @@ mod tests {
             Self { patience: Patience::default(), now: Instant::now(), offset: 0 }
         }
 
-        /// How long the next hole may take, in milliseconds. What comes later than a hole is watched
-        /// never comes.
+        /// How long the next hole may take, in milliseconds.
         fn wait_after(&mut self, lates: &[u64]) -> u128 {
             for late in lates {
                 self.wait();
                 self.now += Duration::from_millis(*late);
-                if *late <= 250 {
-                    self.patience.came(at(self.offset), self.now);
-                }
+                self.patience.came(at(self.offset), self.now);
             }
             let wait = self.wait();
             self.patience.watched = None;

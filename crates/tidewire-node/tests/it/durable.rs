@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tidewire_broker::{Log as _, Secured};
 use tidewire_model::{ChannelRule, DeliveryClass, ErrorCode, Filter, Since};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::fleet::{Fleet, Subscriber, channel, draft, draft_with_id, publish};
 
@@ -57,6 +57,24 @@ async fn with_too_few_copies_it_is_refused_as_retryable_and_stored_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_log_that_never_says_whether_there_are_copies_is_waited_for_two_seconds() {
+    let Fleet { nodes: [a], log, .. } = &fleet();
+    publish(a, "orders/1", draft("alone")).await;
+    log.set_copies(None);
+
+    let asked = Instant::now();
+    let waiting = a.publish(channel("orders/1"), draft_with_id("one", "1")).await.finish();
+    let refused = timeout(Duration::from_secs(20), waiting).await.expect("an answer");
+    let waited = asked.elapsed();
+    log.set_copies(Some(COPIED));
+    let position = publish(a, "orders/1", draft_with_id("one", "1")).await;
+
+    assert_eq!(refused.expect_err("not copied").code, ErrorCode::Timeout);
+    assert_eq!(waited.as_secs(), 2, "{waited:?}");
+    assert_eq!(position.offset, 2, "it was stored once");
+}
+
+#[tokio::test(start_paused = true)]
 async fn other_channels_do_not_wait_for_copies_and_one_place_is_enough_where_there_is_one() {
     let Fleet { nodes: [a], log, .. } = &fleet();
     publish(a, "orders/1", draft("alone")).await;
@@ -96,7 +114,7 @@ async fn a_node_that_stops_answers_those_who_wait_for_copies() {
     let log = fleet.log.clone();
 
     let mut stopping = Box::pin(fleet.stop());
-    let early = timeout(Duration::from_secs(5), &mut stopping).await;
+    let early = timeout(Duration::from_secs(1), &mut stopping).await;
     log.set_copies(Some(COPIED));
     stopping.await;
 
