@@ -1,6 +1,6 @@
 //! Waiting until what was appended is on replicas.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::{FromRedisValue, Value};
@@ -26,7 +26,7 @@ pub(crate) struct Copies {
     metrics: Metrics,
     wanted: u32,
     /// Whether there is anything that copies are asked for, so far.
-    is_needed: bool,
+    is_needed: AtomicBool,
     /// Of each fence: one question is under way at a time, and whoever comes meanwhile shares the
     /// next one.
     turns: Vec<Turn>,
@@ -63,14 +63,14 @@ impl Copies {
             link: Link::new(target, config),
             metrics: Metrics::aside(),
             wanted: config.durable_copies,
-            is_needed: config.expects_copies,
+            is_needed: AtomicBool::new(config.expects_copies),
             turns: std::iter::repeat_with(Turn::default).take(fences).collect(),
         }
     }
 
-    /// How many replicas there have to be for all to be well.
-    pub(crate) fn expected(&self) -> u32 {
-        if self.is_needed { self.wanted } else { 0 }
+    /// How many copies are asked for; `None` as long as nothing has asked.
+    pub(crate) fn expected(&self) -> Option<u32> {
+        self.is_needed.load(Ordering::Relaxed).then_some(self.wanted)
     }
 }
 
@@ -90,6 +90,7 @@ impl RedisConnection {
         by: Incarnation,
     ) -> Result<Secured, CallError> {
         let copies = self.copies();
+        copies.is_needed.store(true, Ordering::Relaxed);
         let wanted = copies.wanted;
         if wanted == 0 {
             return Ok(Secured::Alone);

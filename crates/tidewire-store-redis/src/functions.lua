@@ -44,7 +44,8 @@ local function base36(number, width)
 end
 
 -- A server without memory refuses to run a function, but for these: they write next to nothing, and
--- without them clients could not read what there is, and nodes would be held for dead.
+-- without them clients could not read what there is, what is stored could not be confirmed, and nodes
+-- would be held for dead.
 local function register_essential(name, callback)
   redis.register_function({ function_name = name, callback = callback, flags = { 'allow-oom' } })
 end
@@ -506,7 +507,7 @@ local function mark(call, keys)
 end
 
 redis.register_function('tidewire_VERSION_append', fenced(append))
-redis.register_function('tidewire_VERSION_mark', fenced(mark))
+register_essential('tidewire_VERSION_mark', fenced(mark))
 register_essential('tidewire_VERSION_read', fenced(read))
 register_essential('tidewire_VERSION_page', fenced(page))
 register_essential('tidewire_VERSION_heads', fenced(heads))

@@ -32,6 +32,8 @@ pub(crate) struct Link {
     deadline: Duration,
     random: Random,
     current: Mutex<Option<Established>>,
+    /// Whether what is in use may lead to a server that was replaced.
+    doubted: AtomicBool,
     /// Held while connecting, so that one caller connects and the others wait for it.
     attempts: tokio::sync::Mutex<Attempts>,
 }
@@ -76,6 +78,7 @@ impl Link {
             deadline: config.deadline,
             random: config.random.clone(),
             current: Mutex::default(),
+            doubted: AtomicBool::new(false),
             attempts: tokio::sync::Mutex::default(),
         }
     }
@@ -91,7 +94,7 @@ impl Link {
     /// The connection, made now if there is none, or why there is none.
     pub(crate) async fn established(&self, metrics: &Metrics) -> Result<Established, String> {
         if let Some(established) = self.open_connection() {
-            return Ok(established);
+            return Ok(self.sure_of(established, metrics).await);
         }
         let mut attempts = self.attempts.lock().await;
         if let Some(established) = self.open_connection() {
@@ -102,14 +105,12 @@ impl Link {
         {
             return Err(failed.reason.clone());
         }
-        let connected = self.connect(attempts.made).await;
-        attempts.made += 1;
+        let connected = self.connect(attempts.next()).await;
         metrics.set_up(connected.is_ok());
         match connected {
             Ok(established) => {
                 tracing::info!(address = self.address(), "connected to redis");
-                attempts.failed = None;
-                *self.current.lock() = Some(established.clone());
+                self.take_up(&mut attempts, &established);
                 Ok(established)
             }
             Err(reason) => {
@@ -117,6 +118,46 @@ impl Link {
                 Err(reason)
             }
         }
+    }
+
+    /// The connection in use or, if it is doubted, one that was made beside it, which replaces it.
+    /// One caller connects, and not for long; the others go on with what there is, and so do all when
+    /// no other can be made. Cancel-safe: the doubt is dropped.
+    async fn sure_of(&self, in_use: Established, metrics: &Metrics) -> Established {
+        if !self.doubted.load(Ordering::Relaxed) {
+            return in_use;
+        }
+        let Ok(mut attempts) = self.attempts.try_lock() else { return in_use };
+        if !self.doubted.swap(false, Ordering::Relaxed) {
+            return in_use;
+        }
+        match timeout(ASIDE, self.connect(attempts.next())).await {
+            Ok(Ok(established)) => {
+                tracing::debug!(address = self.address(), "connected to redis anew, in doubt");
+                self.take_up(&mut attempts, &established);
+                metrics.set_up(true);
+                established
+            }
+            failed => {
+                let reason = failed.map_or_else(
+                    |_| format!("not within {ASIDE:?}"),
+                    |failed| failed.err().unwrap_or_default(),
+                );
+                tracing::debug!(address = self.address(), reason, "keeping what is in doubt");
+                in_use
+            }
+        }
+    }
+
+    fn take_up(&self, attempts: &mut Attempts, established: &Established) {
+        attempts.failed = None;
+        self.doubted.store(false, Ordering::Relaxed);
+        *self.current.lock() = Some(established.clone());
+    }
+
+    /// Has the next call ask anew where the primary is, without letting go of what is in use.
+    pub(crate) fn doubt(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
     }
 
     fn open_connection(&self) -> Option<Established> {
@@ -251,6 +292,12 @@ async fn ask_for_primary(
 }
 
 impl Attempts {
+    /// The id of the connection that is tried next.
+    fn next(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+
     fn fail(&mut self, address: &str, reason: &str, random: &Random) {
         let in_a_row = self.failed.as_ref().map_or(1, |failed| failed.in_a_row + 1);
         if in_a_row == 1 {
@@ -272,6 +319,8 @@ fn back_off(failures: u32, random: &Random) -> Duration {
     full * (100 - percent) / 100
 }
 
+/// How long a call may wait for a connection beside one that works.
+const ASIDE: Duration = Duration::from_millis(500);
 const FIRST_BACK_OFF: Duration = Duration::from_millis(50);
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(2);
 

@@ -1,5 +1,6 @@
 //! Which settings of Redis would break a promise, or waste memory.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use redis::{FromRedisValue, Value};
@@ -58,7 +59,8 @@ impl RedisConnection {
         for (server, settings) in settings {
             let replicas = replicas.get(&server).copied().unwrap_or_default();
             let mut judged = judge(&read(settings), replicas > 0);
-            judged.extend(judge_copies(replicas, self.copies().expected()));
+            let wanted = self.copies().expected();
+            judged.extend(wanted.and_then(|wanted| judge_copies(replicas, wanted)));
             findings.extend(judged.into_iter().map(|(severity, text)| {
                 let text = format!("at {server}, {text}");
                 Finding { severity, text }
@@ -90,10 +92,16 @@ fn count_replicas(replication: Value) -> u32 {
 }
 
 fn judge_copies(replicas: u32, wanted: u32) -> Option<(Severity, &'static str)> {
-    let text = "add replicas, or set redis.durable_copies to how many there are, be it 0, or the class \
-                of durable channels to recoverable: with fewer replicas than copies asked for, no \
-                publication of a durable channel is acknowledged";
-    (replicas < wanted).then_some((Severity::Warn, text))
+    let too_many = "add replicas, or set redis.durable_copies to how many there are, be it 0, or the \
+                    class of durable channels to recoverable: with fewer replicas than copies asked \
+                    for, no publication of a durable channel is acknowledged";
+    let too_few = "set redis.durable_copies to how many replicas there are: with fewer, a failover may \
+                   promote one that has not got what a durable channel has acknowledged";
+    match replicas.cmp(&wanted) {
+        Ordering::Less => Some((Severity::Warn, too_many)),
+        Ordering::Equal => None,
+        Ordering::Greater => Some((Severity::Warn, too_few)),
+    }
 }
 
 fn judge(settings: &HashMap<String, String>, has_replica: bool) -> Vec<(Severity, &'static str)> {
@@ -183,12 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn fewer_replicas_than_durable_channels_ask_for_are_named() {
+    fn replicas_that_are_not_as_many_as_the_copies_asked_for_are_named() {
         let wanting =
             |replicas, wanted| judge_copies(replicas, wanted).map(|(severity, _)| severity);
 
         assert_eq!(wanting(0, 0), None);
         assert_eq!(wanting(2, 2), None);
+        assert_eq!(wanting(1, 0), Some(Severity::Warn));
+        assert_eq!(wanting(2, 1), Some(Severity::Warn));
         assert_eq!(wanting(0, 1), Some(Severity::Warn));
         assert_eq!(wanting(1, 2), Some(Severity::Warn));
     }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use tidewire_broker::{Log, LogError, Outcome, Read, Retention, Secured, Status};
-use tidewire_model::{Channel, Since, Tenant, TenantChannel};
+use tidewire_model::{Channel, Incarnation, Since, Tenant, TenantChannel};
 use tidewire_store_redis::{Deployment, Finding, RedisConfig, RedisConnection, RedisLog, Severity};
 use tidewire_testkit::services::{RedisServer, free_port};
 use tokio::time::{sleep, timeout};
@@ -53,6 +53,21 @@ async fn a_channel_whose_slot_moves_goes_on_at_its_new_primary() {
 
     assert_eq!((after.offset, read.status), (2, Status::Continues));
     assert!(after.epoch.incarnation() > before.epoch.incarnation());
+}
+
+#[tokio::test]
+async fn word_of_another_life_leaves_the_connections_to_all_primaries_alone() {
+    let cluster = Cluster::start().await;
+    let (log, room) = (cluster.log(), channel(1));
+    let first = log.append(&room, &[draft("1")]).await.expect("append")[0].position;
+    let before = cluster.clients().await;
+
+    let ms = first.epoch.incarnation().as_str()[..8].to_owned();
+    let next = Incarnation::new(u64::from_str_radix(&ms, 36).expect("digits") + 1, 0);
+    log.hear_of(&room, next);
+    log.append(&room, &[draft("2")]).await.expect("append");
+
+    assert_eq!(cluster.clients().await, before);
 }
 
 #[tokio::test]
@@ -193,6 +208,18 @@ impl Cluster {
             }
         };
         timeout(Duration::from_secs(30), waiting).await.expect("the cluster is whole in 30 s");
+    }
+
+    /// The ids of the connections of whoever uses the functions, by server.
+    async fn clients(&self) -> Vec<BTreeSet<String>> {
+        let mut clients = Vec::new();
+        for server in &self.servers {
+            let list = text(command(server, &["CLIENT", "LIST"]).await);
+            let of_log = list.lines().filter(|line| !line.contains("cmd=client|list"));
+            let id = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
+            clients.push(of_log.map(id).collect());
+        }
+        clients
     }
 
     fn config(&self) -> RedisConfig {

@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tidewire_broker::{Log, Retention, Secured, Status};
 use tidewire_model::Incarnation;
 use tidewire_store_redis::{RedisConnection, RedisLog};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::redis::{append, command, config, log, read_since, room, text};
@@ -42,15 +43,65 @@ async fn word_of_a_life_that_never_was_stops_nothing_and_seldom_connects_anew() 
     append(&log, &["first"]).await;
     let (before, began) = (connections(&primary).await, Instant::now());
 
-    let far = Incarnation::new(2_000_000_000_000, 0);
+    let made_up = Incarnation::new(unix_ms() + 60_000, 0);
     for number in 0..50 {
-        log.hear_of(&room(), far);
+        log.hear_of(&room(), made_up);
         append(&log, &[&number.to_string()]).await;
     }
 
     // One more is that of who asks.
     let most = 2 + began.elapsed().as_secs() / 2;
     assert!(connections(&primary).await - before <= 1 + most);
+}
+
+#[tokio::test]
+async fn word_of_a_life_far_in_the_future_does_nothing() {
+    let (primary, _replica) = pair().await;
+    let log = log(&primary);
+    append(&log, &["first"]).await;
+    let before = connections(&primary).await;
+
+    let farthest = Incarnation::parse("zzzzzzzzzzzz").expect("twelve digits");
+    for far in [Incarnation::new(unix_ms() + 11 * 60_000, 0), farthest] {
+        log.hear_of(&room(), far);
+        append(&log, &["again"]).await;
+    }
+
+    assert_eq!(connections(&primary).await - before, 1, "that of who asks");
+}
+
+#[tokio::test]
+async fn what_is_doubted_stays_in_use_while_no_other_can_be_reached() {
+    let (primary, replica) = pair().await;
+    let line = Line::to(primary.address()).await;
+    let (here, there) = (line.log(), log(&replica));
+    let first = append(&here, &["1"]).await[0].position;
+    assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
+
+    // Whoever connects now is not answered.
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    line.turn_to(silent.local_addr().expect("it has one"));
+    here.hear_of(&room(), Incarnation::new(unix_ms() + 60_000, 0));
+    let second = append(&here, &["2"]).await[0].position;
+    let health = here.health().await;
+
+    assert_eq!((second.epoch, second.offset), (first.epoch, 2));
+    assert!(health.is_ok(), "{health:?}");
+
+    command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
+    line.turn_to(replica.address());
+    let newer = append(&there, &["3"]).await[0].position;
+    let moved = async {
+        while read_since(&here, first).await.top_position() != newer {
+            here.hear_of(&room(), newer.epoch.incarnation());
+        }
+    };
+    timeout(LONG, moved).await.expect("it asks again");
+}
+
+fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since_epoch.as_millis()).expect("some milliseconds")
 }
 
 async fn connections(server: &tidewire_testkit::services::RedisServer) -> u64 {

@@ -96,6 +96,39 @@ async fn more_copies_than_replicas_are_never_confirmed_and_that_is_warned_of() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_copies_first_has_their_number_looked_at() {
+    let (primary, _replica) = pair().await;
+    for copies in [0, 2] {
+        let config = RedisConfig { durable_copies: copies, ..config(&primary.url()) };
+        let connection = RedisConnection::new(config).expect("a valid configuration");
+        let log = RedisLog::new(connection.clone(), Retention::default());
+        let warned = async || {
+            let findings = connection.check_settings().await.expect("redis is there");
+            findings.iter().any(|finding| finding.text.contains("durable_copies"))
+        };
+
+        let before = (warned().await, connection.expects_copies());
+        let (_, by) = append(&log, "1").await;
+        confirm(&log, by).await;
+
+        assert_eq!(before, (false, false), "nobody had asked for {copies} copies");
+        assert_eq!((warned().await, connection.expects_copies()), (true, true), "{copies} copies");
+    }
+}
+
+#[tokio::test]
+async fn what_a_full_server_has_stored_is_confirmed() {
+    let (primary, _replica) = pair().await;
+    let log = log(&primary, 1);
+    let (_, by) = append(&log, "1").await;
+    assert_eq!(confirmed(&log, by).await, COPIED);
+
+    command(&primary, &["CONFIG", "SET", "maxmemory", "1mb"]).await;
+
+    assert_eq!(confirm(&log, by).await, COPIED);
+}
+
+#[tokio::test]
 async fn a_redis_that_is_alone_confirms_what_it_has_if_no_copies_are_asked_for() {
     let server = RedisServer::start().await;
     let log = log(&server, 0);
