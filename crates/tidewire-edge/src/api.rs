@@ -320,8 +320,10 @@ fn answer(verdict: Result<Appended, Failure>) -> Answer {
 
 fn status(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::BadToken | ErrorCode::TokenExpired => StatusCode::UNAUTHORIZED,
-        ErrorCode::PermissionDenied => StatusCode::FORBIDDEN,
+        ErrorCode::BadToken | ErrorCode::TokenExpired | ErrorCode::TokenRevoked => {
+            StatusCode::UNAUTHORIZED
+        }
+        ErrorCode::PermissionDenied | ErrorCode::OriginDenied => StatusCode::FORBIDDEN,
         ErrorCode::PayloadTooLarge | ErrorCode::LimitExceeded => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::RateExceeded | ErrorCode::QuotaExceeded => StatusCode::TOO_MANY_REQUESTS,
         ErrorCode::Unavailable | ErrorCode::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
@@ -347,4 +349,23 @@ fn respond(status: StatusCode, body: &impl Serialize) -> Response {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_status_says_whose_fault_it_is() {
+        let of = |wanted| {
+            let codes = ErrorCode::ALL.into_iter().filter(|code| status(*code) == wanted);
+            codes.map(ErrorCode::number).collect::<Vec<_>>()
+        };
+
+        assert_eq!(of(StatusCode::UNAUTHORIZED), [1101, 1102, 1103]);
+        assert_eq!(of(StatusCode::FORBIDDEN), [1100, 1104]);
+        assert_eq!(of(StatusCode::PAYLOAD_TOO_LARGE), [1006, 1300]);
+        assert_eq!(of(StatusCode::TOO_MANY_REQUESTS), [2005, 2006]);
+        assert_eq!(of(StatusCode::SERVICE_UNAVAILABLE), [2000, 2002]);
+    }
 }
