@@ -229,6 +229,9 @@ impl Cluster {
              [ops]\nlisten = \"127.0.0.1:0\"\n\
              [nats]\nservers = [\"{servers}\"]\n\
              [redis]\nmode = \"sentinel\"\nmaster_name = \"main\"\naddresses = [\"{sentinels}\"]\n\
+             [limits]\nconnection_publish_rate = 1000000\nconnection_publish_burst = 1000000\n\
+             connection_publish_bytes = 1000000000\nconnection_command_rate = 1000000\n\
+             connection_command_burst = 1000000\n\
              [history]\nsize = {history}\nttl = \"1h\"\n\
              [session]\nresume_keys = [\"a resume key that all nodes of this test share\"]\n\
              [drain]\nannounce = \"500ms\"\nwindow = \"5s\"\ndeadline = \"30s\"\n\

@@ -10,7 +10,9 @@ use crate::retry::Retry;
 ///
 /// A channel is *held* from the moment one of its publications is refused as retryable: nothing new
 /// is sent to it then. When it is time, its oldest publication goes alone, and once that one is
-/// settled all the others follow in order. Ids make it safe to send what may have been stored.
+/// settled the others follow in order: a few, and twice as many each time these have been stored, so
+/// that a queue of thousands does not run against the same limit at once. Ids make it safe to send
+/// what may have been stored.
 #[derive(Default)]
 pub(crate) struct Unacknowledged {
     waiting: VecDeque<Waiting>,
@@ -29,7 +31,12 @@ struct Hold {
     send_at: Option<Instant>,
     probe: Option<RequestId>,
     retry: Retry,
+    /// How many were sent behind the last probe that was settled; 0 while nothing is known to pass.
+    window: usize,
 }
+
+/// Publications that first follow the one that was settled.
+const FIRST_WINDOW: usize = 8;
 
 /// Too many publications wait to be acknowledged; [`Client::publish`](crate::Client::publish) says
 /// how many.
@@ -103,7 +110,8 @@ impl Unacknowledged {
         waiting.request = None;
         let is_held = self.held.contains_key(&waiting.publish.channel);
         let hold = self.held.entry(waiting.publish.channel.clone()).or_default();
-        if !is_held || hold.probe == Some(request) {
+        if !is_held || hold.window > 0 || hold.probe == Some(request) {
+            hold.window = 0;
             hold.probe = None;
             hold.send_at = Some(now + hold.retry.after(refusal));
         }
@@ -152,13 +160,26 @@ impl Unacknowledged {
         publish.id
     }
 
-    /// Sends all that waits for `channel`, in order. Also what is under way: should that be refused,
-    /// what follows it here would have overtaken it.
+    /// Sends what waits for `channel`, in order, as much as is likely to pass. Also what is under way:
+    /// should that be refused, what follows it here would have overtaken it.
     fn release(&mut self, channel: &Channel, mut send: impl FnMut(Command) -> Option<RequestId>) {
-        self.held.remove(channel);
-        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.publish.channel == *channel)
-        {
-            waiting.request = send(Command::Publish(waiting.publish.clone()));
+        let Some(hold) = self.held.get_mut(channel) else { return };
+        hold.window = (2 * hold.window).max(FIRST_WINDOW);
+        hold.retry = Retry::default();
+        let mut waiting =
+            self.waiting.iter_mut().filter(|waiting| waiting.publish.channel == *channel);
+        for next in waiting.by_ref().take(hold.window) {
+            next.request = send(Command::Publish(next.publish.clone()));
+            hold.probe = next.request;
+        }
+        let mut is_all = true;
+        for later in waiting {
+            // An answer to what was sent before the hold says nothing about what passes now.
+            later.request = None;
+            is_all = false;
+        }
+        if is_all {
+            self.held.remove(channel);
         }
     }
 }

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use tidewire_auth::ApiIdentity;
 use tidewire_broker::{Appended, Draft};
 use tidewire_model::{
-    Action, Channel, ErrorCode, Failure, Payload, PublicationId, Tenant, TenantChannel,
+    Action, Channel, ErrorCode, Failure, Limit, Payload, PublicationId, Tenant, TenantChannel,
 };
 use tidewire_node::Publishing;
 use tokio::time::{Duration, Instant, timeout};
@@ -211,7 +211,12 @@ async fn submit(
         let message = "the api key does not allow publishing to this channel";
         return Err(Failure::new(ErrorCode::PermissionDenied, message));
     }
-    let draft = draft(item, edge.0.config.limits().payload_bytes)?;
+    let allowance = edge.0.allowance(&caller.tenant);
+    let draft = draft(item, allowance.session.payload_bytes).inspect_err(|failure| {
+        if let Some(exceeded) = &failure.exceeded {
+            metrics::limited(exceeded.limit, allowance.metrics.as_deref());
+        }
+    })?;
     let channel = TenantChannel::new(caller.tenant.clone(), channel);
     Ok(edge.0.node.publish(channel, draft).await)
 }
@@ -245,7 +250,8 @@ fn draft(item: &Item<'_>, most_bytes: usize) -> Result<Draft, Failure> {
     if payload.len() > most_bytes {
         let bytes = payload.len();
         let message = format!("payload has {bytes} bytes, at most {most_bytes} are allowed");
-        return Err(Failure::new(ErrorCode::PayloadTooLarge, message));
+        let failure = Failure::new(ErrorCode::PayloadTooLarge, message);
+        return Err(failure.exceeding(Limit::PayloadBytes, most_bytes as u64));
     }
     Ok(Draft { id, publisher: None, payload })
 }

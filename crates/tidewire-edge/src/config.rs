@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tidewire_hub::QueueLimits;
-use tidewire_session::Limits;
+use tidewire_model::TenantLimits;
 use tidewire_transport::Compression;
 
 /// How an edge treats its clients.
@@ -27,9 +27,8 @@ pub struct EdgeConfig {
     pub allowed_origins: Vec<String>,
     /// What may wait for one worker, from the shards.
     pub queue: QueueLimits,
-    /// Bytes on their way to one client above which it is handed no publications: it falls behind,
-    /// and catches up from the log once it has read. One run of publications may come on top.
-    pub most_unsent: usize,
+    /// What a tenant may have and ask that has no limits of its own.
+    pub limits: TenantLimits,
     /// Clients are talked to in TLS with this, which may choose another certificate for each
     /// handshake; without, in plain text, as operators always are.
     pub tls: Option<Arc<ServerConfig>>,
@@ -50,7 +49,7 @@ impl Default for EdgeConfig {
             write_timeout: Duration::from_secs(15),
             allowed_origins: Vec::new(),
             queue: QueueLimits::default(),
-            most_unsent: 256 * 1_024,
+            limits: TenantLimits::GENEROUS,
             tls: None,
             compression: Compression::On,
             tenant_metrics: false,
@@ -65,9 +64,9 @@ impl EdgeConfig {
         (self.max_connections / 10).max(64)
     }
 
-    /// What a session may have and ask.
-    pub(crate) fn limits(&self) -> Limits {
-        Limits { payload_bytes: self.max_message_bytes / 2, ..Limits::default() }
+    /// Bytes of a payload that always fit into a message beside what surrounds them.
+    pub(crate) fn max_payload_bytes(&self) -> usize {
+        self.max_message_bytes / 2
     }
 }
 

@@ -14,6 +14,7 @@ mod line;
 mod opening;
 mod serving;
 mod taking;
+mod toll;
 
 use std::sync::Arc;
 
@@ -177,6 +178,14 @@ impl Connection {
             State::Leaving(leaving) if leaving.is_parting() => MOST_FRAMES,
             State::Opening(_) | State::Serving(_) | State::Leaving(_) | State::Over => 0,
         }
+    }
+
+    /// Goes on taking what it asks, after a while in which nothing was.
+    pub(crate) fn unpause(&mut self, cx: &mut Context) {
+        let State::Serving(serving) = &mut self.state else { return };
+        let verdict = serving.unpause(&mut self.line, cx);
+        self.obey(verdict, cx);
+        self.read(cx);
     }
 
     /// Writes what waits, and goes on with what waited for that.

@@ -10,7 +10,6 @@ use tidewire_broker::{News, Notice};
 use tidewire_model::{SessionKind, Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
-use tidewire_session::Limits;
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -22,6 +21,7 @@ use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::news::NewsDesk;
 use crate::registry::{Registry, WorkerHandle};
+use crate::tenancy::{Allowance, Allowances};
 use crate::worker::Worker;
 use crate::{EdgeConfig, listener, router};
 
@@ -62,8 +62,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Connections with a session, over all workers.
     pub(crate) connections: AtomicUsize,
-    /// What a session may have and ask.
-    pub(crate) limits: Arc<Limits>,
+    pub(crate) allowances: Allowances,
     pub(crate) arrivals: Arrivals,
     news: NewsDesk,
 }
@@ -78,7 +77,6 @@ impl Edge {
         let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(most_connections as usize));
         let metrics = Metrics::new(config.tenant_metrics);
-        let limits = Arc::new(config.limits());
         Self(Arc::new(Shared {
             config,
             node,
@@ -95,7 +93,7 @@ impl Edge {
             most_connections,
             metrics,
             connections: AtomicUsize::new(0),
-            limits,
+            allowances: Allowances::default(),
             arrivals: Arrivals::default(),
             news: NewsDesk::default(),
         }))
@@ -194,6 +192,10 @@ impl Shared {
     pub(crate) async fn emptied(&self) {
         let room = self.room.acquire_many(self.most_connections).await;
         drop(room.expect("the semaphore is never closed"));
+    }
+
+    pub(crate) fn allowance(&self, tenant: &Tenant) -> Arc<Allowance> {
+        self.allowances.of(tenant, self)
     }
 
     /// Seals a token that opens `session` again, if it is kept.

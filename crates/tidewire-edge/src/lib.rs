@@ -23,6 +23,7 @@ mod ops;
 mod outcome;
 mod registry;
 mod router;
+mod tenancy;
 mod tenants;
 mod tls;
 mod upgrade;

@@ -103,7 +103,8 @@ impl Worker {
             self.is_polling = true;
             return;
         }
-        let wake_at = [self.cx.wheel.wake_at(), self.fan_out.wake_at()].into_iter().flatten().min();
+        let wake_at = [self.cx.wheel.wake_at(), self.fan_out.wake_at(), self.cx.unpause_at()];
+        let wake_at = wake_at.into_iter().flatten().min();
         let blocked = self.cx.backlog.front().map(|ask| ask.channel().clone());
         tokio::select! {
             ready = self.sockets.readable() => {
@@ -143,6 +144,7 @@ impl Worker {
         self.take_tellings();
         self.take_deliveries();
         self.take_again();
+        self.take_unpaused();
         self.take_events();
         self.take_alarms();
         let now = self.cx.started;

@@ -36,7 +36,10 @@ impl Outputs {
         code: ErrorCode,
         message: impl Into<std::borrow::Cow<'static, str>>,
     ) {
-        let failure = Failure::new(code, message);
+        self.fail(request, Failure::new(code, message));
+    }
+
+    pub(crate) fn fail(&mut self, request: RequestId, failure: Failure) {
         self.events.push(Event::Failed { request: Some(request), failure });
     }
 }

@@ -1,3 +1,5 @@
+use tidewire_model::{ErrorCode, Failure, Limit};
+
 /// What one session may have and ask. All sessions of a node share one of these.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Limits {
@@ -30,5 +32,21 @@ impl Default for Limits {
             replay_all: 10_000,
             replay_bytes: 4 << 20,
         }
+    }
+}
+
+impl Limits {
+    pub(crate) fn too_many_subscriptions(&self) -> Failure {
+        let most = self.subscriptions;
+        let message = format!("a connection may have {most} subscriptions");
+        Failure::new(ErrorCode::LimitExceeded, message)
+            .exceeding(Limit::ConnectionSubscriptions, most as u64)
+    }
+
+    pub(crate) fn too_large(&self, bytes: usize) -> Failure {
+        let most = self.payload_bytes;
+        let message = format!("payload has {bytes} bytes, at most {most} are allowed");
+        Failure::new(ErrorCode::PayloadTooLarge, message)
+            .exceeding(Limit::PayloadBytes, most as u64)
     }
 }

@@ -118,9 +118,7 @@ impl Session {
             return out.refuse(request, ErrorCode::AlreadySubscribed, message);
         }
         if self.subscriptions.len() >= self.limits.subscriptions {
-            let most = self.limits.subscriptions;
-            let message = format!("a connection may have {most} subscriptions");
-            return out.refuse(request, ErrorCode::LimitExceeded, message);
+            return out.fail(request, self.limits.too_many_subscriptions());
         }
         self.subscribe(channel, pending, out);
     }
@@ -144,9 +142,7 @@ impl Session {
             return;
         }
         if publish.payload.len() > self.limits.payload_bytes {
-            let (bytes, most) = (publish.payload.len(), self.limits.payload_bytes);
-            let message = format!("payload has {bytes} bytes, at most {most} are allowed");
-            return out.refuse(request, ErrorCode::PayloadTooLarge, message);
+            return out.fail(request, self.limits.too_large(publish.payload.len()));
         }
         out.effects.push(Effect::Publish { request, publish });
     }

@@ -30,7 +30,7 @@ pub fn check(
 ) -> Option<Definition> {
     let keys = check_tenant(tenant, path, problems);
     let rules = rules::check(&tenant.rules, path, history, problems);
-    let details = TenantDetails { sessions: tenant.sessions.into() };
+    let details = TenantDetails { sessions: tenant.sessions.into(), limits: tenant.limits };
     Some(Definition { keys: keys?, rules: rules?, details })
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use tidewire_auth::Algorithm;
 use tidewire_model::{Action, DeliveryClass, DeltaFormat, SessionKind};
 
+pub use crate::limits::OwnLimits;
 use crate::{Period, Secret};
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -30,6 +31,9 @@ pub struct Tenant {
     /// positions miss nothing either way. The same on every node.
     #[serde(default)]
     pub sessions: SessionsName,
+    /// What of the limits is otherwise for this tenant. The same on every node.
+    #[serde(default, skip_serializing_if = "OwnLimits::is_empty")]
+    pub limits: OwnLimits,
     /// How its channels are treated: of the rules whose pattern has a channel's name the most specific
     /// holds for it, whatever their order. Level by level from the left, a name is more specific than
     /// `*` and that than `**`. At most 256.

@@ -6,6 +6,7 @@
 
 mod check;
 pub mod document;
+mod limits;
 mod period;
 mod problem;
 mod rules;
@@ -15,6 +16,7 @@ mod table;
 mod wire;
 
 pub use check::{Definition, check};
+pub use limits::OwnLimits;
 pub use period::{InvalidPeriod, Period};
 pub use problem::{Problem, Problems};
 pub use secret::{MASK, Secret};

@@ -1,12 +1,12 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidewire_auth::{KeyRing, TenantKeys};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
-use crate::Definition;
+use crate::{Definition, OwnLimits};
 
 /// All tenants of a node: a cheap handle, of which all clones show the same.
 ///
@@ -18,6 +18,8 @@ pub struct Tenants {
     details: Live<ByTenant<Arc<TenantDetails>>>,
     /// Those of the node's file, which nothing else changes.
     fixed: Arc<HashSet<Tenant>>,
+    /// How many times any of them was replaced.
+    version: Arc<AtomicU64>,
     /// All keys of those that go without some of them. Held by whoever replaces anything here.
     robbed: Arc<Mutex<BTreeMap<Tenant, TenantKeys>>>,
     /// There are others, of which nothing has been read yet.
@@ -47,6 +49,8 @@ pub struct Applied {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TenantDetails {
     pub sessions: SessionKind,
+    /// What of the node's limits is otherwise for it.
+    pub limits: OwnLimits,
 }
 
 impl Tenants {
@@ -150,7 +154,13 @@ impl Tenants {
         self.rules.replace(rules);
         self.details.replace(details);
         self.ring.replace(ring);
+        self.version.fetch_add(1, Ordering::Release);
         applied
+    }
+
+    /// Another number after each change: for one who keeps what follows from what holds.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// How many there are.
@@ -225,7 +235,7 @@ mod tests {
 
     fn set(name: &str, secrets: &[u8]) -> Change {
         let rules = vec![ChannelRule::new(Filter::parse("**").expect("filter"))];
-        let details = TenantDetails { sessions: SessionKind::Strict };
+        let details = TenantDetails { sessions: SessionKind::Strict, ..TenantDetails::default() };
         Change::Set(Box::new(Definition { keys: keys(name, secrets), rules, details }))
     }
 

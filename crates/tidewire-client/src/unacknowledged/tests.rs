@@ -50,6 +50,38 @@ fn once_the_oldest_is_stored_all_the_others_follow_in_order() {
 }
 
 #[test]
+fn a_long_queue_follows_in_windows_that_grow_until_one_is_refused() {
+    let mut desk = Desk::default();
+    let ids: Vec<_> = (0..40).map(|number| number.to_string()).collect();
+    for id in &ids {
+        desk.publish("room/1", id);
+    }
+    desk.refuse(1, "rate_exceeded");
+    desk.take_sent();
+    desk.wait();
+    desk.acknowledge(41);
+
+    let sent = |desk: &mut Desk| -> Vec<u32> {
+        desk.take_sent().iter().map(|(_, id)| id.parse().expect("a number")).collect()
+    };
+    assert!(sent(&mut desk).into_iter().eq((0..1).chain(1..9)));
+    for request in 42..50 {
+        desk.acknowledge(request);
+    }
+    assert!(sent(&mut desk).into_iter().eq(9..25));
+    desk.acknowledge(50);
+    desk.refuse(51, "rate_exceeded");
+    desk.refuse(52, "rate_exceeded");
+    desk.publish("room/1", "40");
+    assert!(sent(&mut desk).is_empty());
+
+    desk.wait();
+    assert_eq!(sent(&mut desk), [10]);
+    desk.acknowledge(66);
+    assert!(sent(&mut desk).into_iter().eq(11..19));
+}
+
+#[test]
 fn what_had_been_stored_meanwhile_is_not_sent_again() {
     let mut desk = Desk::default();
     for id in ["a", "b", "c"] {

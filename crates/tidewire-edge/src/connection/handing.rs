@@ -27,7 +27,7 @@ impl Serving {
         line: &mut Line,
         cx: &mut Context,
     ) -> Verdict {
-        if line.link.unsent() >= cx.shared.config.most_unsent {
+        if line.is_over_bound() {
             self.fall_behind(run.channel(), join, line, cx);
             return Ok(());
         }

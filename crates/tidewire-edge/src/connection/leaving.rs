@@ -95,7 +95,7 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
         None => End::ByClient,
     };
     line.alarms.end();
-    metrics::ended(cx.now.since(line.since), line.tenant.as_deref(), end);
+    metrics::ended(cx.now.since(line.since), line.tenant_metrics(), end);
     tracing::debug!(
         tenant = %serving.owned.key.tenant,
         session = %serving.owned.key.session,

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::alarms::{Alarm, Alarms};
 use super::{Ending, FRAME_BYTES, Verdict};
 use crate::metrics::{Counts, Tally, TenantMetrics};
+use crate::tenancy::Allowance;
 use crate::wheel::Tick;
 use crate::worker::{Context, Form};
 
@@ -27,7 +28,8 @@ pub(crate) struct Line {
     pub(super) alarms: Alarms,
     pub(super) heard_at: Tick,
     pub(super) since: Tick,
-    pub(super) tenant: Option<Arc<TenantMetrics>>,
+    /// Its tenant's, once that is known.
+    pub(super) allowance: Option<Arc<Allowance>>,
     _room: OwnedSemaphorePermit,
 }
 
@@ -53,7 +55,7 @@ impl Line {
             alarms,
             heard_at: cx.now,
             since: cx.now,
-            tenant: None,
+            allowance: None,
             _room: room,
         }
     }
@@ -127,9 +129,20 @@ impl Line {
     pub(super) fn sent(&self, events: u64, bytes: u64, counts: &mut Counts) {
         counts.sent += events;
         counts.sent_bytes += bytes;
-        if let Some(tenant) = &self.tenant {
+        if let Some(tenant) = self.tenant_metrics() {
             tenant.sent.increment(events);
         }
+    }
+
+    /// The tenant's own, where they are kept.
+    pub(super) fn tenant_metrics(&self) -> Option<&TenantMetrics> {
+        self.allowance.as_ref()?.metrics.as_deref()
+    }
+
+    /// Whether so much is on its way that nothing is to be added.
+    pub(super) fn is_over_bound(&self) -> bool {
+        let allowance = self.allowance.as_ref();
+        allowance.is_some_and(|allowance| self.link.unsent() >= allowance.limits.unsent_bytes)
     }
 }
 

@@ -172,8 +172,8 @@ impl Connection {
             "connected"
         );
         let line = &mut self.line;
-        line.tenant = cx.shared.metrics.tenant(&claimed.owned.key.tenant);
-        metrics::began(line.tenant.as_deref());
+        line.allowance = Some(cx.shared.allowance(&claimed.owned.key.tenant));
+        metrics::began(line.tenant_metrics());
         line.since = cx.now;
         cx.enlist(line.id, &claimed.owned);
         let Claimed { owned, session, is_resumed, mut outputs } = claimed;

@@ -13,6 +13,7 @@ use tidewire_store::{Saved, StoreError};
 use tokio::time::Duration;
 
 use super::alarms::Alarm;
+use super::toll::Toll;
 use super::{Ending, Line, MOST_UNSENT, Verdict};
 use crate::edge::unix_seconds;
 use crate::outcome::{self, Outcome};
@@ -41,6 +42,8 @@ pub(super) struct Serving {
     /// The client is known to have been told of its session. Until one that was resumed is heard
     /// again that answer may be lost, and a write would keep it from repeating its claim.
     pub(super) is_told: bool,
+    /// What it has used of its rates; `None` while that is nothing.
+    pub(super) toll: Option<Box<Toll>>,
     /// What an idle connection has nothing of.
     pub(super) waiting: Option<Box<Waiting>>,
 }
@@ -71,6 +74,7 @@ impl Serving {
             is_saving: false,
             is_fenced: false,
             is_told: !is_resumed,
+            toll: None,
             waiting: None,
         };
         if !rest.is_empty() {
@@ -87,9 +91,16 @@ impl Serving {
         cx.backlog.is_empty() && self.has_room(line)
     }
 
+    /// Whether it may take one of the commands that wait, or another.
+    pub(super) fn may_take(&self, line: &Line, cx: &Context) -> bool {
+        cx.backlog.is_empty() && !self.is_paused() && self.may_ask(line)
+    }
+
     /// Whether it could take a frame, as far as it is concerned itself.
     pub(super) fn has_room(&self, line: &Line) -> bool {
-        self.waiting.as_ref().is_none_or(|waiting| waiting.untaken.is_empty()) && self.may_ask(line)
+        !self.is_paused()
+            && self.waiting.as_ref().is_none_or(|waiting| waiting.untaken.is_empty())
+            && self.may_ask(line)
     }
 
     fn may_ask(&self, line: &Line) -> bool {
@@ -107,9 +118,9 @@ impl Serving {
         } else {
             line.alarms.stall(cx.now, cx.shared.config.write_timeout);
         }
-        while self.waiting.is_some() && cx.backlog.is_empty() && self.may_ask(line) {
+        while self.waiting.is_some() && self.may_take(line, cx) {
             let Some(decoded) = self.waiting().untaken.pop_front() else { break };
-            self.take(decoded, cx);
+            self.take(decoded, line, cx)?;
             self.perform(line, cx)?;
         }
         self.forget_waiting();
@@ -146,7 +157,10 @@ impl Serving {
 
     pub(super) fn wake(&mut self, alarm: Alarm, line: &mut Line, cx: &mut Context) -> Verdict {
         match alarm {
-            Alarm::Ping => return ping(line, cx),
+            Alarm::Ping => {
+                self.forget_toll(cx);
+                return ping(line, cx);
+            }
             Alarm::Save | Alarm::Renew => self.save(line, cx),
             Alarm::Expiring => {
                 if let Some(at) = self.session.identity().expires_at {

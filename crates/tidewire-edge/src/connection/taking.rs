@@ -1,11 +1,15 @@
 //! Taking what a client asks.
 
-use tidewire_model::{Command, ErrorCode, Event, Failure};
+use std::sync::Arc;
+
+use tidewire_model::{Command, Disconnect, ErrorCode, Event, Failure, Request};
 use tidewire_protocol::{Decoded, Frame};
 
 use super::serving::Serving;
+use super::toll::Consequence;
 use super::{Ending, Line, Verdict};
 use crate::edge::unix_seconds;
+use crate::metrics;
 use crate::worker::Context;
 
 impl Serving {
@@ -16,13 +20,17 @@ impl Serving {
         cx: &mut Context,
     ) -> Verdict {
         for frame in frames.drain(..) {
+            let bytes = frame.bytes().len();
             cx.counts.received += 1;
-            cx.counts.received_bytes += frame.bytes().len() as u64;
-            if let Some(tenant) = &line.tenant {
+            cx.counts.received_bytes += bytes as u64;
+            if let Some(tenant) = line.tenant_metrics() {
                 tenant.received.increment(1);
             }
             match line.protocol.decode(frame) {
-                Ok(decoded) => self.take_all(decoded, line, cx)?,
+                Ok(decoded) => {
+                    self.charge_padding(bytes, &decoded, line, cx);
+                    self.take_all(decoded, line, cx)?;
+                }
                 Err(error) => {
                     let failure = Failure::new(ErrorCode::BadRequest, error.to_string());
                     cx.outputs.events.push(Event::Failed { request: None, failure });
@@ -37,7 +45,7 @@ impl Serving {
     fn take_all(&mut self, decoded: Vec<Decoded>, line: &mut Line, cx: &mut Context) -> Verdict {
         for one in decoded {
             if self.may_read(line, cx) {
-                self.take(one, cx);
+                self.take(one, line, cx)?;
                 self.perform(line, cx)?;
             } else {
                 self.waiting().untaken.push_back(one);
@@ -46,19 +54,96 @@ impl Serving {
         Ok(())
     }
 
-    pub(super) fn take(&mut self, decoded: Decoded, cx: &mut Context) {
+    pub(super) fn take(&mut self, decoded: Decoded, line: &mut Line, cx: &mut Context) -> Verdict {
         match decoded {
             Decoded::Request(request) if self.refuse_if_moved(&request, cx) => {}
             Decoded::Request(mut request) => {
+                self.heed_limits(line, cx);
+                if self.is_refused(&request, line, cx)? {
+                    return Ok(());
+                }
                 if let Command::Subscribe { channel, delta, .. } = &mut request.command {
                     let tenant = &self.owned.key.tenant;
                     *delta = cx.shared.tenants.grant(tenant, channel, *delta);
                 }
                 self.session.handle(request, unix_seconds(), &mut cx.outputs);
+                count_limit(line, cx);
             }
             Decoded::Refused { id, failure } => {
                 cx.outputs.events.push(Event::Failed { request: id, failure });
             }
         }
+        Ok(())
+    }
+
+    /// Goes by the limits that its tenant has been given since.
+    fn heed_limits(&mut self, line: &mut Line, cx: &Context) {
+        if line.allowance.as_ref().is_some_and(|one| !one.is_of(cx.tenants_version)) {
+            let allowance = cx.shared.allowance(&self.owned.key.tenant);
+            self.session.set_limits(Arc::clone(&allowance.session));
+            line.allowance = Some(allowance);
+        }
+    }
+
+    /// Refuses what is more than the connection's rates allow.
+    fn is_refused(
+        &mut self,
+        request: &Request,
+        line: &Line,
+        cx: &mut Context,
+    ) -> Result<bool, Ending> {
+        let Some(allowance) = &line.allowance else { return Ok(false) };
+        let toll = self.toll.get_or_insert_default();
+        let Err(refused) = toll.charge(&request.command, &allowance.limits, cx.elapsed) else {
+            return Ok(false);
+        };
+        metrics::limited(refused.limit, allowance.metrics.as_deref());
+        let failure = refused.failure;
+        cx.outputs.events.push(Event::Failed { request: Some(request.id), failure });
+        match refused.consequence {
+            Consequence::None => {}
+            Consequence::Paused(time) => {
+                toll.is_paused = true;
+                cx.pause(line.id, time);
+            }
+            Consequence::Disconnected => {
+                return Err(Ending::Disconnected(Disconnect::Flooding));
+            }
+        }
+        Ok(true)
+    }
+
+    fn charge_padding(&mut self, bytes: usize, decoded: &[Decoded], line: &Line, cx: &Context) {
+        if let Some(allowance) = &line.allowance {
+            let toll = self.toll.get_or_insert_default();
+            toll.charge_padding(bytes, decoded, &allowance.limits, cx.elapsed);
+        }
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.toll.as_ref().is_some_and(|toll| toll.is_paused)
+    }
+
+    pub(super) fn unpause(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
+        if let Some(toll) = &mut self.toll {
+            toll.is_paused = false;
+        }
+        self.go_on(line, cx)
+    }
+
+    /// Keeps nothing of a connection that has rested.
+    pub(super) fn forget_toll(&mut self, cx: &Context) {
+        if self.toll.as_ref().is_some_and(|toll| toll.is_clear(cx.elapsed)) {
+            self.toll = None;
+        }
+    }
+}
+
+/// Counts what the session has refused for a limit.
+fn count_limit(line: &Line, cx: &Context) {
+    if let Some(Event::Failed { failure, .. }) = cx.outputs.events.last()
+        && let Some(exceeded) = &failure.exceeded
+    {
+        metrics::limited(exceeded.limit, line.tenant_metrics());
     }
 }

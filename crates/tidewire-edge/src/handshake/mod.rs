@@ -11,7 +11,7 @@ use tidewire_model::{
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Descriptor;
-use tidewire_session::{Outputs, Session, Snapshot};
+use tidewire_session::{Limits, Outputs, Session, Snapshot};
 use tokio::time::{Duration, timeout};
 
 use crate::edge::{PathTenant, Peer, Shared};
@@ -96,19 +96,24 @@ struct Claimant<'a> {
 
 impl Claimant<'_> {
     async fn claim(&self, connect: Connect) -> Result<Claimed, Rejected> {
-        let limits = Arc::clone(&self.shared.limits);
         let mut outputs = Outputs::default();
         let (owned, session, is_resumed) = match self.prove(connect).await? {
             Proved::New(identity) => {
                 let owned = self.open(&identity).await?;
+                let limits = self.limits(&owned);
                 (owned, Session::new(identity, limits), false)
             }
             Proved::Resumed(owned, snapshot, positions) => {
+                let limits = self.limits(&owned);
                 (owned, Session::resume(snapshot, positions, limits, &mut outputs), true)
             }
         };
         let session = session.of_kind(self.shared.tenants.session_kind(&owned.key.tenant));
         Ok(Claimed { owned, session, is_resumed, outputs })
+    }
+
+    fn limits(&self, owned: &OwnedSession) -> Arc<Limits> {
+        Arc::clone(&self.shared.allowance(&owned.key.tenant).session)
     }
 
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.

@@ -1,5 +1,6 @@
 mod admission;
 mod drain;
+mod limits;
 mod slow;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ pub(crate) use self::admission::{authenticated, claiming, refreshed, rejected, r
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
+pub(crate) use self::limits::{limited, paused};
 pub(crate) use self::slow::{Waiting, lagged, overflowed, too_slow};
 
 /// The edge's metrics. What a connection needs often is resolved once.
@@ -35,6 +37,7 @@ pub(crate) struct Metrics {
 
 #[derive(Debug)]
 pub(crate) struct TenantMetrics {
+    label: String,
     connections: Gauge,
     pub(crate) received: Counter,
     pub(crate) sent: Counter,
@@ -231,6 +234,7 @@ impl TenantMetrics {
             counter!("tidewire_tenant_messages_total", "tenant" => tenant, "direction" => direction)
         };
         Self {
+            label: label.to_owned(),
             connections: gauge!("tidewire_tenant_connections", "tenant" => label.to_owned()),
             received: messages("in"),
             sent: messages("out"),

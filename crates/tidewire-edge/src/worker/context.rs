@@ -1,6 +1,8 @@
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -15,7 +17,7 @@ use tokio::time::Instant;
 
 use super::admission::Admission;
 use crate::edge::Shared;
-use crate::metrics::Counts;
+use crate::metrics::{self, Counts};
 use crate::outcome::Outcome;
 use crate::registry::Control;
 use crate::wheel::{Tick, Wheel};
@@ -30,6 +32,11 @@ pub(crate) struct Context {
     /// When this turn began.
     pub(crate) started: Instant,
     pub(crate) now: Tick,
+    /// From when the worker began to when this turn did, to the nanosecond.
+    pub(crate) elapsed: Duration,
+    began: Instant,
+    /// Which tenants hold in this turn.
+    pub(crate) tenants_version: u64,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (ConnectionId, Outcome)>>,
     /// What shards had no room for, in order. Nothing is read meanwhile.
     pub(crate) backlog: VecDeque<Ask>,
@@ -40,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) again: Vec<ConnectionId>,
     pub(crate) touched: Vec<ConnectionId>,
     pub(crate) over: Vec<ConnectionId>,
+    /// Connections that are not read until a moment, the earliest first: one entry each at the most.
+    paused: BinaryHeap<Reverse<(Instant, ConnectionId)>>,
     /// Connections to be flushed in the next turn, and not before.
     pub(crate) held: Vec<ConnectionId>,
     /// What connections have to say to each other.
@@ -63,6 +72,9 @@ impl Context {
             outbox,
             hub: Hub::default(),
             started,
+            elapsed: Duration::ZERO,
+            tenants_version: 0,
+            began: started,
             now: wheel.tick(started),
             wheel,
             running: FuturesUnordered::new(),
@@ -73,6 +85,7 @@ impl Context {
             again: Vec::new(),
             touched: Vec::new(),
             over: Vec::new(),
+            paused: BinaryHeap::new(),
             held: Vec::new(),
             tellings: Vec::new(),
             holders: HashMap::new(),
@@ -86,8 +99,32 @@ impl Context {
 
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.started = now;
+        self.tenants_version = self.shared.tenants.version();
+        self.elapsed = now.saturating_duration_since(self.began);
         self.now = self.wheel.tick(now);
         self.touched.append(&mut self.held);
+    }
+
+    /// Has a connection told when it may be read again: it is not read meanwhile.
+    pub(crate) fn pause(&mut self, connection: ConnectionId, time: Duration) {
+        metrics::paused(1.0);
+        self.paused.push(Reverse((self.started + time, connection)));
+    }
+
+    /// Who may be read again now.
+    pub(crate) fn next_unpaused(&mut self) -> Option<ConnectionId> {
+        let Reverse((at, connection)) = *self.paused.peek()?;
+        if at > self.started {
+            return None;
+        }
+        self.paused.pop();
+        metrics::paused(-1.0);
+        Some(connection)
+    }
+
+    /// When somebody may be read again.
+    pub(crate) fn unpause_at(&self) -> Option<Instant> {
+        self.paused.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Runs `future` on behalf of a connection, which is told what it came to if it is still there.

@@ -106,6 +106,14 @@ impl Worker {
         }
     }
 
+    pub(super) fn take_unpaused(&mut self) {
+        while let Some(id) = self.cx.next_unpaused() {
+            if let Some(connection) = self.connections.find(id) {
+                connection.unpause(&mut self.cx);
+            }
+        }
+    }
+
     pub(super) fn take_events(&mut self) {
         if !self.is_polling {
             return;

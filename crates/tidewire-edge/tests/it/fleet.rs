@@ -239,10 +239,11 @@ pub(crate) fn tenants(rules: ChannelRules, sessions: SessionKind) -> Tenants {
         }
     });
     let first = Tenant::parse(TENANT).expect("tenant");
-    Tenants::new(KeyRing::new(keys).expect("ring"), rules, [(first, TenantDetails { sessions })])
+    let details = TenantDetails { sessions, ..TenantDetails::default() };
+    Tenants::new(KeyRing::new(keys).expect("ring"), rules, [(first, details)])
 }
 
-fn key_id(tenant: &str) -> KeyId {
+pub(crate) fn key_id(tenant: &str) -> KeyId {
     KeyId::parse(tenant).expect("key id")
 }
 

@@ -9,6 +9,7 @@ mod fan_out;
 mod fleet;
 mod greedy;
 mod kinds;
+mod limits;
 mod operators;
 mod peer;
 mod publishing;

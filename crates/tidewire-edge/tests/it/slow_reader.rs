@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewire_edge::EdgeConfig;
-use tidewire_model::Payload;
+use tidewire_model::{Payload, TenantLimits};
 
 use crate::fleet::Fleet;
 use crate::peer::{Bystander, Peer};
@@ -17,8 +17,8 @@ const MANY: u64 = 600;
 
 #[tokio::test]
 async fn a_slow_reader_falls_behind_and_catches_up_without_loss() {
-    let most_unsent = 160 * 1_024;
-    let fleet = Fleet::start(1, EdgeConfig { most_unsent, ..EdgeConfig::default() }).await;
+    let limits = TenantLimits { unsent_bytes: 160 * 1_024, ..TenantLimits::GENEROUS };
+    let fleet = Fleet::start(1, EdgeConfig { limits, ..EdgeConfig::default() }).await;
     let mut bystander = Bystander::watch(&fleet).await;
     let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
     reader.subscribe("room/1").await;

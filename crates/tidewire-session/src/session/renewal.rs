@@ -1,9 +1,16 @@
+use std::sync::Arc;
+
 use tidewire_model::{Action, Channel, Disconnect, ErrorCode, Event, Failure, Identity, RequestId};
 
 use super::Session;
-use crate::{Effect, Outputs};
+use crate::{Effect, Limits, Outputs};
 
 impl Session {
+    /// Judges by other limits from now on. Subscriptions beyond them stay.
+    pub fn set_limits(&mut self, limits: Arc<Limits>) {
+        self.limits = limits;
+    }
+
     /// Takes the verdict on a new credential. It must be the same user's; subscriptions it does not
     /// allow end.
     pub fn refreshed(

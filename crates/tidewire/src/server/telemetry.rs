@@ -91,6 +91,7 @@ pub(crate) fn set_state(current: &'static str) {
 
 fn describe() {
     describe_clients();
+    describe_limits();
     describe_engine();
     describe_adapters();
 }
@@ -146,6 +147,12 @@ fn describe_clients() {
         "tidewire_delta_saved_bytes_total",
         "Bytes of payload that clients were spared by deltas."
     );
+}
+
+fn describe_limits() {
+    describe_counter!("tidewire_limited_total", "What was refused for a limit, by its key.");
+    describe_counter!("tidewire_tenant_limited_total", "The same of each tenant.");
+    describe_gauge!("tidewire_paused_connections", "Connections not read for not heeding limits.");
 }
 
 fn describe_engine() {

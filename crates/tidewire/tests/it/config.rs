@@ -9,7 +9,8 @@ use tidewire::config::{
 };
 use tidewire_auth::Verifier;
 use tidewire_model::{
-    ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention, SessionKind, Tenant,
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, Retention, SessionKind, Tenant,
+    TenantLimits,
 };
 use tidewire_transport::Compression;
 
@@ -116,6 +117,46 @@ fn tenants_can_be_given_by_a_variable() {
 }
 
 #[test]
+fn a_tenant_has_the_limits_of_all_but_for_its_own() {
+    let tenant = |name: &str, limits: &str| {
+        format!(
+            "[[tenants]]\nname = \"{name}\"\nlimits = {{ {limits} }}\n\
+             keys = [{{ id = \"k\", algorithm = \"HS256\", \
+             secret = \"a secret of {name}, at least 32 bytes\" }}]\n"
+        )
+    };
+    let own = "connection_publish_rate = 5, connection_publish_burst = 9, payload_bytes = 2048";
+    let toml = format!(
+        "[limits]\nconnection_subscriptions = 7\n{}{}",
+        tenant("acme", own),
+        tenant("umbrella", "")
+    );
+
+    let config = Setup::new(&toml).config();
+
+    let tenants = config.tenants();
+    let of = |name| {
+        let details = tenants.details(&Tenant::parse(name).expect("tenant"));
+        details.unwrap_or_default().limits.over(config.limits)
+    };
+    let rest = of("umbrella");
+    let pace = |per_second, burst| Pace { per_second, burst };
+    assert_eq!(
+        rest,
+        TenantLimits {
+            connection_publish: pace(50, 100),
+            connection_publish_bytes: pace(262_144, 524_288),
+            connection_commands: pace(100, 1_200),
+            connection_subscriptions: 7,
+            payload_bytes: 65_536,
+            unsent_bytes: 262_144,
+        }
+    );
+    let own = TenantLimits { connection_publish: pace(5, 9), payload_bytes: 2_048, ..rest };
+    assert_eq!(of("acme"), own);
+}
+
+#[test]
 fn threads_and_compression_can_be_chosen() {
     let config = Setup::new("[server]\nworkers = 4\ncompression = \"off\"\n").config();
 
@@ -155,8 +196,9 @@ fn a_tenant_says_how_its_sessions_are_kept() {
 
     let config = Setup::new(&document.concat()).config();
 
-    let kinds = ["a", "b", "c", "d"]
-        .map(|name| config.session_kinds.get(&Tenant::parse(name).expect("tenant")).copied());
+    let kinds = ["a", "b", "c", "d"].map(|name| {
+        config.tenant_details.get(&Tenant::parse(name).expect("tenant")).map(|one| one.sessions)
+    });
     assert_eq!(kinds, [None, None, Some(SessionKind::None), Some(SessionKind::Strict)]);
 }
 

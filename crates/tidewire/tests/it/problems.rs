@@ -75,6 +75,10 @@ fn values_of_the_wrong_kind_are_refused() {
         ("[history]\nttl = \"5\"", "history.ttl: expected a duration from \"1s\" to \"7d\""),
         ("[history]\nttl = \"8d\"", "history.ttl: expected a duration from \"1s\" to \"7d\""),
         ("[log]\nformat = \"xml\"", "log.format: expected one of \"auto\", \"human\", \"json\""),
+        (
+            "[limits]\nconnection_publish_rate = 0",
+            "limits.connection_publish_rate: expected a whole number from 1 to 1000000",
+        ),
         ("[nats]\nservers = []", "nats.servers: at least 1 needed, found 0"),
         ("[nats]\nservers = [4222]", "nats.servers[0]: expected a string"),
         ("[[tenants]]", "tenants[0]: key `name` is missing"),
@@ -102,6 +106,10 @@ fn values_that_mean_nothing_are_refused() {
         (
             "[server]\nadvertise = \"wss://a/v1/ws\"",
             "server.advertise: nothing may follow the port",
+        ),
+        (
+            "[limits]\npayload_bytes = 65_537",
+            "limits.payload_bytes: a payload may have half of `server.max_message_bytes`",
         ),
         ("[nats]\nservers = [\"a:1\"]", "nats.servers[0]: expected `scheme://host:port`"),
         ("[nats]\nprefix = \"a.b\"", "nats.prefix: needs 1 to 32 of"),

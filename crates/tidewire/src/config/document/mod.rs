@@ -5,6 +5,7 @@
 //! bounds of a duration, which JSON Schema has no word for.
 
 mod auth;
+mod limits;
 mod server;
 mod services;
 
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use auth::{Admin, Auth, Registry};
+pub use limits::Limits;
 pub use server::{Compression, Ops, Server, TenantMetrics, Tls};
 pub use services::{Nats, Redis, RedisMode};
 pub use tidewire_tenant::Period;
@@ -50,6 +52,9 @@ pub struct Document {
     pub log: Log,
     /// What is asked of every token.
     pub auth: Auth,
+    /// What each tenant may have and ask, unless its own `limits` say otherwise. The same on every
+    /// node.
+    pub limits: Limits,
     /// The tenants that come while nodes run, kept in Redis.
     pub registry: Registry,
     /// Where tenants are changed while nodes run.

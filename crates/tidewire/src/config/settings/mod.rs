@@ -1,6 +1,7 @@
 //! What a configuration means, once every value is known to be valid.
 
 mod address;
+mod limits;
 mod login;
 mod registry;
 mod tenants;
@@ -15,7 +16,7 @@ use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::DrainConfig;
-use tidewire_model::{ChannelRules, Live, NodeId, Retention, SessionKind, Tenant};
+use tidewire_model::{ChannelRules, Live, NodeId, Retention, Tenant, TenantLimits};
 use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
@@ -49,8 +50,10 @@ pub struct Config {
     /// Nothing if the tenants of the file are all there are.
     pub registry: Option<Registry>,
     pub channel_rules: Arc<ChannelRules>,
-    /// Of tenants whose sessions are not lazy.
-    pub session_kinds: Arc<HashMap<Tenant, SessionKind>>,
+    /// What a tenant may have and ask that has no limits of its own.
+    pub limits: TenantLimits,
+    /// Of tenants that are treated otherwise than most are.
+    pub tenant_details: Arc<HashMap<Tenant, TenantDetails>>,
 }
 
 /// Where the node can be reached.
@@ -130,9 +133,8 @@ impl Config {
 
     /// The tenants that are configured, as a node starts with them.
     pub fn tenants(&self) -> Tenants {
-        let kinds = self.session_kinds.iter();
-        let details =
-            kinds.map(|(tenant, sessions)| (tenant.clone(), TenantDetails { sessions: *sessions }));
+        let details = self.tenant_details.iter();
+        let details = details.map(|(tenant, details)| (tenant.clone(), details.clone()));
         Tenants::new(self.auth.ring.clone(), Arc::clone(&self.channel_rules), details)
     }
 
@@ -199,6 +201,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         ttl: document.history.ttl.duration(),
     };
     let tenants = tenants::check(&document.tenants, history, draft);
+    let limits = limits::check(document, draft);
     let audience = check_audience(&document.auth, draft);
     let registry = registry::check(&document.registry, &document.admin, draft);
     let tenants = tenants?;
@@ -222,7 +225,8 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         },
         registry,
         channel_rules: Arc::new(tenants.channel_rules),
-        session_kinds: Arc::new(tenants.session_kinds),
+        limits: limits?,
+        tenant_details: Arc::new(tenants.details),
     })
 }
 

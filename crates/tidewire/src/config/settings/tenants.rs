@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use tidewire_auth::{KeyId, KeyRing, SigningKey};
-use tidewire_model::{ChannelRules, Retention, SessionKind, Tenant};
-use tidewire_tenant::{Definition, Problems};
+use tidewire_model::{ChannelRules, Retention, Tenant};
+use tidewire_tenant::{Definition, Problems, TenantDetails};
 
 use crate::config::document::{self, AlgorithmName};
 use crate::config::draft::Draft;
@@ -14,8 +14,8 @@ pub(super) struct Tenants {
     pub(super) ring: KeyRing,
     pub(super) signing: HashMap<Tenant, SigningKey>,
     pub(super) channel_rules: ChannelRules,
-    /// Of those whose sessions are kept otherwise than most are.
-    pub(super) session_kinds: HashMap<Tenant, SessionKind>,
+    /// Of those that are treated otherwise than most are.
+    pub(super) details: HashMap<Tenant, TenantDetails>,
 }
 
 /// `history` is what is kept of channels of which no rule says something else.
@@ -40,20 +40,20 @@ pub(super) fn check(
         return None;
     }
     let mut signing = HashMap::new();
-    let mut session_kinds = HashMap::new();
+    let mut all_details = HashMap::new();
     let mut channel_rules = ChannelRules::default();
     let mut all_keys = Vec::new();
     for (Definition { keys, rules, details }, written) in valid.into_iter().zip(tenants) {
         let tenant = &keys.tenant;
         signing.extend(first_signing(written).map(|key| (tenant.clone(), key)));
-        if details.sessions != SessionKind::default() {
-            session_kinds.insert(tenant.clone(), details.sessions);
+        if details != TenantDetails::default() {
+            all_details.insert(tenant.clone(), details);
         }
         channel_rules.set(tenant.clone(), rules);
         all_keys.push(keys);
     }
     let ring = draft.accept("tenants", KeyRing::new(all_keys))?;
-    Some(Tenants { ring, signing, channel_rules, session_kinds })
+    Some(Tenants { ring, signing, channel_rules, details: all_details })
 }
 
 fn first_signing(tenant: &document::Tenant) -> Option<SigningKey> {

@@ -1,0 +1,360 @@
+//! What a connection has used of its rates, and what happens to one that does not heed them.
+
+use std::time::Duration;
+
+use tidewire_model::{Bucket, Command, ErrorCode, Failure, Limit, Pace, Request, TenantLimits};
+use tidewire_protocol::Decoded;
+
+/// What a connection that asks something has, until all it took has been earned again.
+///
+/// After a refusal everything of its kind is refused for a while: what is on its way behind the
+/// refused command is not to overtake it. Each is told a later time than the one before, when it
+/// would be its turn if all of them came back; so a client that does as it is told gets its rate.
+#[derive(Debug, Default)]
+pub(super) struct Toll {
+    publications: Kind,
+    bytes: Bucket,
+    commands: Kind,
+    conduct: Conduct,
+    /// Nothing is read from it.
+    pub(super) is_paused: bool,
+}
+
+/// One kind of command.
+#[derive(Debug, Default)]
+struct Kind {
+    taken: Bucket,
+    refused_until: Duration,
+    /// In a row, since the last that was taken.
+    refused: u32,
+}
+
+/// How long a kind of command is refused after one was.
+const REFUSED_FOR: Duration = Duration::from_millis(100);
+/// Bytes of a command that are its own, beside a payload and as much again for its escapes.
+const COMMAND_BYTES: usize = 1_024;
+/// The latest time that is told.
+const LATEST: Duration = Duration::from_secs(10);
+
+/// Why a command is not taken.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) limit: Limit,
+    pub(super) failure: Failure,
+    pub(super) consequence: Consequence,
+}
+
+/// What becomes of a connection whose command was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Consequence {
+    None,
+    /// It is not read for so long.
+    Paused(Duration),
+    Disconnected,
+}
+
+impl Toll {
+    /// Charges for a command, at `now`, which is counted from any moment that stays the same.
+    ///
+    /// # Errors
+    ///
+    /// If the connection has used up its rate.
+    pub(super) fn charge(
+        &mut self,
+        command: &Command,
+        limits: &TenantLimits,
+        now: Duration,
+    ) -> Result<(), Refused> {
+        let (limit, pace, verdict) = match command {
+            Command::Publish(publish) => {
+                let bytes = u32::try_from(publish.payload.len()).unwrap_or(u32::MAX);
+                self.charge_publication(bytes, limits, now)
+            }
+            _ => self.charge_command(limits, now),
+        };
+        verdict.map_err(|wait| Refused {
+            limit,
+            failure: failure(limit, pace, wait),
+            consequence: self.conduct.refused(now),
+        })
+    }
+
+    fn charge_publication(
+        &mut self,
+        bytes: u32,
+        limits: &TenantLimits,
+        now: Duration,
+    ) -> (Limit, Pace, Result<(), Duration>) {
+        let (pace, bytes_pace) = (limits.connection_publish, limits.connection_publish_bytes);
+        let publications = &mut self.publications;
+        let limit = Limit::ConnectionPublishRate;
+        if now < publications.refused_until {
+            return (limit, pace, Err(publications.refuse(pace, Duration::ZERO, now)));
+        }
+        let before = self.bytes;
+        if let Err(wait) = self.bytes.take(bytes_pace, bytes, now) {
+            let wait = publications.refuse(pace, wait, now);
+            return (Limit::ConnectionPublishBytes, bytes_pace, Err(wait));
+        }
+        let verdict = publications.take(pace, now);
+        if verdict.is_err() {
+            self.bytes = before;
+        }
+        (limit, pace, verdict)
+    }
+
+    fn charge_command(
+        &mut self,
+        limits: &TenantLimits,
+        now: Duration,
+    ) -> (Limit, Pace, Result<(), Duration>) {
+        let (pace, bytes_pace) = (limits.connection_commands, limits.connection_publish_bytes);
+        let wait = self.bytes.wait_for(bytes_pace, 0, now);
+        if wait > Duration::ZERO {
+            let wait = self.commands.refuse(pace, wait, now);
+            return (Limit::ConnectionPublishBytes, bytes_pace, Err(wait));
+        }
+        (Limit::ConnectionCommandRate, pace, self.commands.take(pace, now))
+    }
+
+    /// Charges for what of a message is neither payload nor what surrounds one: blanks by the
+    /// megabyte cost little to send, compressed, and much to read.
+    pub(super) fn charge_padding(
+        &mut self,
+        message: usize,
+        decoded: &[Decoded],
+        limits: &TenantLimits,
+        now: Duration,
+    ) {
+        let reasonable = decoded.iter().map(|one| match one {
+            Decoded::Request(Request { command: Command::Publish(publish), .. }) => {
+                COMMAND_BYTES + 2 * publish.payload.len()
+            }
+            Decoded::Request(_) | Decoded::Refused { .. } => COMMAND_BYTES,
+        });
+        let padding = message.saturating_sub(reasonable.sum());
+        if padding > 0 {
+            let padding = u32::try_from(padding).unwrap_or(u32::MAX);
+            self.bytes.owe(limits.connection_publish_bytes, padding, now);
+        }
+    }
+
+    /// Whether it says no more than that nothing is owed.
+    pub(super) fn is_clear(&self, now: Duration) -> bool {
+        !self.is_paused
+            && [self.publications.taken, self.bytes, self.commands.taken]
+                .iter()
+                .all(|taken| taken.is_full(now))
+            && self.conduct.is_clear(now)
+    }
+}
+
+impl Kind {
+    fn take(&mut self, pace: Pace, now: Duration) -> Result<(), Duration> {
+        if now < self.refused_until {
+            return Err(self.refuse(pace, Duration::ZERO, now));
+        }
+        match self.taken.take(pace, 1, now) {
+            Ok(()) => {
+                self.refused = 0;
+                Ok(())
+            }
+            Err(wait) => Err(self.refuse(pace, wait, now)),
+        }
+    }
+
+    /// Refuses one more, `wait` being the time it takes to earn it; says when to come back.
+    fn refuse(&mut self, pace: Pace, wait: Duration, now: Duration) -> Duration {
+        if now >= self.refused_until {
+            self.refused_until = now + wait.max(REFUSED_FOR);
+        }
+        let turn = pace.time_for(self.refused.into());
+        self.refused = self.refused.saturating_add(1);
+        (self.refused_until.saturating_sub(now) + turn).min(LATEST.max(wait))
+    }
+}
+
+/// Counts refusals, to tell a client that goes on regardless from one that is a little too fast.
+#[derive(Debug, Default)]
+struct Conduct {
+    /// When the second began in which refusals are counted.
+    since: Duration,
+    refused: u32,
+    strikes: u32,
+    struck_at: Duration,
+}
+
+/// Seconds with too many refusals after which a connection is paused, and after which it is ended.
+const STRIKES_TO_PAUSE: u32 = 3;
+const STRIKES_TO_END: u32 = 30;
+/// Refusals in a second that are too many. One who waits as long as it is told has fewer.
+const TOO_MANY: u32 = 200;
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Conduct {
+    fn refused(&mut self, now: Duration) -> Consequence {
+        if now >= self.since + SECOND {
+            self.since = now;
+            self.refused = 0;
+        }
+        self.refused += 1;
+        if self.refused != TOO_MANY {
+            return Consequence::None;
+        }
+        // A pause does not take a strike away, and neither does a second of rest beside it.
+        let rested = now.saturating_sub(self.struck_at).as_secs() / 2;
+        self.strikes = self.strikes.saturating_sub(u32::try_from(rested).unwrap_or(u32::MAX)) + 1;
+        self.struck_at = now;
+        match self.strikes {
+            STRIKES_TO_END.. => Consequence::Disconnected,
+            STRIKES_TO_PAUSE.. => Consequence::Paused(SECOND),
+            _ => Consequence::None,
+        }
+    }
+
+    fn is_clear(&self, now: Duration) -> bool {
+        let rest = SECOND * 2 * self.strikes;
+        self.refused == 0 || now >= self.since + SECOND && now >= self.struck_at + rest
+    }
+}
+
+fn failure(limit: Limit, pace: Pace, wait: Duration) -> Failure {
+    let (most, wait_ms) = (pace.per_second, wait.as_millis().max(1));
+    let what = match limit {
+        Limit::ConnectionPublishBytes => format!("publish {most} bytes a second"),
+        Limit::ConnectionPublishRate => format!("publish {most} times a second"),
+        _ => format!("send {most} commands a second beside publications"),
+    };
+    let message = format!("a connection may {what}: again in {wait_ms} ms");
+    Failure::new(ErrorCode::RateExceeded, message).retry_after(wait).exceeding(limit, most.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: TenantLimits = TenantLimits {
+        connection_publish: Pace { per_second: 50, burst: 100 },
+        connection_commands: Pace { per_second: 2, burst: 2 },
+        ..TenantLimits::GENEROUS
+    };
+
+    fn at(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn publish() -> Command {
+        let channel = tidewire_model::Channel::parse("room/1").expect("channel");
+        let payload = tidewire_model::Payload::binary(vec![7; 10].into());
+        Command::Publish(tidewire_model::Publish { channel, id: None, payload })
+    }
+
+    /// Publishes `count` times at a moment; says how many passed, and when the others may.
+    fn publish_many(toll: &mut Toll, count: usize, now: Duration) -> (usize, Vec<Duration>) {
+        let verdicts = (0..count).map(|_| toll.charge(&publish(), &LIMITS, now));
+        let refused: Vec<_> =
+            verdicts.filter_map(|verdict| verdict.err()?.failure.retry_after).collect();
+        (count - refused.len(), refused)
+    }
+
+    #[test]
+    fn what_follows_a_refused_publication_does_not_overtake_it() {
+        let mut toll = Toll::default();
+        assert_eq!(publish_many(&mut toll, 101, at(0)), (100, vec![at(100)]));
+
+        assert_eq!(publish_many(&mut toll, 1, at(60)).0, 0, "there is one, but not for this one");
+        assert_eq!(publish_many(&mut toll, 1, at(100)).0, 1);
+    }
+
+    #[test]
+    fn those_that_are_refused_together_are_told_to_come_back_one_by_one() {
+        let mut toll = Toll::default();
+
+        let (_, again_in) = publish_many(&mut toll, 104, at(0));
+
+        assert_eq!(again_in, [at(100), at(120), at(140), at(160)]);
+    }
+
+    #[test]
+    fn a_client_that_comes_back_when_told_gets_its_rate_and_no_strike() {
+        let mut toll = Toll::default();
+        let mut due: Vec<_> = (0..1_000).map(|_| at(0)).collect();
+        let (mut taken, mut now) = (0, at(0));
+        while now < at(10_000) {
+            due.sort();
+            let ready = due.iter().take_while(|moment| **moment <= now).count();
+            for _ in due.drain(..ready).collect::<Vec<_>>() {
+                match toll.charge(&publish(), &LIMITS, now) {
+                    Ok(()) => taken += 1,
+                    Err(refused) => {
+                        due.push(now + refused.failure.retry_after.expect("a time"));
+                    }
+                }
+            }
+            now += at(10);
+        }
+
+        assert!((550..=600).contains(&taken), "{taken}");
+        assert!(toll.conduct.strikes < STRIKES_TO_PAUSE, "{:?}", toll.conduct);
+    }
+
+    #[test]
+    fn commands_and_publications_have_rates_of_their_own() {
+        let mut toll = Toll::default();
+        publish_many(&mut toll, 101, at(0));
+
+        let verdicts: Vec<_> =
+            (0..3).map(|_| toll.charge(&Command::Ping, &LIMITS, at(0))).collect();
+
+        assert!(verdicts[0].is_ok() && verdicts[1].is_ok());
+        let refused = verdicts[2].as_ref().expect_err("a third");
+        assert_eq!(refused.limit, Limit::ConnectionCommandRate);
+        let message =
+            "a connection may send 2 commands a second beside publications: again in 500 ms";
+        assert_eq!(refused.failure.message, message);
+    }
+
+    #[test]
+    fn bytes_count_too() {
+        let limits = TenantLimits {
+            connection_publish_bytes: Pace { per_second: 10, burst: 20 },
+            ..TenantLimits::GENEROUS
+        };
+        let mut toll = Toll::default();
+        for _ in 0..2 {
+            assert!(toll.charge(&publish(), &limits, at(0)).is_ok());
+        }
+
+        let refused = toll.charge(&publish(), &limits, at(0)).expect_err("a third");
+
+        assert_eq!(refused.limit, Limit::ConnectionPublishBytes);
+        assert_eq!(refused.failure.retry_after, Some(at(1_000)));
+        assert!(toll.charge(&publish(), &limits, at(1_000)).is_ok());
+    }
+
+    #[test]
+    fn whoever_goes_on_regardless_is_paused_and_then_disconnected() {
+        let mut toll = Toll::default();
+        let mut consequences = Vec::new();
+        for second in 0..40 {
+            for _ in 0..1_000 {
+                let verdict = toll.charge(&publish(), &LIMITS, at(second * 1_000));
+                consequences.extend(verdict.err().map(|refused| refused.consequence));
+            }
+        }
+
+        consequences.retain(|consequence| *consequence != Consequence::None);
+        assert_eq!(consequences[..27], [Consequence::Paused(SECOND); 27]);
+        assert_eq!(consequences[27], Consequence::Disconnected);
+    }
+
+    #[test]
+    fn nothing_is_kept_of_a_connection_that_rests() {
+        let mut toll = Toll::default();
+        publish_many(&mut toll, 1_000, at(0));
+
+        assert!(!toll.is_clear(at(1_999)));
+        assert!(toll.is_clear(at(2_000)));
+        assert!(Toll::default().is_clear(at(0)));
+    }
+}
