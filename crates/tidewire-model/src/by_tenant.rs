@@ -6,7 +6,7 @@ use crate::Tenant;
 
 /// Something of each tenant, where one tenant's may be replaced while others read a copy.
 ///
-/// A copy costs a pointer for each of [`SHARDS`] parts, and a change the part it is in: with
+/// A copy costs a pointer for each of 256 parts, and a change the part it is in: with
 /// thousands of tenants a change touches dozens.
 #[derive(Clone)]
 pub struct ByTenant<V> {
