@@ -718,3 +718,119 @@ end
 
 redis.register_function('tidewire_VERSION_tenant_write', tenant_write)
 register_essential('tidewire_VERSION_tenant_changes', tenant_changes)
+
+-- Revocations ----------------------------------------------------------------------------------
+
+-- A revocation is named by its tenant, a space, and what it is about. Its times are seconds.
+
+-- KEYS of both: revocations by name (hash: "before until"), versions by name (sorted set), when they
+-- run out by name (sorted set), how many each tenant has (hash), state (hash: life, version n)
+
+local EXPIRED_AT_ONCE = 1000
+
+local function tenant_of(name)
+  return string.match(name, '^[^ ]+')
+end
+
+local function forget_expired_revocations(keys)
+  local now = whole(math.floor(clock() / 1000))
+  local names = redis.call('ZRANGEBYSCORE', keys[3], '-inf', now, 'LIMIT', 0, EXPIRED_AT_ONCE)
+  for _, name in ipairs(names) do
+    redis.call('HDEL', keys[1], name)
+    redis.call('ZREM', keys[2], name)
+    redis.call('ZREM', keys[3], name)
+    if redis.call('HINCRBY', keys[4], tenant_of(name), -1) <= 0 then
+      redis.call('HDEL', keys[4], tenant_of(name))
+    end
+  end
+end
+
+-- What another process wrote may be more than this one has: then the versions may have forked.
+local function revocations_life(keys)
+  local life = redis.call('HGET', keys[5], 'life')
+  local process = server_run_id()
+  if not life or string.sub(life, 1, #process) ~= process then
+    life = process .. '-' .. whole(clock())
+    redis.call('HSET', keys[5], 'life', life)
+  end
+  return life
+end
+
+local function times_of(text)
+  local before, until_ = string.match(text, '^(%d+) (%d+)$')
+  if not before then
+    error({ err = 'CORRUPT a revocation' })
+  end
+  return tonumber(before), tonumber(until_)
+end
+
+-- Whether there is room for the names that are not known yet.
+local function has_room_for(keys, args)
+  local new, of_tenant, count = {}, {}, 0
+  for at = 3, #args, 3 do
+    local name = args[at]
+    if not new[name] and redis.call('HEXISTS', keys[1], name) == 0 then
+      local tenant = tenant_of(name)
+      new[name] = true
+      count = count + 1
+      of_tenant[tenant] = (of_tenant[tenant] or 0) + 1
+    end
+  end
+  for tenant, more in pairs(of_tenant) do
+    local known = tonumber(redis.call('HGET', keys[4], tenant) or 0)
+    if known + more > tonumber(args[1]) then
+      return false
+    end
+  end
+  return redis.call('HLEN', keys[1]) + count <= tonumber(args[2])
+end
+
+-- ARGV: most of a tenant, most in all; name, before, until of each
+local function revoke(keys, args)
+  forget_expired_revocations(keys)
+  revocations_life(keys)
+  if not has_room_for(keys, args) then
+    return { 'FULL' }
+  end
+  for at = 3, #args, 3 do
+    local name, before, until_ = args[at], tonumber(args[at + 1]), tonumber(args[at + 2])
+    local known = redis.call('HGET', keys[1], name)
+    if known then
+      local known_before, known_until = times_of(known)
+      before, until_ = math.max(before, known_before), math.max(until_, known_until)
+    else
+      redis.call('HINCRBY', keys[4], tenant_of(name), 1)
+    end
+    local text = whole(before) .. ' ' .. whole(until_)
+    if text ~= known then
+      redis.call('HSET', keys[1], name, text)
+      redis.call('ZADD', keys[2], redis.call('HINCRBY', keys[5], 'n', 1), name)
+      redis.call('ZADD', keys[3], whole(until_), name)
+    end
+  end
+  return { 'OK' }
+end
+
+-- ARGV: life, version read last, most to be told
+local function revoked_since(keys, args)
+  forget_expired_revocations(keys)
+  local life = revocations_life(keys)
+  local from, most = args[2], tonumber(args[3])
+  if args[1] ~= life then
+    from = '0'
+  end
+  local found = redis.call(
+    'ZRANGEBYSCORE', keys[2], '(' .. from, '+inf', 'WITHSCORES', 'LIMIT', 0, most + 1)
+  local count = math.min(#found / 2, most)
+  local reply = { 'OK', life, tonumber(count > 0 and found[2 * count] or from),
+    #found / 2 > most and 1 or 0 }
+  for at = 1, count do
+    table.insert(reply, found[2 * at - 1])
+    table.insert(reply, redis.call('HGET', keys[1], found[2 * at - 1]) or '')
+  end
+  return reply
+end
+
+-- A server without memory takes these: who is to be shut out is not let in for that.
+register_essential('tidewire_VERSION_revoke', revoke)
+register_essential('tidewire_VERSION_revoked_since', revoked_since)

@@ -59,6 +59,12 @@ impl Keys {
         ["v", "d", "c", "u", "m"].map(|kind| format!("{}:{{tenants}}:{kind}", self.prefix))
     }
 
+    /// What is kept of revocations: themselves, versions, when they run out, how many tenants have,
+    /// state.
+    pub(crate) fn revocations(&self) -> [String; 5] {
+        ["r", "rc", "rx", "rn", "rv"].map(|kind| format!("{}:{{tenants}}:{kind}", self.prefix))
+    }
+
     /// The leases of nodes, and when they run out.
     pub(crate) fn leases(&self) -> [String; 2] {
         ["l", "x"].map(|kind| format!("{}:{{nodes}}:{kind}", self.prefix))

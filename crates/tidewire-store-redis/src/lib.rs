@@ -1,8 +1,9 @@
 //! The log and the stores over Redis 7.
 //!
 //! Start from [`RedisConnection`]: one for a process, shared by [`RedisLog`], [`RedisSessionStore`],
-//! [`RedisMembership`] and [`RedisTenantStore`]. Making them touches no network; the first call connects, and each call
-//! after a failure does so again once its back-off has passed.
+//! [`RedisMembership`], [`RedisTenantStore`] and [`RedisRevocationStore`]. Making them touches no
+//! network; the first call connects, and each call after a failure does so again once its back-off has
+//! passed.
 //!
 //! What happens in one step happens in a function inside Redis (`functions.lua`). Nothing here
 //! remembers what Redis holds, save the newest incarnation it has answered with and, to find a lost
@@ -23,6 +24,7 @@ mod partition;
 mod random;
 mod reply;
 mod retry;
+mod revocation_store;
 mod secure;
 mod session_store;
 mod settings;
@@ -34,6 +36,7 @@ pub use config::{Deployment, InvalidConfig, RedisConfig};
 pub use connection::RedisConnection;
 pub use log::RedisLog;
 pub use membership::RedisMembership;
+pub use revocation_store::RedisRevocationStore;
 pub use session_store::RedisSessionStore;
 pub use settings::{Finding, Severity};
 pub use tenant_store::RedisTenantStore;

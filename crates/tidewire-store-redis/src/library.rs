@@ -28,10 +28,12 @@ pub(crate) enum Function {
     LeaseWithdraw,
     TenantWrite,
     TenantChanges,
+    Revoke,
+    RevokedSince,
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Append,
         Self::Read,
         Self::Page,
@@ -44,6 +46,8 @@ impl Function {
         Self::LeaseWithdraw,
         Self::TenantWrite,
         Self::TenantChanges,
+        Self::Revoke,
+        Self::RevokedSince,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -60,6 +64,8 @@ impl Function {
             Self::LeaseWithdraw => "lease_withdraw",
             Self::TenantWrite => "tenant_write",
             Self::TenantChanges => "tenant_changes",
+            Self::Revoke => "revoke",
+            Self::RevokedSince => "revoked_since",
         }
     }
 

@@ -3,16 +3,23 @@
 //!
 //! [`SessionStore`] keeps sessions, so that a client resumes on any node. [`Membership`] keeps the
 //! leases of live nodes, so that anyone can compute where a tenant belongs. [`TenantStore`] keeps the
-//! documents of tenants that come while nodes run.
+//! documents of tenants that come while nodes run, [`RevocationStore`] what has been revoked.
 
 pub mod conformance;
 mod membership;
 mod memory;
+mod revocation_store;
 mod session_store;
 mod tenant_store;
 
 pub use membership::{Membership, NodeLease, NodeLoad, NodeState};
-pub use memory::{MemoryMembership, MemorySessionStore, MemoryTenantStore, SavedSession};
+pub use memory::{
+    MemoryMembership, MemoryRevocationStore, MemorySessionStore, MemoryTenantStore, SavedSession,
+};
+pub use revocation_store::{
+    Added, MOST_ADDED, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, Revocation, RevocationStore,
+    Revoked,
+};
 pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 pub use tenant_store::{Changes, Expects, Seen, TenantEntry, TenantStore, TenantWrite, Written};
 

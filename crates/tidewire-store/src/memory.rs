@@ -1,4 +1,5 @@
 mod expiring;
+mod revocations;
 mod saved;
 mod tenants;
 
@@ -10,6 +11,7 @@ use tidewire_model::{Generation, NodeId, SessionNonce};
 use tidewire_session::Snapshot;
 
 use self::expiring::Expiring;
+pub use self::revocations::MemoryRevocationStore;
 pub use self::saved::SavedSession;
 pub use self::tenants::MemoryTenantStore;
 use crate::{
@@ -130,7 +132,9 @@ mod tests {
     use tidewire_model::{Identity, Permissions, SessionId, Tenant, UserId};
 
     use super::*;
-    use crate::conformance::{MembershipFactory, SessionStoreFactory, TenantStoreFactory};
+    use crate::conformance::{
+        MembershipFactory, RevocationStoreFactory, SessionStoreFactory, TenantStoreFactory,
+    };
 
     struct InMemory;
 
@@ -257,5 +261,15 @@ mod tests {
         };
         Snapshot { identity, subscriptions: Vec::new() }
     }
+    #[async_trait]
+    impl RevocationStoreFactory for InMemory {
+        type Store = MemoryRevocationStore;
+
+        async fn open(&self) -> MemoryRevocationStore {
+            MemoryRevocationStore::default()
+        }
+    }
+
+    crate::revocation_store_conformance!(InMemory);
     crate::membership_conformance!(InMemory);
 }

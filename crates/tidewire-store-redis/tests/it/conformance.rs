@@ -7,9 +7,12 @@ use async_trait::async_trait;
 use tidewire_broker::Retention;
 use tidewire_broker::conformance::log::LogFactory;
 use tidewire_model::ChannelRules;
-use tidewire_store::conformance::{MembershipFactory, SessionStoreFactory, TenantStoreFactory};
+use tidewire_store::conformance::{
+    MembershipFactory, RevocationStoreFactory, SessionStoreFactory, TenantStoreFactory,
+};
 use tidewire_store_redis::{
-    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore, RedisTenantStore,
+    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisRevocationStore,
+    RedisSessionStore, RedisTenantStore,
 };
 use tidewire_testkit::services::RedisServer;
 
@@ -69,7 +72,17 @@ impl TenantStoreFactory for InRedis {
     }
 }
 
+#[async_trait]
+impl RevocationStoreFactory for InRedis {
+    type Store = RedisRevocationStore;
+
+    async fn open(&self) -> RedisRevocationStore {
+        RedisRevocationStore::new(self.connect())
+    }
+}
+
 tidewire_broker::log_conformance!(InRedis::start().await);
 tidewire_store::session_store_conformance!(InRedis::start().await);
 tidewire_store::membership_conformance!(InRedis::start().await);
+tidewire_store::revocation_store_conformance!(InRedis::start().await);
 tidewire_store::tenant_store_conformance!(InRedis::start().await);
