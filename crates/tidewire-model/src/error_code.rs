@@ -185,15 +185,6 @@ impl Failure {
         self.exceeded = Some(Box::new(Exceeded { limit, value }));
         self
     }
-
-    /// Puts off when to try again by up to a half, by a number that is uniform over all of `u32`:
-    /// clients take the time at its word, and those refused together would return together.
-    #[must_use]
-    pub fn spread(mut self, draw: u32) -> Self {
-        let share = f64::from(draw) / f64::from(u32::MAX);
-        self.retry_after = self.retry_after.map(|delay| delay + delay.mul_f64(share / 2.0));
-        self
-    }
 }
 
 #[cfg(test)]
@@ -210,17 +201,6 @@ mod tests {
         assert_eq!(numbers.len(), ErrorCode::ALL.len());
         assert_eq!(names.len(), ErrorCode::ALL.len());
     }
-
-    #[test]
-    fn nobody_is_told_to_return_before_the_time() {
-        let failure = || Failure::new(ErrorCode::Overloaded, "").retry_after(WAIT);
-
-        assert_eq!(failure().spread(0).retry_after, Some(WAIT));
-        assert_eq!(failure().spread(u32::MAX).retry_after, Some(WAIT + WAIT / 2));
-        assert_eq!(Failure::new(ErrorCode::Overloaded, "").spread(u32::MAX).retry_after, None);
-    }
-
-    const WAIT: Duration = Duration::from_millis(200);
 
     #[test]
     fn every_number_is_in_a_range_that_says_what_to_do() {

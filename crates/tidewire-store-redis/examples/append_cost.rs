@@ -6,6 +6,8 @@
 
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod server;
+
 use std::future::Future;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -14,6 +16,8 @@ use tidewire_broker::{Draft, Log as _, Retention};
 use tidewire_model::{Channel, Payload, PublicationId, Tenant, TenantChannel, UserId};
 use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisLog};
 use tidewire_testkit::services::RedisServer;
+
+use server::{info, to_f64, used_cpu};
 
 const PUBLICATIONS: usize = 20_000;
 const BODY: usize = 256;
@@ -116,23 +120,6 @@ async fn run<F: Future<Output = ()>>(range: std::ops::Range<usize>, call: impl F
     stream::iter(range).map(call).buffer_unordered(CHANNELS).for_each(|()| async {}).await;
 }
 
-/// Seconds of processor time the server has used.
-async fn used_cpu(connection: &mut MultiplexedConnection) -> f64 {
-    let mut sum = 0.0;
-    for field in ["used_cpu_sys", "used_cpu_user"] {
-        sum += info(connection, "cpu", field).await.parse::<f64>().expect("seconds");
-    }
-    sum
-}
-
-async fn info(connection: &mut MultiplexedConnection, section: &str, field: &str) -> String {
-    let mut command = redis::cmd("INFO");
-    let text: String = command.arg(section).query_async(connection).await.expect("it answers");
-    let fields = text.lines().filter_map(|line| line.split_once(':'));
-    let value = fields.filter(|(name, _)| *name == field).map(|(_, value)| value).next();
-    value.expect("every redis says so").into()
-}
-
 fn channel(number: usize) -> TenantChannel {
     TenantChannel::new(
         Tenant::parse("acme").expect("valid"),
@@ -142,9 +129,4 @@ fn channel(number: usize) -> TenantChannel {
 
 fn id(text: &str) -> PublicationId {
     PublicationId::parse(text).expect("short and printable")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of this program")]
-fn to_f64(count: usize) -> f64 {
-    count as f64
 }

@@ -7,6 +7,8 @@
 
 #![expect(clippy::print_stdout, reason = "printing is what this program is for")]
 
+mod server;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ use tidewire_session::{SavedSubscription, Snapshot};
 use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore as _, SessionWrite};
 use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisSessionStore};
 use tidewire_testkit::services::RedisServer;
+
+use server::{info, to_f64, used_cpu};
 
 const SESSIONS: usize = 20_000;
 /// Calls under way at a time.
@@ -163,23 +167,6 @@ async fn used_memory(connection: &mut MultiplexedConnection) -> f64 {
     info(connection, "memory", "used_memory").await.parse().expect("bytes")
 }
 
-/// Seconds of processor time the server has used.
-async fn used_cpu(connection: &mut MultiplexedConnection) -> f64 {
-    let mut sum = 0.0;
-    for field in ["used_cpu_sys", "used_cpu_user"] {
-        sum += info(connection, "cpu", field).await.parse::<f64>().expect("seconds");
-    }
-    sum
-}
-
-async fn info(connection: &mut MultiplexedConnection, section: &str, field: &str) -> String {
-    let mut command = redis::cmd("INFO");
-    let text: String = command.arg(section).query_async(connection).await.expect("it answers");
-    let fields = text.lines().filter_map(|line| line.split_once(':'));
-    let value = fields.filter(|(name, _)| *name == field).map(|(_, value)| value).next();
-    value.expect("every redis says so").into()
-}
-
 /// As an application grants them: common channels to read, its user's own to write.
 fn permissions(number: usize) -> Permissions {
     let filter = |text: &str| Filter::parse(text).expect("valid");
@@ -199,9 +186,4 @@ fn tenant() -> Tenant {
 
 fn node(name: &str) -> NodeId {
     NodeId::parse(name).expect("valid")
-}
-
-#[expect(clippy::cast_precision_loss, reason = "counts of this program")]
-fn to_f64(count: usize) -> f64 {
-    count as f64
 }

@@ -143,11 +143,19 @@ impl Inner {
                     nonce: super::write::nonce(),
                     most: self.parts.most,
                 });
-                let written = written.await?;
-                if written == Written::Done {
-                    tracing::info!(%tenant, revision, "brought back what the registry had lost");
-                } else {
-                    tracing::warn!(%tenant, revision, ?written, "the registry has no room for it");
+                match written.await? {
+                    Written::Done => {
+                        tracing::info!(%tenant, revision, "brought back what the registry had lost");
+                    }
+                    Written::Conflict { .. } => {
+                        tracing::debug!(%tenant, revision, "another node was the first to bring it back");
+                    }
+                    Written::Taken { by } => {
+                        tracing::warn!(%tenant, revision, %by, "cannot bring it back: its key is taken");
+                    }
+                    Written::Full => {
+                        tracing::warn!(%tenant, revision, "cannot bring it back: the registry is full");
+                    }
                 }
                 self.known.lock().restored(&tenant, revision);
             }
