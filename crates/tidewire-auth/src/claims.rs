@@ -27,9 +27,45 @@ pub struct Claims {
         skip_serializing_if = "Option::is_none"
     )]
     pub issued_at: Option<u64>,
-    /// What the bearer may do; nothing unless said.
-    #[serde(rename = "channels", default)]
+    /// What the bearer may do: `channels`, without `denied`. Nothing unless said.
+    #[serde(flatten, with = "permissions")]
     pub permissions: Permissions,
+}
+
+/// Two claims of one meaning.
+mod permissions {
+    use std::borrow::Cow;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use tidewire_model::{Grants, Permissions};
+
+    #[derive(Deserialize, Serialize)]
+    struct Written<'a> {
+        #[serde(default)]
+        channels: Cow<'a, Grants>,
+        #[serde(default, skip_serializing_if = "is_none")]
+        denied: Cow<'a, Grants>,
+    }
+
+    fn is_none(grants: &Grants) -> bool {
+        grants.is_empty()
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        permissions: &Permissions,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let channels = Cow::Borrowed(permissions.granted());
+        let denied = Cow::Borrowed(permissions.denied());
+        Written { channels, denied }.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Permissions, D::Error> {
+        let Written { channels, denied } = Written::deserialize(deserializer)?;
+        Ok(Permissions::new(channels.into_owned(), denied.into_owned()))
+    }
 }
 
 /// `aud` is one name or a list of names.

@@ -43,7 +43,8 @@ pub enum Refusal {
     Algorithm,
     #[error("token's signature is wrong")]
     Signature,
-    #[error("token's claims are missing or malformed: `sub`, `exp`, `aud` or `channels`")]
+    #[error("token's claims are missing or malformed: `sub`, `exp`, `aud`, `channels` or \
+             `denied`")]
     Claims,
     #[error("token has expired")]
     Expired,

@@ -1,9 +1,10 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Permissions, Tenant};
+use crate::{Grants, Permissions, Tenant};
 
 /// Who a user is, as the tenant's own system names them: 1 to 128 bytes without control characters.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
@@ -50,7 +51,8 @@ impl From<UserId> for String {
 pub struct InvalidUserId;
 
 /// Who a verified credential says somebody is, and what they may do until when.
-#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize)]
+#[serde(from = "Written")]
 pub struct Identity {
     pub tenant: Tenant,
     pub user: UserId,
@@ -63,5 +65,77 @@ pub struct Identity {
 impl Identity {
     pub fn is_expired(&self, unix_seconds: u64) -> bool {
         self.expires_at.is_some_and(|expiry| unix_seconds >= expiry)
+    }
+}
+
+impl Serialize for Identity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Written {
+            tenant: self.tenant.clone(),
+            user: self.user.clone(),
+            permissions: Cow::Borrowed(self.permissions.granted()),
+            denied: Cow::Borrowed(self.permissions.denied()),
+            expires_at: self.expires_at,
+        }
+        .serialize(serializer)
+    }
+}
+
+impl From<Written<'_>> for Identity {
+    fn from(written: Written<'_>) -> Self {
+        let (granted, denied) = (written.permissions.into_owned(), written.denied.into_owned());
+        Self {
+            tenant: written.tenant,
+            user: written.user,
+            permissions: Permissions::new(granted, denied),
+            expires_at: written.expires_at,
+        }
+    }
+}
+
+/// An identity as the store keeps it: what came later stands beside what was there at first, and only
+/// where there is some, so that records from before are read and written as they were.
+#[derive(Deserialize, Serialize)]
+struct Written<'a> {
+    tenant: Tenant,
+    user: UserId,
+    permissions: Cow<'a, Grants>,
+    #[serde(default, skip_serializing_if = "is_none")]
+    denied: Cow<'a, Grants>,
+    expires_at: Option<u64>,
+}
+
+fn is_none(grants: &Grants) -> bool {
+    grants.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Action, Filter};
+
+    #[test]
+    fn an_identity_that_is_denied_nothing_is_written_as_before_there_was_denying() {
+        let text = r#"{"tenant":"acme","user":"ada","permissions":{"chat/*":["subscribe","publish"]},"expires_at":null}"#;
+
+        let identity: Identity = serde_json::from_str(text).expect("identity");
+
+        assert!(identity.permissions.denied().is_empty());
+        assert_eq!(serde_json::to_string(&identity).expect("json"), text);
+    }
+
+    #[test]
+    fn what_is_denied_is_kept_with_what_is_granted() {
+        let staff = Filter::parse("staff/**").expect("filter");
+        let identity = Identity {
+            tenant: Tenant::parse("acme").expect("tenant"),
+            user: UserId::parse("ada").expect("user"),
+            permissions: Permissions::all().deny(staff, [Action::Publish]),
+            expires_at: Some(7),
+        };
+
+        let text = serde_json::to_string(&identity).expect("json");
+
+        assert_eq!(serde_json::from_str::<Identity>(&text).expect("identity"), identity);
     }
 }

@@ -8,6 +8,7 @@
 //! [`Payload`] that says it is JSON is JSON. Nothing here performs I/O, reads a clock or knows a
 //! wire format.
 
+mod actions;
 mod by_tenant;
 mod channel;
 mod command;
@@ -34,6 +35,7 @@ mod session_kind;
 mod tenant;
 mod token;
 
+pub use actions::Actions;
 pub use by_tenant::ByTenant;
 pub use channel::{Channel, InvalidChannel, TenantChannel};
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
@@ -51,7 +53,7 @@ pub use limits::TenantLimits;
 pub use live::{Live, LiveRules, Reader};
 pub use pace::{Bucket, Pace};
 pub use payload::{InvalidPayload, Payload};
-pub use permissions::{Action, Permissions};
+pub use permissions::{Action, Grants, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use random::Random;

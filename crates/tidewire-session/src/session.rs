@@ -168,6 +168,7 @@ impl Session {
                 Action::Subscribe => "the token does not allow subscribing to this channel",
                 Action::Publish => "the token does not allow publishing to this channel",
                 Action::History => "the token does not allow reading this channel's history",
+                Action::Presence => "the token does not allow asking who is in this channel",
             };
             out.refuse(id, ErrorCode::PermissionDenied, message);
         }

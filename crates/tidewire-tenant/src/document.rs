@@ -227,6 +227,7 @@ pub enum ActionName {
     Subscribe,
     Publish,
     History,
+    Presence,
 }
 
 impl From<ActionName> for Action {
@@ -235,6 +236,7 @@ impl From<ActionName> for Action {
             ActionName::Subscribe => Self::Subscribe,
             ActionName::Publish => Self::Publish,
             ActionName::History => Self::History,
+            ActionName::Presence => Self::Presence,
         }
     }
 }

@@ -192,6 +192,12 @@ fn claims_that_do_not_hold_are_refused() {
             json!({ "channels": filters(Permissions::MAX_FILTERS + 1) }),
             Err(Refusal::TooManyFilters),
         ),
+        (
+            json!({ "channels": filters(40), "denied": filters(Permissions::MAX_FILTERS - 39) }),
+            Err(Refusal::TooManyFilters),
+        ),
+        (json!({ "denied": { "a": ["everything"] } }), Err(Refusal::Claims)),
+        (json!({ "denied": ["a"] }), Err(Refusal::Claims)),
         (json!({ "channels": { "a/**/b": ["subscribe"] } }), Err(Refusal::Claims)),
         (json!({ "channels": { "a": ["everything"] } }), Err(Refusal::Claims)),
     ];
@@ -205,6 +211,21 @@ fn a_token_that_grants_nothing_allows_nothing() {
     let identity = acme().verify(&sign(&json!({ "channels": null })), NOW).expect("valid");
 
     assert!(identity.permissions.is_empty());
+}
+
+#[test]
+fn what_a_token_denies_is_not_allowed_by_what_it_grants() {
+    let changes = json!({
+        "channels": { "**": ["subscribe", "presence"], "staff/1": ["subscribe"] },
+        "denied": { "staff/*": ["subscribe"] },
+    });
+
+    let permissions = acme().verify(&sign(&changes), NOW).expect("valid").permissions;
+
+    let channel = |name| Channel::parse(name).expect("channel");
+    assert!(permissions.allows(Action::Subscribe, &channel("staff")));
+    assert!(!permissions.allows(Action::Subscribe, &channel("staff/1")));
+    assert!(permissions.allows(Action::Presence, &channel("staff/1")));
 }
 
 #[test]

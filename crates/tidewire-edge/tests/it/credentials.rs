@@ -187,6 +187,28 @@ async fn a_new_token_ends_the_subscriptions_it_does_not_allow() {
 }
 
 #[tokio::test]
+async fn what_a_new_token_denies_ends_though_it_is_granted() {
+    let fleet = Fleet::one().await;
+    let mut peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    peer.subscribe("room/1").await;
+    let staff = Filter::parse("room/1").expect("filter");
+    let less = Claims {
+        permissions: Permissions::all().deny(staff, [Action::Subscribe, Action::Publish]),
+        ..claims(TENANT, "ada")
+    };
+
+    peer.send(Command::Refresh { token: sign(TENANT, &less).into() });
+
+    assert!(matches!(peer.next().await, ServerEvent::Refreshed { .. }));
+    let ended = peer.next().await;
+    assert!(
+        matches!(&ended, ServerEvent::Unsubscribed { channel, .. } if channel.as_str() == "room/1"),
+        "{ended:?}"
+    );
+    peer.subscribe("room/2").await;
+}
+
+#[tokio::test]
 async fn a_token_that_runs_out_is_announced_and_then_ends_the_connection() {
     let fleet = Fleet::one().await;
     let mut bystander = Bystander::watch(&fleet).await;

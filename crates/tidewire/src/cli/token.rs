@@ -29,6 +29,9 @@ pub struct Create {
     /// user may do nothing
     #[arg(long = "channel", value_name = "PATTERN=ACTIONS")]
     pub grants: Vec<Grant>,
+    /// What the user may not do whatever else is said, as `chat/staff=publish`; may be repeated
+    #[arg(long = "deny", value_name = "PATTERN=ACTIONS")]
+    pub denials: Vec<Grant>,
     /// How long the token is valid
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub ttl: Period,

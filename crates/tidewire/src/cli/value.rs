@@ -28,12 +28,7 @@ impl FromStr for Grant {
 }
 
 fn parse_action(name: &str) -> Result<Action, InvalidGrant> {
-    match name {
-        "subscribe" => Ok(Action::Subscribe),
-        "publish" => Ok(Action::Publish),
-        "history" => Ok(Action::History),
-        _ => Err(InvalidGrant::Action),
-    }
+    Action::ALL.into_iter().find(|action| action.as_str() == name).ok_or(InvalidGrant::Action)
 }
 
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
@@ -42,7 +37,7 @@ pub enum InvalidGrant {
     Form,
     #[error(transparent)]
     Filter(#[from] InvalidFilter),
-    #[error("an action is one of subscribe, publish and history")]
+    #[error("an action is one of subscribe, publish, history and presence")]
     Action,
 }
 

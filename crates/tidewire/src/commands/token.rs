@@ -45,8 +45,11 @@ fn token(create: &Create) -> anyhow::Result<String> {
 }
 
 fn permissions(create: &Create) -> Permissions {
-    create.grants.iter().fold(Permissions::default(), |permissions, grant| {
+    let granted = create.grants.iter().fold(Permissions::default(), |permissions, grant| {
         permissions.grant(grant.filter.clone(), grant.actions.iter().copied())
+    });
+    create.denials.iter().fold(granted, |permissions, denied| {
+        permissions.deny(denied.filter.clone(), denied.actions.iter().copied())
     })
 }
 

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use tidewire_model::Action;
+
 use super::environment::COMMAND_LINE;
 use super::print::{default_of, sections, variable_of};
 use super::schema::{Key, Shape, root};
@@ -91,7 +93,8 @@ fn describe(key: &Key) -> String {
             choices.join(" or ")
         }
         Shape::Map(_) => {
-            "a table of pattern = list of `\"subscribe\"`, `\"publish\"`, `\"history\"`".into()
+            let actions = Action::ALL.map(|action| format!("`\"{}\"`", action.as_str()));
+            format!("a table of pattern = list of {}", actions.join(", "))
         }
         shape => shape.describe().replace('"', "`"),
     }

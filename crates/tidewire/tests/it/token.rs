@@ -28,6 +28,8 @@ fn a_token_made_with_the_configuration_verifies_with_it() {
         "chat/*=subscribe,publish",
         "--channel",
         "news=history",
+        "--deny",
+        "chat/staff=publish",
         "--ttl",
         "10m",
     ]);
@@ -37,6 +39,7 @@ fn a_token_made_with_the_configuration_verifies_with_it() {
     assert_eq!(identity["user"], "ada");
     assert_eq!(identity["permissions"]["chat/*"], serde_json::json!(["subscribe", "publish"]));
     assert_eq!(identity["permissions"]["news"], serde_json::json!(["history"]));
+    assert_eq!(identity["denied"], serde_json::json!({ "chat/staff": ["publish"] }));
 }
 
 #[test]
