@@ -64,6 +64,7 @@ impl Access {
                 expires_at: now + LIFETIME.as_secs(),
                 not_before: None,
                 issued_at: Some(now),
+                token_id: None,
                 permissions: Permissions::default()
                     .grant(channels, [Action::Subscribe, Action::Publish]),
             })

@@ -1,6 +1,8 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use tidewire_model::{Permissions, Tenant, UserId};
 
+use crate::TokenId;
+
 /// What a token says about its bearer (RFC 7519 section 4), once a key has vouched for it.
 ///
 /// Times are seconds since the Unix epoch.
@@ -27,6 +29,9 @@ pub struct Claims {
         skip_serializing_if = "Option::is_none"
     )]
     pub issued_at: Option<u64>,
+    /// What it can be revoked by, alone.
+    #[serde(rename = "jti", default, skip_serializing_if = "Option::is_none")]
+    pub token_id: Option<TokenId>,
     /// What the bearer may do: `channels`, without `denied`. Nothing unless said.
     #[serde(flatten, with = "permissions")]
     pub permissions: Permissions,

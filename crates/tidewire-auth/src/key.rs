@@ -8,6 +8,7 @@ use aws_lc_rs::signature::{
     VerificationAlgorithm,
 };
 use jsonwebtoken::DecodingKey;
+use tidewire_model::Trace;
 
 use crate::{Algorithm, pem};
 
@@ -32,6 +33,11 @@ impl KeyId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// What it is looked up by where keys are revoked.
+    pub fn trace(&self) -> Trace {
+        trace("key", &self.0)
+    }
 }
 
 impl fmt::Display for KeyId {
@@ -46,6 +52,7 @@ pub struct VerificationKey {
     id: KeyId,
     algorithm: Algorithm,
     key: DecodingKey,
+    trace: Trace,
     fingerprint: [u8; 32],
 }
 
@@ -55,8 +62,8 @@ impl VerificationKey {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(InvalidKey::ShortSecret { bytes: secret.len() });
         }
-        let key = DecodingKey::from_secret(secret);
-        Ok(Self { id, algorithm: Algorithm::Hs256, key, fingerprint: sha256(secret) })
+        let (key, trace) = (DecodingKey::from_secret(secret), id.trace());
+        Ok(Self { id, algorithm: Algorithm::Hs256, key, trace, fingerprint: sha256(secret) })
     }
 
     /// An asymmetric key from a PEM public key: `PUBLIC KEY` (RFC 5280), or for RSA also
@@ -79,7 +86,8 @@ impl VerificationKey {
         let key = parsed.map_err(|_| InvalidKey::Mismatch { algorithm })?;
         let bytes = key.try_get_as_bytes().map_err(|_| InvalidKey::Mismatch { algorithm })?;
         let fingerprint = prove_usable(algorithm, bytes)?;
-        Ok(Self { id, algorithm, key, fingerprint })
+        let trace = id.trace();
+        Ok(Self { id, algorithm, key, trace, fingerprint })
     }
 
     pub fn id(&self) -> &KeyId {
@@ -90,12 +98,19 @@ impl VerificationKey {
         self.algorithm
     }
 
+    /// What the key is revoked by: that of its id.
+    pub fn trace(&self) -> Trace {
+        self.trace
+    }
+
     pub(crate) fn fingerprint(&self) -> &[u8; 32] {
         &self.fingerprint
     }
 
     /// Whether `signature` (base64url) is this key's for `message`.
     pub(crate) fn has_signed(&self, message: &[u8], signature: &str) -> bool {
+        #[cfg(test)]
+        checked::note(self.algorithm);
         let algorithm = self.algorithm.to_jwt();
         jsonwebtoken::crypto::verify(signature, message, &self.key, algorithm).unwrap_or(false)
     }
@@ -129,6 +144,12 @@ fn prove_usable(algorithm: Algorithm, bytes: &[u8]) -> Result<[u8; 32], InvalidK
     Ok(sha256(der.as_ref()))
 }
 
+/// Names of different kinds have nothing in common.
+pub(crate) fn trace(kind: &str, name: &str) -> Trace {
+    let digest = sha256(format!("{kind}:{name}").as_bytes());
+    Trace::from_digest(*digest.first_chunk().expect("SHA-256 has 32 bytes"))
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     digest(&SHA256, bytes).as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
@@ -150,4 +171,25 @@ pub enum InvalidKey {
     Mismatch { algorithm: Algorithm },
     #[error("RSA key has fewer than 2048 bits or is malformed")]
     WeakRsa,
+}
+
+/// Which signatures were checked: what refusals cost, in kind and number.
+#[cfg(test)]
+pub(crate) mod checked {
+    use std::cell::RefCell;
+
+    use crate::Algorithm;
+
+    thread_local! {
+        static CHECKED: RefCell<Vec<Algorithm>> = const { RefCell::new(Vec::new()) };
+    }
+
+    pub(super) fn note(algorithm: Algorithm) {
+        CHECKED.with_borrow_mut(|checked| checked.push(algorithm));
+    }
+
+    /// Those of this thread since the last time this was asked.
+    pub(crate) fn take() -> Vec<Algorithm> {
+        CHECKED.take()
+    }
 }

@@ -17,6 +17,7 @@
 mod algorithm;
 mod api_key;
 mod claims;
+mod decoys;
 mod key;
 mod key_ring;
 mod pem;
@@ -26,6 +27,7 @@ mod secret_hash;
 mod shared_permissions;
 mod signing;
 mod token;
+mod token_id;
 mod vault;
 mod verifier;
 
@@ -38,5 +40,6 @@ pub use refusal::{ApiKeyRefused, Refusal, TokenError};
 pub use seal::{InvalidSealKey, ResumeClaims, SealError, SealKey, Sealer};
 pub use secret_hash::SecretHash;
 pub use signing::{GeneratedKey, SigningKey, random_secret};
+pub use token_id::{InvalidTokenId, TokenId};
 pub use vault::{Mark, Vault};
 pub use verifier::{LEEWAY, Verifier};

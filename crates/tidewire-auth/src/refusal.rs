@@ -43,12 +43,14 @@ pub enum Refusal {
     Algorithm,
     #[error("token's signature is wrong")]
     Signature,
-    #[error("token's claims are missing or malformed: `sub`, `exp`, `aud`, `channels` or \
-             `denied`")]
+    #[error(
+        "token's claims are missing or malformed: `sub`, `exp`, `aud`, `channels`, \
+             `denied`, `iat`, `nbf` or `jti`"
+    )]
     Claims,
     #[error("token has expired")]
     Expired,
-    #[error("token expires further ahead than allowed")]
+    #[error("token expires further ahead, or longer after its `iat`, than allowed")]
     Lifetime,
     #[error("token's `nbf` or `iat` is in the future")]
     NotYetValid,

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{Identity, Live, Permissions, Tenant};
+use tidewire_model::{Identity, Live, Permissions, Provenance, Tenant, Trace};
 
 use crate::api_key::is_hash_of;
+use crate::decoys::Decoys;
 use crate::shared_permissions::SharedPermissions;
 use crate::token::{Header, Hint, Parts, decode_part, parse_part};
 use crate::{
-    ApiIdentity, ApiKeyRefused, Claims, KeyId, KeyRing, Refusal, TenantKeys, TokenError,
+    ApiIdentity, ApiKeyRefused, Claims, KeyRing, Refusal, TenantKeys, TokenError, TokenId,
     VerificationKey,
 };
 
@@ -23,7 +24,7 @@ pub struct Verifier {
     ring: Live<KeyRing>,
     audience: String,
     max_lifetime: Duration,
-    decoy: VerificationKey,
+    decoys: Decoys,
     permissions: SharedPermissions,
 }
 
@@ -38,12 +39,10 @@ impl Verifier {
     pub const DEFAULT_MAX_LIFETIME: Duration = Duration::from_hours(24);
 
     pub fn new(ring: impl Into<Live<KeyRing>>) -> Self {
-        let id = KeyId::parse("decoy").expect("a valid id");
-        let decoy = VerificationKey::from_secret(id, &[0; 32]).expect("32 bytes are enough");
         let audience = Self::DEFAULT_AUDIENCE.to_owned();
         let permissions = SharedPermissions::default();
         let max_lifetime = Self::DEFAULT_MAX_LIFETIME;
-        Self { ring: ring.into(), audience, max_lifetime, decoy, permissions }
+        Self { ring: ring.into(), audience, max_lifetime, decoys: Decoys::new(), permissions }
     }
 
     /// Sets the name that a token's `aud` must hold.
@@ -83,11 +82,11 @@ impl Verifier {
         }
         let payload = decode_part(parts.payload)?;
         let hint: Hint = serde_json::from_slice(&payload).map_err(|_| Refusal::Tenant)?;
-        self.check_signature(&hint.tenant, &header, &parts)?;
+        let key = self.check_signature(&hint.tenant, &header, &parts)?;
 
         // From here on the tenant is proved: only its own keys were asked.
         let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
-        self.check_claims(claims, now)
+        self.check_claims(claims, key, now)
     }
 
     /// The same identity with its tenant and its permissions in one place with equal ones of others,
@@ -125,37 +124,35 @@ impl Verifier {
         })
     }
 
+    /// Says which key has signed.
+    ///
+    /// Where none is to be asked, what a signature costs is spent all the same, so that time does not
+    /// tell which tenants and keys there are.
     fn check_signature(
         &self,
         tenant: &Tenant,
         header: &Header,
         parts: &Parts<'_>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Trace, Refusal> {
         let message = parts.signed.as_bytes();
         let keys = self.ring.read(|ring| ring.keys_of(tenant).cloned());
-        let checked = match candidates(keys.as_deref(), header) {
-            Ok(candidates) => candidates
-                .iter()
-                .any(|key| key.has_signed(message, parts.signature))
-                .then_some(())
-                .ok_or(Refusal::Signature),
-            Err(refusal) => Err(refusal),
-        };
-        if matches!(checked, Err(Refusal::UnknownTenant | Refusal::UnknownKey)) {
-            // Spends what a signature costs, so that time does not tell which tenants exist.
-            self.decoy.has_signed(message, parts.signature);
-        }
-        checked
+        let candidates = candidates(keys.as_deref(), header)
+            .inspect_err(|_| self.decoys.check(&header.alg, message, parts.signature))?;
+        let signer = candidates.iter().find(|key| key.has_signed(message, parts.signature));
+        signer.map(|key| key.trace()).ok_or(Refusal::Signature)
     }
 
-    fn check_claims(&self, claims: Claims, now: u64) -> Result<Identity, Refusal> {
+    fn check_claims(&self, claims: Claims, key: Trace, now: u64) -> Result<Identity, Refusal> {
         let leeway = LEEWAY.as_secs();
         let latest_start = now.saturating_add(leeway);
         let void_at = claims.expires_at.saturating_add(leeway);
         if now >= void_at {
             return Err(Refusal::Expired);
         }
-        if claims.expires_at > latest_start.saturating_add(self.max_lifetime.as_secs()) {
+        // Not after `iat` either, or what was revoked might be good again when that is forgotten.
+        let begun = claims.issued_at.map_or(now, |issued_at| issued_at.min(now));
+        let latest_end = begun.saturating_add(leeway).saturating_add(self.max_lifetime.as_secs());
+        if claims.expires_at > latest_end {
             return Err(Refusal::Lifetime);
         }
         if claims.not_before.max(claims.issued_at).is_some_and(|start| start > latest_start) {
@@ -172,6 +169,11 @@ impl Verifier {
             user: claims.user,
             permissions: claims.permissions,
             expires_at: Some(void_at),
+            provenance: Some(Provenance {
+                key,
+                token: claims.token_id.as_ref().map(TokenId::trace),
+                issued_at: claims.issued_at.unwrap_or(0),
+            }),
         }))
     }
 }
@@ -198,3 +200,6 @@ fn strip_bearer(header_value: &str) -> &str {
         _ => header_value.trim(),
     }
 }
+
+#[cfg(test)]
+mod tests;

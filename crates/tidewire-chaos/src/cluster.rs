@@ -324,6 +324,7 @@ fn token(tenant: &str, user: &str) -> String {
         expires_at: now + 86_000,
         not_before: None,
         issued_at: None,
+        token_id: None,
         permissions: Permissions::all(),
     })
 }

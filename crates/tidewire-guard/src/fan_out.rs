@@ -109,6 +109,7 @@ fn token() -> String {
         expires_at: EXPIRES_AT,
         not_before: None,
         issued_at: None,
+        token_id: None,
         permissions: Permissions::all(),
     };
     SigningKey::from_secret(Some(key_id()), SECRET).expect("a key").sign(&claims)

@@ -29,7 +29,13 @@ pub(crate) fn user() -> UserId {
 
 pub(crate) fn identity() -> Identity {
     let tenant = channel().tenant;
-    Identity { tenant, user: user(), permissions: Permissions::all(), expires_at: None }
+    Identity {
+        tenant,
+        user: user(),
+        permissions: Permissions::all(),
+        expires_at: None,
+        provenance: None,
+    }
 }
 
 pub(crate) fn position(offset: u64) -> Position {

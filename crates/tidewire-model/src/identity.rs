@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::{Grants, Permissions, Tenant};
+use crate::{Grants, Permissions, Provenance, Tenant};
 
 /// Who a user is, as the tenant's own system names them: 1 to 128 bytes without control characters.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
@@ -52,7 +52,7 @@ pub struct InvalidUserId;
 
 /// Who a verified credential says somebody is, and what they may do until when.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize)]
-#[serde(from = "Written")]
+#[serde(from = "Written<'_>")]
 pub struct Identity {
     pub tenant: Tenant,
     pub user: UserId,
@@ -60,6 +60,8 @@ pub struct Identity {
     /// Seconds since the Unix epoch after which the credential is void; `None` never expires, as a
     /// server's API key.
     pub expires_at: Option<u64>,
+    /// What of it can be revoked; `None` was proved by no token.
+    pub provenance: Option<Provenance>,
 }
 
 impl Identity {
@@ -76,6 +78,7 @@ impl Serialize for Identity {
             permissions: Cow::Borrowed(self.permissions.granted()),
             denied: Cow::Borrowed(self.permissions.denied()),
             expires_at: self.expires_at,
+            provenance: self.provenance,
         }
         .serialize(serializer)
     }
@@ -89,6 +92,7 @@ impl From<Written<'_>> for Identity {
             user: written.user,
             permissions: Permissions::new(granted, denied),
             expires_at: written.expires_at,
+            provenance: written.provenance,
         }
     }
 }
@@ -103,6 +107,8 @@ struct Written<'a> {
     #[serde(default, skip_serializing_if = "is_none")]
     denied: Cow<'a, Grants>,
     expires_at: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    provenance: Option<Provenance>,
 }
 
 fn is_none(grants: &Grants) -> bool {
@@ -112,26 +118,32 @@ fn is_none(grants: &Grants) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Action, Filter};
+    use crate::{Action, Filter, Trace};
 
     #[test]
-    fn an_identity_that_is_denied_nothing_is_written_as_before_there_was_denying() {
+    fn an_identity_of_which_nothing_new_is_known_is_written_as_it_always_was() {
         let text = r#"{"tenant":"acme","user":"ada","permissions":{"chat/*":["subscribe","publish"]},"expires_at":null}"#;
 
         let identity: Identity = serde_json::from_str(text).expect("identity");
 
         assert!(identity.permissions.denied().is_empty());
+        assert_eq!(identity.provenance, None);
         assert_eq!(serde_json::to_string(&identity).expect("json"), text);
     }
 
     #[test]
-    fn what_is_denied_is_kept_with_what_is_granted() {
+    fn what_is_denied_and_by_what_it_was_proved_is_kept_with_the_rest() {
         let staff = Filter::parse("staff/**").expect("filter");
         let identity = Identity {
             tenant: Tenant::parse("acme").expect("tenant"),
             user: UserId::parse("ada").expect("user"),
             permissions: Permissions::all().deny(staff, [Action::Publish]),
             expires_at: Some(7),
+            provenance: Some(Provenance {
+                key: Trace::from_digest([255; 8]),
+                token: Some(Trace::from_digest([1; 8])),
+                issued_at: 6,
+            }),
         };
 
         let text = serde_json::to_string(&identity).expect("json");

@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use tidewire_model::{
-    Channel, Command, Epoch, Identity, Joined, Permissions, Position, Recovery, Request, RequestId,
-    Since, Tenant, UserId,
+    Channel, Command, Epoch, Identity, Joined, Permissions, Position, Provenance, Recovery,
+    Request, RequestId, Since, Tenant, Trace, UserId,
 };
 use tidewire_session::{Effect, Limits, Outputs, Session};
 
@@ -62,6 +62,11 @@ impl Shared {
             user: UserId::parse(&format!("user-{number}")).expect("a user"),
             permissions: self.permissions.clone(),
             expires_at: Some(u64::MAX),
+            provenance: Some(Provenance {
+                key: Trace::from_digest([1; 8]),
+                token: None,
+                issued_at: 1,
+            }),
         };
         let mut session = Session::new(identity, self.limits.clone());
         let channel = self.channel.clone();

@@ -263,6 +263,7 @@ impl World {
             user: UserId::parse("ann").expect("user"),
             permissions: Permissions::all(),
             expires_at: None,
+            provenance: None,
         }
     }
 }

@@ -119,6 +119,7 @@ impl Bench<'_> {
             user: UserId::parse(&format!("user-{number:08}")).expect("valid"),
             permissions: permissions(number),
             expires_at: Some(1_900_000_000),
+            provenance: None,
         };
         Snapshot { identity, subscriptions: (0..self.subscriptions).map(subscription).collect() }
     }

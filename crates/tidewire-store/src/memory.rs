@@ -258,6 +258,7 @@ mod tests {
             user: UserId::parse("ann").expect("valid"),
             permissions: Permissions::all(),
             expires_at: None,
+            provenance: None,
         };
         Snapshot { identity, subscriptions: Vec::new() }
     }

@@ -43,6 +43,7 @@ fn sign(key: &SigningKey, tenant: &Tenant, user: &str) -> Result<String> {
         expires_at: now + LIFETIME.as_secs(),
         not_before: None,
         issued_at: Some(now),
+        token_id: None,
         permissions: Permissions::default()
             .grant(Filter::parse("bench/**")?, [Action::Subscribe, Action::Publish]),
     }))

@@ -24,6 +24,7 @@ pub(crate) fn claims(tenant_name: &str) -> Claims {
         expires_at: NOW + 3600,
         not_before: None,
         issued_at: Some(NOW),
+        token_id: None,
         permissions: Permissions::default()
             .grant(Filter::parse("chat/*").expect("filter"), [Action::Subscribe]),
     }

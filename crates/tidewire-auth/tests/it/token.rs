@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tidewire_auth::{
-    Algorithm, KeyRing, Refusal, SigningKey, TokenError, VerificationKey, Verifier,
+    Algorithm, KeyRing, Refusal, SigningKey, TokenError, TokenId, VerificationKey, Verifier,
 };
 use tidewire_model::{Action, Channel, Identity, Permissions};
 
@@ -187,6 +187,12 @@ fn claims_that_do_not_hold_are_refused() {
         (json!({ "exp": 1e300 }), Err(Refusal::Claims)),
         (json!({ "exp": 1_790_000_060.5 }), Ok(())),
         (json!({ "iat": NOW + 31 }), Err(Refusal::NotYetValid)),
+        (json!({ "iat": NOW - 23 * 3600 + 30 }), Ok(())),
+        (json!({ "iat": NOW - 23 * 3600 - 31 }), Err(Refusal::Lifetime)),
+        (json!({ "jti": "x".repeat(128) }), Ok(())),
+        (json!({ "jti": "x".repeat(129) }), Err(Refusal::Claims)),
+        (json!({ "jti": "" }), Err(Refusal::Claims)),
+        (json!({ "jti": 7 }), Err(Refusal::Claims)),
         (json!({ "channels": filters(Permissions::MAX_FILTERS) }), Ok(())),
         (
             json!({ "channels": filters(Permissions::MAX_FILTERS + 1) }),
@@ -204,6 +210,33 @@ fn claims_that_do_not_hold_are_refused() {
     for (changes, expected) in cases {
         assert_eq!(acme().examine(&sign(&changes), NOW).map(drop), expected, "{changes}");
     }
+}
+
+#[test]
+fn an_identity_remembers_by_what_it_can_be_revoked() {
+    let proved = |changes| acme().verify(&sign(&changes), NOW).expect("valid").provenance;
+
+    let named = proved(json!({ "jti": "t-1", "iat": NOW - 5 })).expect("provenance");
+    let bare = proved(json!({ "iat": null })).expect("provenance");
+
+    let token = TokenId::parse("t-1").expect("token id");
+    assert_eq!(named.key, key_id("main").trace());
+    assert_eq!((named.token, named.issued_at), (Some(token.trace()), NOW - 5));
+    assert_eq!((bare.token, bare.issued_at), (None, 0));
+    let namesake = TokenId::parse("main").expect("token id");
+    assert_ne!(key_id("main").trace(), namesake.trace());
+}
+
+#[test]
+fn a_token_without_kid_is_of_the_key_that_has_signed_it() {
+    let (_, other) = key_pair(Algorithm::Hs256);
+    let second = VerificationKey::from_secret(key_id("second"), SECRET).expect("key");
+    let verifier = verifier_of("acme", vec![other, second]);
+    let signing = SigningKey::from_secret(None, SECRET).expect("key");
+
+    let identity = verifier.verify(&signing.sign(&claims("acme")), NOW).expect("valid");
+
+    assert_eq!(identity.provenance.expect("provenance").key, key_id("second").trace());
 }
 
 #[test]

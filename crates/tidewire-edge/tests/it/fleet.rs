@@ -268,6 +268,7 @@ pub(crate) fn claims(tenant: &str, user: &str) -> Claims {
         expires_at: now() + 3_600,
         not_before: None,
         issued_at: None,
+        token_id: None,
         permissions: Permissions::all(),
     }
 }

@@ -67,6 +67,7 @@ fn snapshot() -> Snapshot {
         user: UserId::parse("ann").expect("user"),
         permissions: Permissions::all(),
         expires_at: None,
+        provenance: None,
     };
     Snapshot { identity, subscriptions: Vec::new() }
 }

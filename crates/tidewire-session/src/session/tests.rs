@@ -458,6 +458,7 @@ fn identity() -> Identity {
         user: UserId::parse("ann").expect("user"),
         permissions: Permissions::all(),
         expires_at: Some(NOW + 60),
+        provenance: None,
     }
 }
 

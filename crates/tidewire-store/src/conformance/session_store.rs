@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tidewire_model::{
     Channel, DeltaFormat, Generation, Identity, Incarnation, NodeId, Permissions, Position,
-    SessionId, SessionNonce, Tenant, UserId,
+    Provenance, SessionId, SessionNonce, Tenant, Trace, UserId,
 };
 use tidewire_session::{SavedSubscription, Snapshot};
 
@@ -266,6 +266,11 @@ pub async fn every_field_of_a_snapshot_is_kept(factory: &impl SessionStoreFactor
             user: UserId::parse("ann \u{e9} \"quoted\"").expect("a valid user"),
             permissions: Permissions::all(),
             expires_at: Some(1_900_000_000),
+            provenance: Some(Provenance {
+                key: Trace::from_digest([7; 8]),
+                token: Some(Trace::from_digest([255; 8])),
+                issued_at: 1_899_999_000,
+            }),
         },
         subscriptions: (0..200)
             .map(|n| SavedSubscription {
@@ -371,6 +376,7 @@ fn snapshot(channel: &str) -> Snapshot {
             user: UserId::parse("ann").expect("a valid user"),
             permissions: Permissions::default(),
             expires_at: None,
+            provenance: None,
         },
         subscriptions: vec![SavedSubscription {
             channel: Channel::parse(channel).expect("a valid channel"),

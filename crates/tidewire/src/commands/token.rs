@@ -36,6 +36,7 @@ fn token(create: &Create) -> anyhow::Result<String> {
         expires_at: now + create.ttl.duration().as_secs(),
         not_before: None,
         issued_at: Some(now),
+        token_id: None,
         permissions: permissions(create),
     };
     if claims.permissions.len() > Permissions::MAX_FILTERS {

@@ -78,6 +78,7 @@ impl Playground {
             expires_at: now + TOKEN_SECONDS,
             not_before: None,
             issued_at: Some(now),
+            token_id: None,
             audience: vec![Verifier::DEFAULT_AUDIENCE.into()],
             permissions: Permissions::all(),
         }))

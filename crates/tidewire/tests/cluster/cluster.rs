@@ -157,6 +157,7 @@ pub(crate) fn token(tenant: &str, user: &str) -> String {
         expires_at: now + 3_600,
         not_before: None,
         issued_at: None,
+        token_id: None,
         permissions: Permissions::all(),
     })
 }

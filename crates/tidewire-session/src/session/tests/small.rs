@@ -7,7 +7,7 @@ use crate::subscription::Subscription;
 use super::*;
 
 // A node has one session, and one of these on the heap, for every connection that only listens.
-const _: () = assert!(size_of::<Session>() <= 112);
+const _: () = assert!(size_of::<Session>() <= 136);
 const _: () = assert!(size_of::<Subscription>() <= 72);
 
 #[test]

@@ -268,6 +268,7 @@ async fn save_session(memory: &Memory) {
             user: UserId::parse("ann").expect("valid"),
             permissions: Permissions::all(),
             expires_at: Some(1_900_000_000),
+            provenance: None,
         },
         subscriptions: vec![subscription],
     };
