@@ -34,11 +34,37 @@ impl Channel {
         &self.0
     }
 
+    /// The reserved channel whose publications are the changes of who is in this one; `None` if its name
+    /// would be too long.
+    pub fn presence(&self) -> Option<Self> {
+        let name = format!("{PRESENCE}{}", self.0);
+        (name.len() <= Self::MAX_BYTES && !self.is_reserved()).then(|| Self(name.into()))
+    }
+
+    /// Whose presence a reserved channel tells of.
+    pub fn watched(&self) -> Option<Self> {
+        self.0.strip_prefix(PRESENCE).map(|name| Self(name.into()))
+    }
+
+    /// Whether no client can name it.
+    pub fn is_reserved(&self) -> bool {
+        self.0.as_bytes()[0] == b'$'
+    }
+
+    /// Checks the name of a reserved channel: for what comes from other nodes, never from a client.
+    pub fn parse_reserved(name: &str) -> Result<Self, InvalidChannel> {
+        let base = name.strip_prefix(PRESENCE).ok_or(InvalidChannel::Reserved)?;
+        Self::parse(base)?.presence().ok_or(InvalidChannel::TooLong { bytes: name.len() })
+    }
+
     /// The parts of the name between its slashes.
     pub fn levels(&self) -> impl Iterator<Item = &str> {
         self.0.split('/')
     }
 }
+
+/// What the names of channels begin with that tell of presence in others.
+const PRESENCE: &str = "$presence/";
 
 /// Whether one look at each byte shows that a name breaks no rule, as it does for nearly every name.
 fn is_plain(name: &[u8]) -> bool {
@@ -196,6 +222,33 @@ mod tests {
             Err(InvalidChannel::TooManyLevels { levels: 17 })
         );
     }
+
+    #[test]
+    fn a_channel_of_presence_is_named_after_another_and_by_no_client() {
+        let base = Channel::parse("room/42").expect("valid");
+        let presence = base.presence().expect("short enough");
+
+        assert_eq!(presence.as_str(), "$presence/room/42");
+        assert_eq!((presence.watched(), base.watched()), (Some(base.clone()), None));
+        assert_eq!((presence.is_reserved(), base.is_reserved()), (true, false));
+        assert_eq!(presence.presence(), None);
+        assert_eq!(Channel::parse(presence.as_str()), Err(InvalidChannel::Reserved));
+        assert_eq!(Channel::parse_reserved(presence.as_str()), Ok(presence));
+        for name in ["room/42", "$presence/", "$presence/a//b", "$presence/$presence/a", "$other/a"]
+        {
+            assert!(Channel::parse_reserved(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leaves_no_room_has_no_channel_of_presence() {
+        let longest = Channel::parse(&"x".repeat(245)).expect("valid");
+        let too_long = Channel::parse(&"x".repeat(246)).expect("valid");
+
+        assert!(longest.presence().is_some());
+        assert_eq!(too_long.presence(), None);
+    }
+
     proptest! {
         #[test]
         fn a_name_that_is_plain_breaks_no_rule(name in "[ab/$*é\\x00~]{0,6}(/a){0,16}") {

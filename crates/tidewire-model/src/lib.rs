@@ -28,6 +28,7 @@ mod pace;
 mod payload;
 mod permissions;
 mod position;
+mod presence;
 mod provenance;
 mod publication;
 mod random;
@@ -56,6 +57,10 @@ pub use pace::{Bucket, Pace};
 pub use payload::{InvalidPayload, Payload};
 pub use permissions::{Action, Grants, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
+pub use presence::{
+    ChangePosition, FormerMember, Member, MemberId, MemberPage, MemberWord, Occupancy, PageMark,
+    PresenceChange, PresenceRule,
+};
 pub use provenance::{Provenance, Trace};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use random::Random;

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ByTenant, Channel, DeltaFormat, Filter, Tenant, TenantChannel};
+use crate::{ByTenant, Channel, DeltaFormat, Filter, PresenceRule, Tenant, TenantChannel};
 
 /// How the channels of tenants are treated: each by the most specific rule of its tenant whose
 /// filter has its name, whatever their order ([`Filter::compare_specificity`]).
@@ -30,6 +30,8 @@ pub struct ChannelRule {
     pub flush_window: Duration,
     /// How publications may be written as what changed, for subscribers that ask for it.
     pub delta: Option<DeltaFormat>,
+    /// Whether clients may enter, and how it is kept who has.
+    pub presence: Option<PresenceRule>,
 }
 
 /// What is promised of a channel's publications.
@@ -69,6 +71,7 @@ impl ChannelRule {
             gives_latest: false,
             flush_window: Duration::ZERO,
             delta: None,
+            presence: None,
         }
     }
 }
@@ -111,13 +114,16 @@ impl ChannelRules {
 
     /// The rule that holds for a channel, if any does.
     pub fn rule(&self, tenant: &Tenant, channel: &Channel) -> Option<&ChannelRule> {
-        if self.is_empty() {
+        if self.is_empty() || channel.is_reserved() {
             return None;
         }
         self.of(tenant).iter().find(|rule| rule.filter.matches(channel))
     }
 
     pub fn class(&self, channel: &TenantChannel) -> DeliveryClass {
+        if channel.channel.is_reserved() {
+            return DeliveryClass::Ephemeral;
+        }
         self.of_channel(channel).map(|rule| rule.class).unwrap_or_default()
     }
 
@@ -133,7 +139,15 @@ impl ChannelRules {
 
     /// How long publications of a channel may wait for others.
     pub fn flush_window(&self, channel: &TenantChannel) -> Duration {
+        if channel.channel.is_reserved() {
+            return RESERVED_FLUSH_WINDOW;
+        }
         self.of_channel(channel).map_or(Duration::ZERO, |rule| rule.flush_window)
+    }
+
+    /// How presence in a channel is kept, if it is.
+    pub fn presence(&self, tenant: &Tenant, channel: &Channel) -> Option<PresenceRule> {
+        self.rule(tenant, channel).and_then(|rule| rule.presence)
     }
 
     /// What of a wish for deltas a channel grants.
@@ -150,6 +164,9 @@ impl ChannelRules {
         self.rule(&channel.tenant, &channel.channel)
     }
 }
+
+/// Of changes in who is there: many at once are the rule where one is.
+const RESERVED_FLUSH_WINDOW: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {
@@ -212,6 +229,21 @@ mod tests {
         assert_eq!(grant("a", Some(DeltaFormat::Fossil)), Some(DeltaFormat::Fossil));
         assert_eq!(grant("a", None), None);
         assert_eq!(grant("b", Some(DeltaFormat::Fossil)), None);
+    }
+
+    #[test]
+    fn no_rule_is_for_a_reserved_channel() {
+        let presence = Some(PresenceRule { debounce: Duration::ZERO });
+        let rule = ChannelRule { presence, gives_latest: true, ..ChannelRule::new(filter("**")) };
+        let rules = ChannelRules::new(HashMap::from([(tenant("acme"), vec![rule])]));
+        let base = channel("a");
+        let reserved = TenantChannel::new(tenant("acme"), base.presence().expect("short enough"));
+
+        assert_eq!(rules.presence(&tenant("acme"), &base), presence);
+        assert_eq!(rules.presence(&tenant("acme"), &reserved.channel), None);
+        assert_eq!(rules.class(&reserved), DeliveryClass::Ephemeral);
+        assert_eq!(rules.flush_window(&reserved), RESERVED_FLUSH_WINDOW);
+        assert!(!rules.gives_latest(&reserved));
     }
 
     fn rules(owner: &str, filters: &[&str]) -> ChannelRules {

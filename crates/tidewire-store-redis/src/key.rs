@@ -1,7 +1,7 @@
 //! The names of everything in Redis.
 
 use tidewire_model::TenantChannel;
-use tidewire_store::SessionKey;
+use tidewire_store::{Life, SessionKey};
 
 use crate::partition::Partition;
 
@@ -37,6 +37,38 @@ impl Keys {
     fn of_channel(&self, partition: Partition, kind: char, channel: &TenantChannel) -> String {
         let TenantChannel { tenant, channel } = channel;
         format!("{}:{{{}}}:{kind}:{tenant}:{channel}", self.prefix, partition.tag())
+    }
+
+    /// Who is in a channel.
+    pub(crate) fn members(&self, partition: Partition, channel: &TenantChannel) -> String {
+        self.of_channel(partition, 'p', channel)
+    }
+
+    /// Who leaves when, of a partition or of all together.
+    pub(crate) fn away(&self, partition: Option<Partition>) -> String {
+        self.of_part(partition, "a")
+    }
+
+    /// Which channels a life may have members in, of a partition or of all together.
+    pub(crate) fn channels_of(&self, partition: Option<Partition>, life: &Life) -> String {
+        self.of_part(partition, &format!("n:{life}"))
+    }
+
+    fn of_part(&self, partition: Option<Partition>, rest: &str) -> String {
+        match partition {
+            Some(partition) => format!("{}:{{{}}}:{rest}", self.prefix, partition.tag()),
+            None => format!("{}:{rest}", self.prefix),
+        }
+    }
+
+    /// There never is one of this name.
+    pub(crate) fn presence_guard(&self, partition: Partition) -> String {
+        format!("{}:{{{}}}:z", self.prefix, partition.tag())
+    }
+
+    /// The lives that may have members anywhere.
+    pub(crate) fn lives(&self) -> String {
+        format!("{}:{{nodes}}:v", self.prefix)
     }
 
     /// What the functions make the names of the dedupe buckets of.

@@ -1,11 +1,11 @@
 //! The log and the stores over Redis 7.
 //!
 //! Start from [`RedisConnection`]: one for a process, shared by [`RedisLog`], [`RedisSessionStore`],
-//! [`RedisMembership`], [`RedisTenantStore`] and [`RedisRevocationStore`]. Making them touches no
-//! network; the first call connects, and each call after a failure does so again once its back-off has
+//! [`RedisMembership`], [`RedisTenantStore`], [`RedisRevocationStore`] and [`RedisPresence`]. Making them
+//! touches no network; the first call connects, and each call after a failure does so again once its back-off has
 //! passed.
 //!
-//! What happens in one step happens in a function inside Redis (`functions.lua`). Nothing here
+//! What happens in one step happens in a function inside Redis (`functions.lua`, `presence.lua`). Nothing here
 //! remembers what Redis holds, save the newest incarnation it has answered with and, to find a lost
 //! append again, the last known positions of some channels.
 
@@ -21,6 +21,7 @@ mod log;
 mod membership;
 mod metric;
 mod partition;
+mod presence;
 mod random;
 mod reply;
 mod retry;
@@ -36,6 +37,7 @@ pub use config::{Deployment, InvalidConfig, RedisConfig};
 pub use connection::RedisConnection;
 pub use log::RedisLog;
 pub use membership::RedisMembership;
+pub use presence::RedisPresence;
 pub use revocation_store::RedisRevocationStore;
 pub use session_store::RedisSessionStore;
 pub use settings::{Finding, Severity};

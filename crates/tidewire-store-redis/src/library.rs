@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use redis::Cmd;
 use xxhash_rust::xxh3::xxh3_64;
 
-const SOURCE: &str = include_str!("functions.lua");
+const SOURCE: &str = concat!(include_str!("functions.lua"), include_str!("presence.lua"));
 
 /// Tells the libraries of two releases apart: a node loads its own beside others' and never
 /// replaces one that another node may be using.
@@ -30,10 +30,17 @@ pub(crate) enum Function {
     TenantChanges,
     Revoke,
     RevokedSince,
+    PresenceApply,
+    PresencePage,
+    PresenceCounts,
+    PresenceExpire,
+    PresenceChannels,
+    PresenceOrphan,
+    PresenceLives,
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::Append,
         Self::Read,
         Self::Page,
@@ -48,6 +55,13 @@ impl Function {
         Self::TenantChanges,
         Self::Revoke,
         Self::RevokedSince,
+        Self::PresenceApply,
+        Self::PresencePage,
+        Self::PresenceCounts,
+        Self::PresenceExpire,
+        Self::PresenceChannels,
+        Self::PresenceOrphan,
+        Self::PresenceLives,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -66,6 +80,13 @@ impl Function {
             Self::TenantChanges => "tenant_changes",
             Self::Revoke => "revoke",
             Self::RevokedSince => "revoked_since",
+            Self::PresenceApply => "presence_apply",
+            Self::PresencePage => "presence_page",
+            Self::PresenceCounts => "presence_counts",
+            Self::PresenceExpire => "presence_expire",
+            Self::PresenceChannels => "presence_channels",
+            Self::PresenceOrphan => "presence_orphan",
+            Self::PresenceLives => "presence_lives",
         }
     }
 

@@ -22,6 +22,12 @@ impl Partition {
         Self(u16::try_from(index).expect("below 512"))
     }
 
+    /// The one of this index, below [`COUNT`](Self::COUNT).
+    pub(crate) fn at(index: u16) -> Self {
+        debug_assert!(index < Self::COUNT);
+        Self(index)
+    }
+
     pub(crate) fn index(self) -> usize {
         self.0.into()
     }

@@ -1,4 +1,5 @@
 mod expiring;
+mod presence;
 mod revocations;
 mod saved;
 mod tenants;
@@ -11,6 +12,7 @@ use tidewire_model::{Generation, NodeId, SessionNonce};
 use tidewire_session::Snapshot;
 
 use self::expiring::Expiring;
+pub use self::presence::MemoryPresence;
 pub use self::revocations::MemoryRevocationStore;
 pub use self::saved::SavedSession;
 pub use self::tenants::MemoryTenantStore;
@@ -133,7 +135,8 @@ mod tests {
 
     use super::*;
     use crate::conformance::{
-        MembershipFactory, RevocationStoreFactory, SessionStoreFactory, TenantStoreFactory,
+        MembershipFactory, PresenceFactory, RevocationStoreFactory, SessionStoreFactory,
+        TenantStoreFactory,
     };
 
     struct InMemory;
@@ -271,6 +274,16 @@ mod tests {
         }
     }
 
+    #[async_trait]
+    impl PresenceFactory for InMemory {
+        type Presence = MemoryPresence;
+
+        async fn open(&self) -> MemoryPresence {
+            MemoryPresence::default()
+        }
+    }
+
+    crate::presence_conformance!(InMemory);
     crate::revocation_store_conformance!(InMemory);
     crate::membership_conformance!(InMemory);
 }

@@ -167,12 +167,12 @@ fn is_right(read: &Result<Read, LogError>) -> bool {
     }
 }
 
-struct Cluster {
-    servers: Vec<RedisServer>,
+pub(crate) struct Cluster {
+    pub(crate) servers: Vec<RedisServer>,
 }
 
 impl Cluster {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let mut servers = Vec::new();
         let mut buses = Vec::new();
         for _ in 0..3 {
@@ -227,7 +227,7 @@ impl Cluster {
         RedisConfig::new(Deployment::Cluster { urls })
     }
 
-    fn connect(&self) -> RedisConnection {
+    pub(crate) fn connect(&self) -> RedisConnection {
         RedisConnection::new(self.config()).expect("a valid configuration")
     }
 
@@ -265,7 +265,7 @@ impl Cluster {
     }
 
     /// Has the primary of everything there is, which is in one slot, hand it to one that has nothing.
-    async fn begin_to_move_the_only_slot(&self) -> Moving<'_> {
+    pub(crate) async fn begin_to_move_the_only_slot(&self) -> Moving<'_> {
         let mut holders = Vec::new();
         for server in &self.servers {
             let keys = command(server, &["KEYS", "*"]).await;
@@ -288,24 +288,24 @@ impl Cluster {
 }
 
 /// A slot on its way.
-struct Moving<'a> {
+pub(crate) struct Moving<'a> {
     source: &'a RedisServer,
     target: &'a RedisServer,
     slot: String,
     target_id: String,
-    keys: Vec<String>,
+    pub(crate) keys: Vec<String>,
 }
 
 impl Moving<'_> {
     /// Moves the first `count` keys.
-    async fn carry(&self, count: usize) {
+    pub(crate) async fn carry(&self, count: usize) {
         let port = self.target.address().port().to_string();
         for key in &self.keys[..count] {
             command(self.source, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
         }
     }
 
-    async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         self.carry(self.keys.len()).await;
         for server in [self.target, self.source] {
             command(server, &["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.target_id]).await;

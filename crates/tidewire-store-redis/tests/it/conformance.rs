@@ -8,10 +8,11 @@ use tidewire_broker::Retention;
 use tidewire_broker::conformance::log::LogFactory;
 use tidewire_model::ChannelRules;
 use tidewire_store::conformance::{
-    MembershipFactory, RevocationStoreFactory, SessionStoreFactory, TenantStoreFactory,
+    MembershipFactory, PresenceFactory, RevocationStoreFactory, SessionStoreFactory,
+    TenantStoreFactory,
 };
 use tidewire_store_redis::{
-    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisRevocationStore,
+    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence, RedisRevocationStore,
     RedisSessionStore, RedisTenantStore,
 };
 use tidewire_testkit::services::RedisServer;
@@ -73,6 +74,15 @@ impl TenantStoreFactory for InRedis {
 }
 
 #[async_trait]
+impl PresenceFactory for InRedis {
+    type Presence = RedisPresence;
+
+    async fn open(&self) -> RedisPresence {
+        RedisPresence::new(self.connect())
+    }
+}
+
+#[async_trait]
 impl RevocationStoreFactory for InRedis {
     type Store = RedisRevocationStore;
 
@@ -84,5 +94,6 @@ impl RevocationStoreFactory for InRedis {
 tidewire_broker::log_conformance!(InRedis::start().await);
 tidewire_store::session_store_conformance!(InRedis::start().await);
 tidewire_store::membership_conformance!(InRedis::start().await);
+tidewire_store::presence_conformance!(InRedis::start().await);
 tidewire_store::revocation_store_conformance!(InRedis::start().await);
 tidewire_store::tenant_store_conformance!(InRedis::start().await);

@@ -192,7 +192,7 @@ fn renamed(one: tidewire_broker::Draft, round: usize) -> tidewire_broker::Draft 
 }
 
 /// Stands between a log and its server, and cuts connections when told to.
-struct Proxy {
+pub(crate) struct Proxy {
     url: String,
     state: Arc<State>,
     connections: TaskTracker,
@@ -207,7 +207,7 @@ struct State {
 }
 
 impl Proxy {
-    async fn start(server: &RedisServer) -> Self {
+    pub(crate) async fn start(server: &RedisServer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("redis://{}", listener.local_addr().expect("bound"));
         let (state, connections) = (Arc::new(State::default()), TaskTracker::new());
@@ -225,15 +225,18 @@ impl Proxy {
     }
 
     fn log(&self, retention: Retention) -> RedisLog {
-        let connection = RedisConnection::new(config(&self.url)).expect("a valid configuration");
-        RedisLog::new(connection, retention)
+        RedisLog::new(self.connect(), retention)
+    }
+
+    pub(crate) fn connect(&self) -> RedisConnection {
+        RedisConnection::new(config(&self.url)).expect("a valid configuration")
     }
 
     fn lose_the_next_call(&self) {
         self.state.lose_call.store(true, Ordering::SeqCst);
     }
 
-    fn lose_the_next_reply(&self) {
+    pub(crate) fn lose_the_next_reply(&self) {
         self.state.lose_reply.store(true, Ordering::SeqCst);
     }
 

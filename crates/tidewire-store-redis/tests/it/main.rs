@@ -8,6 +8,7 @@ mod failure;
 mod lost_reply;
 mod metric;
 mod nodes;
+mod presence;
 mod redis;
 mod secure;
 mod sentinel;
