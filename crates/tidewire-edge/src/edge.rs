@@ -108,8 +108,9 @@ impl Edge {
     /// listener's own, on the current runtime: for a node of several threads, one call on each.
     ///
     /// A tenth of [`EdgeConfig::max_connections`], and 64 at least, may be plain HTTP at once; a
-    /// WebSocket does not count. Further ones wait for a second to be accepted, in the kernel's
-    /// backlog, and are then closed. Each listener counts for itself, so that clients do not keep
+    /// WebSocket does not count. Further ones take the place of one that has asked nothing for a
+    /// second, or wait two seconds for another and are then closed; those beyond as many wait in the
+    /// kernel's backlog. Each listener counts for itself, so that clients do not keep
     /// operators out. After `stop` it goes on serving until everybody has left.
     ///
     /// # Errors

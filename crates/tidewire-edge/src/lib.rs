@@ -21,6 +21,7 @@ mod metrics;
 mod news;
 mod ops;
 mod outcome;
+mod places;
 mod registry;
 mod router;
 mod tenancy;

@@ -1,5 +1,4 @@
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,12 +13,12 @@ use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Duration, Instant, sleep_until, timeout};
+use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::edge::{Caller, Peer};
+use crate::places::{Place, Places};
 use crate::registry::WorkerHandle;
 use crate::tls::Accepted;
 use crate::{Edge, metrics, upgrade};
@@ -33,59 +32,68 @@ const HEADERS: usize = 64;
 /// How long a request and its answer may take. No step of ours takes nearly as long, so it is the
 /// client that does not read.
 const REQUEST_TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a connection waits for room.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long accepting pauses when there is no descriptor for another connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts connections until `stop`, `most` at once that are no WebSocket yet or never; those
-/// accepted are finished on `tracker`.
+/// What is served: plain HTTP, and clients where they are.
+type Served = (Router, Option<(Edge, WorkerHandle)>);
+
+/// Accepts connections until `stop`, `most` at once that are no WebSocket yet or never, and as many
+/// that wait for that; those accepted are finished on `tracker`.
 pub(crate) async fn serve(
     tracker: &TaskTracker,
     (listener, most): (TcpListener, usize),
-    (router, clients): (Router, Option<(Edge, WorkerHandle)>),
+    (router, clients): Served,
     tls: Option<Arc<ServerConfig>>,
     stop: CancellationToken,
 ) {
-    let room = Arc::new(Semaphore::new(most));
+    let places = Places::new(most);
     loop {
+        let accepting = async { (places.seat().await, listener.accept().await) };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = accept(&listener, &room) => accepted,
+            accepted = accepting => accepted,
         };
-        match accepted {
-            Ok((stream, peer, Some(permit))) => {
-                let (stop, tls, peer) = (stop.clone(), tls.clone(), Peer(peer));
-                let served = (router.clone(), clients.clone());
-                tracker.spawn(async move {
-                    let greeted = stop.run_until_cancelled(greet(stream, peer, tls));
-                    if let Some(Some(stream)) = greeted.await {
-                        converse(stream, peer, served, stop).await;
-                    }
-                    drop(permit);
-                });
+        let (seat, stream, peer) = match accepted {
+            (seat, Ok((stream, peer))) => (seat, stream, Peer(peer)),
+            (_, Err(error)) => {
+                pause_after(&error).await;
+                continue;
             }
-            Ok((_stream, peer, None)) => {
-                tracing::warn!(%peer, most, "connection closed: too many are plain http");
-                metrics::rejected("http_limit");
+        };
+        let (stop, tls, places) = (stop.clone(), tls.clone(), Arc::clone(&places));
+        let served = (router.clone(), clients.clone());
+        tracker.spawn(async move {
+            let place = match stop.run_until_cancelled(places.take(seat)).await {
+                Some(Some(place)) => Arc::new(place),
+                Some(None) => {
+                    metrics::rejected("http_limit");
+                    return tracing::debug!(%peer, most, "closed: too many are plain http");
+                }
+                None => return,
+            };
+            tokio::select! {
+                () = talk((stream, peer), (served, tls), &place, stop) => {}
+                () = place.needed() => {
+                    metrics::rejected("http_idle");
+                    tracing::debug!(%peer, "idle connection closed: others need its place");
+                }
             }
-            Err(error) => pause_after(&error).await,
-        }
+        });
     }
 }
 
-/// Accepts a connection and waits a while for room for it. Others wait behind it: most of those
-/// before are upgraded in a moment, and a fleet that comes back is better queued than refused.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, SocketAddr, Option<OwnedSemaphorePermit>)> {
-    let (stream, peer) = listener.accept().await?;
-    if let Ok(permit) = Arc::clone(room).try_acquire_owned() {
-        return Ok((stream, peer, Some(permit)));
+/// Shakes hands, then answers requests.
+async fn talk(
+    (stream, peer): (TcpStream, Peer),
+    (served, tls): (Served, Option<Arc<ServerConfig>>),
+    place: &Arc<Place>,
+    stop: CancellationToken,
+) {
+    let greeted = stop.run_until_cancelled(greet(stream, peer, tls));
+    if let Some(Some(stream)) = greeted.await {
+        converse(stream, peer, served, (place, stop)).await;
     }
-    let permit = timeout(PATIENCE, Arc::clone(room).acquire_owned()).await;
-    Ok((stream, peer, permit.ok().and_then(Result::ok)))
 }
 
 /// Errors of a single connection are its own; anything else will not have gone at once.
@@ -119,22 +127,24 @@ async fn greet(stream: TcpStream, peer: Peer, tls: Option<Arc<ServerConfig>>) ->
 async fn converse(
     stream: Accepted,
     peer: Peer,
-    (router, clients): (Router, Option<(Edge, WorkerHandle)>),
-    stop: CancellationToken,
+    (router, clients): Served,
+    (place, stop): (&Arc<Place>, CancellationToken),
 ) {
     let caller = Caller { peer, worker: clients.as_ref().map(|(_, worker)| worker.clone()) };
     let service = TowerToHyperService::new(router);
     let last_request = Arc::new(Mutex::new(Instant::now()));
-    let seen = Arc::clone(&last_request);
+    let (seen, place) = (Arc::clone(&last_request), Arc::clone(place));
     let service = service_fn(move |mut request: Request<Incoming>| {
         *seen.lock() = Instant::now();
+        place.is_busy();
         if let Some((edge, _)) = &clients
             && let Some(response) = upgrade::shortcut(edge, &caller, &mut request)
         {
             return ready(Ok(response)).left_future();
         }
         request.extensions_mut().insert(caller.clone());
-        service.call(request).right_future()
+        let place = Arc::clone(&place);
+        service.call(request).inspect(move |_| place.is_idle()).right_future()
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

@@ -19,14 +19,17 @@ async fn dial(node: &Running) -> TcpStream {
     TcpStream::connect(node.address).await.expect("accepted by the kernel")
 }
 
+fn beginning(bearer: &str) -> String {
+    format!(
+        "POST {PATH} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {bearer}\r\n\
+         content-type: application/json\r\ncontent-length: 4000000\r\n\r\n{{\"data\":"
+    )
+}
+
 /// Begins to publish and does not go on; reads what the node makes of it until it hangs up.
 async fn begin_to_publish(node: &Running, bearer: &str) -> String {
     let mut stream = dial(node).await;
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nhost: node\r\nauthorization: Bearer {bearer}\r\n\
-         content-type: application/json\r\ncontent-length: 4000000\r\n\r\n{{\"data\":"
-    );
-    stream.write_all(head.as_bytes()).await.expect("written");
+    stream.write_all(beginning(bearer).as_bytes()).await.expect("written");
     let mut answer = Vec::new();
     soon(stream.read_to_end(&mut answer)).await.expect("an answer");
     String::from_utf8(answer).expect("utf-8")
@@ -60,9 +63,11 @@ async fn a_body_that_does_not_come_is_given_up() {
 async fn more_plain_http_connections_than_there_may_be_are_closed() {
     let fleet = Fleet::start(1, EdgeConfig { max_connections: 1, ..EdgeConfig::default() }).await;
     let node = &fleet.nodes[0];
-    let mut idle = Vec::new();
+    let mut busy = Vec::new();
     for _ in 0..MOST_PLAIN {
-        idle.push(dial(node).await);
+        let mut stream = dial(node).await;
+        stream.write_all(beginning(API_KEY).as_bytes()).await.expect("written");
+        busy.push(stream);
     }
 
     let mut one_more = dial(node).await;
@@ -75,8 +80,28 @@ async fn more_plain_http_connections_than_there_may_be_are_closed() {
     let name = r#"tidewire_connections_rejected_total{transport="ws",reason="http_limit"}"#;
     assert!(metrics.contains(name), "{metrics}");
 
-    idle.pop();
+    busy.pop();
     assert_eq!(node.post(PATH, API_KEY, r#"{"data":1}"#).await.0, 200);
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_keep_nobody_out() {
+    let fleet = Fleet::start(1, EdgeConfig { max_connections: 1, ..EdgeConfig::default() }).await;
+    let node = &fleet.nodes[0];
+    let mut idle = Vec::new();
+    for _ in 0..MOST_PLAIN + MOST_PLAIN / 2 {
+        idle.push(dial(node).await);
+    }
+    let started = tokio::time::Instant::now();
+
+    assert_eq!(node.post(PATH, API_KEY, r#"{"data":1}"#).await.0, 200);
+
+    // One after the other they would have kept it waiting for half a minute.
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    let metrics = node.get("/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let name = r#"tidewire_connections_rejected_total{transport="ws",reason="http_idle"}"#;
+    assert!(metrics.contains(name), "{metrics}");
 }
 
 #[tokio::test]
