@@ -58,7 +58,7 @@ impl Access {
         let channels = Filter::parse("loadtest/**")?;
         Ok(key
             .sign(&Claims {
-                tenant: tenant.clone(),
+                tenant: Some(tenant.clone()),
                 user: UserId::parse(user)?,
                 audience: vec![self.audience.clone()],
                 expires_at: now + LIFETIME.as_secs(),

@@ -8,7 +8,9 @@ use crate::TokenId;
 /// Times are seconds since the Unix epoch.
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct Claims {
-    pub tenant: Tenant,
+    /// Whose user it is; an issuer that is registered need not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<Tenant>,
     #[serde(rename = "sub")]
     pub user: UserId,
     #[serde(rename = "aud", deserialize_with = "one_or_many")]

@@ -3,7 +3,8 @@ use std::sync::Arc;
 
 use tidewire_model::{ByTenant, Tenant};
 
-use crate::{ApiKey, ApiKeyId, KeyId, Mark, Vault, VerificationKey};
+use crate::issuer::Published;
+use crate::{ApiKey, ApiKeyId, Issuer, IssuerName, KeyId, Mark, Vault, VerificationKey};
 
 /// One tenant and everything that can prove somebody to be of it.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct TenantKeys {
     pub keys: Vec<VerificationKey>,
     /// The keys of its servers, at most [`KeyRing::MAX_KEYS`].
     pub api_keys: Vec<ApiKey>,
+    /// Who issues tokens for it under keys that are published.
+    pub issuer: Option<Issuer>,
 }
 
 /// All tenants and their keys.
@@ -24,6 +27,9 @@ pub struct KeyRing {
     tenants: ByTenant<Arc<TenantKeys>>,
     /// Whose a key is, by its fingerprint.
     owners: Arc<HashMap<[u8; 32], Tenant>>,
+    /// Whose an issuer is.
+    issuers: Arc<HashMap<IssuerName, Tenant>>,
+    published: ByTenant<Arc<Published>>,
 }
 
 impl KeyRing {
@@ -55,7 +61,22 @@ impl KeyRing {
                 return Err(InvalidKeyRing::SharedKey { first, second, key });
             }
         }
+        if let Some(issuer) = &keys.issuer
+            && let Some(first) = self.tenant_of_issuer(issuer.name.as_str())
+            && *first != keys.tenant
+        {
+            let (first, second) = (first.clone(), keys.tenant);
+            return Err(InvalidKeyRing::SharedIssuer { first, second });
+        }
+        let published = self.published.get(&keys.tenant).cloned();
         self.remove(&keys.tenant);
+        if let Some(issuer) = &keys.issuer {
+            let name = issuer.name.clone();
+            Arc::make_mut(&mut self.issuers).insert(name, keys.tenant.clone());
+            if let Some(published) = published.filter(|known| known.issuer == issuer.name) {
+                self.published.set(keys.tenant.clone(), published);
+            }
+        }
         let owners = Arc::make_mut(&mut self.owners);
         for key in &keys.keys {
             owners.insert(*key.fingerprint(), keys.tenant.clone());
@@ -71,12 +92,44 @@ impl KeyRing {
         for key in &removed.keys {
             owners.remove(key.fingerprint());
         }
+        if let Some(issuer) = &removed.issuer {
+            Arc::make_mut(&mut self.issuers).remove(&issuer.name);
+            self.published.remove(tenant);
+        }
         true
     }
 
     /// The tenant a key is of, whatever it is called there.
     pub fn owner(&self, key: &VerificationKey) -> Option<&Tenant> {
         self.owners.get(key.fingerprint())
+    }
+
+    /// Takes the keys that an issuer has published, instead of those before. Yields whether it is still
+    /// the tenant's: otherwise nothing has changed.
+    ///
+    /// They may be keys of others too, because they are only asked for tokens that name the issuer:
+    /// who publishes a foreign key harms itself.
+    pub fn publish(
+        &mut self,
+        tenant: &Tenant,
+        issuer: &IssuerName,
+        keys: Vec<VerificationKey>,
+    ) -> bool {
+        if self.tenant_of_issuer(issuer.as_str()) != Some(tenant) {
+            return false;
+        }
+        let published = Published { issuer: issuer.clone(), keys };
+        self.published.set(tenant.clone(), Arc::new(published));
+        true
+    }
+
+    /// The tenant an issuer issues for.
+    pub fn tenant_of_issuer(&self, name: &str) -> Option<&Tenant> {
+        self.issuers.get(name)
+    }
+
+    pub(crate) fn published(&self, tenant: &Tenant) -> Option<&Arc<Published>> {
+        self.published.get(tenant)
     }
 
     /// The tenants there are, in no order.
@@ -94,13 +147,12 @@ impl KeyRing {
 }
 
 impl TenantKeys {
-    /// What stands for the keys that no other tenant may have, under each key of `vault`.
+    /// What stands for the keys and the issuer that no other tenant may have, under each key of
+    /// `vault`.
     pub fn marks(&self, vault: &Vault) -> Vec<Mark> {
-        self.keys.iter().flat_map(|key| vault.marks(key.fingerprint())).collect()
-    }
-
-    pub(crate) fn key(&self, id: &str) -> Option<&VerificationKey> {
-        self.keys.iter().find(|key| key.id().as_str() == id)
+        let keys = self.keys.iter().map(|key| *key.fingerprint());
+        let issuer = self.issuer.iter().map(|issuer| issuer.name.fingerprint());
+        keys.chain(issuer).flat_map(|fingerprint| vault.marks(&fingerprint)).collect()
     }
 
     pub(crate) fn api_key(&self, id: &str) -> Option<&ApiKey> {
@@ -141,4 +193,6 @@ pub enum InvalidKeyRing {
          so it would not say which of them a token is for"
     )]
     SharedKey { first: Tenant, second: Tenant, key: KeyId },
+    #[error("tenants `{first}` and `{second}` have the same issuer")]
+    SharedIssuer { first: Tenant, second: Tenant },
 }

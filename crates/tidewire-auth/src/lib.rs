@@ -16,8 +16,11 @@
 
 mod algorithm;
 mod api_key;
+mod candidates;
 mod claims;
 mod decoys;
+mod issuer;
+mod jwk;
 mod key;
 mod key_ring;
 mod pem;
@@ -34,6 +37,8 @@ mod verifier;
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use api_key::{ApiIdentity, ApiKey, ApiKeyId, InvalidApiKey};
 pub use claims::Claims;
+pub use issuer::{InvalidIssuer, Issuer, IssuerName};
+pub use jwk::{InvalidSet, MAX_SET_BYTES, MAX_SET_KEYS, parse_set};
 pub use key::{InvalidKey, KeyId, MIN_SECRET_BYTES, VerificationKey};
 pub use key_ring::{InvalidKeyRing, KeyRing, TenantKeys};
 pub use refusal::{ApiKeyRefused, Refusal, TokenError};

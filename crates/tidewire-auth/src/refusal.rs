@@ -33,12 +33,15 @@ pub enum Refusal {
     Malformed,
     #[error("token's `crit` header names extensions nobody here understands")]
     Critical,
-    #[error("token has no valid `tenant` claim")]
+    #[error("token has no valid `tenant` claim, or its `iss` is another tenant's")]
     Tenant,
     #[error("token names a tenant that does not exist")]
     UnknownTenant,
     #[error("tenant has no key of the token's `kid` or, without one, of its `alg`")]
     UnknownKey,
+    /// It is worth while to ask the issuer whether it has a new one.
+    #[error("tenant's issuer has published no key of the token's `kid`, as far as is known")]
+    UnknownIssuedKey,
     #[error("token's `alg` is not the one its key is registered for")]
     Algorithm,
     #[error("token's signature is wrong")]

@@ -47,7 +47,14 @@ pub(crate) struct Header {
 /// What of a payload is read before its signature: where to look for the key.
 #[derive(Deserialize)]
 pub(crate) struct Hint {
-    pub(crate) tenant: Tenant,
+    pub(crate) tenant: Option<Tenant>,
+    pub(crate) iss: Option<String>,
+}
+
+/// Whether a payload says what its bearer may do: an issuer's need not.
+#[derive(Deserialize)]
+pub(crate) struct Grant {
+    pub(crate) channels: Option<serde::de::IgnoredAny>,
 }
 
 pub(crate) fn parse_part<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, Refusal> {

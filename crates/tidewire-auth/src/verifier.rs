@@ -1,15 +1,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{Identity, Live, Permissions, Provenance, Tenant, Trace};
+use tidewire_model::{Identity, Live, Permissions, Provenance, Tenant};
 
 use crate::api_key::is_hash_of;
+use crate::candidates::Claimed;
 use crate::decoys::Decoys;
 use crate::shared_permissions::SharedPermissions;
-use crate::token::{Header, Hint, Parts, decode_part, parse_part};
+use crate::token::{Grant, Header, Hint, Parts, decode_part, parse_part};
 use crate::{
-    ApiIdentity, ApiKeyRefused, Claims, KeyRing, Refusal, TenantKeys, TokenError, TokenId,
-    VerificationKey,
+    ApiIdentity, ApiKeyRefused, Claims, KeyRing, Refusal, TokenError, TokenId, VerificationKey,
 };
 
 /// How far the clocks of an issuer and a node may disagree.
@@ -82,11 +82,41 @@ impl Verifier {
         }
         let payload = decode_part(parts.payload)?;
         let hint: Hint = serde_json::from_slice(&payload).map_err(|_| Refusal::Tenant)?;
-        let key = self.check_signature(&hint.tenant, &header, &parts)?;
+        let claimed = self.ring.read(|ring| Claimed::find(ring, &hint));
+        let claimed = claimed.inspect_err(|_| self.check_nothing(&header, &parts))?;
+        let key = self.signer(&claimed, &header, &parts)?;
 
         // From here on the tenant is proved: only its own keys were asked.
-        let claims: Claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
-        self.check_claims(claims, key, now)
+        let mut claims: Claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
+        let issuer = claimed.issuer_of(key);
+        if let Some(issuer) = issuer {
+            let says = |payload| serde_json::from_slice::<Grant>(payload).ok()?.channels;
+            if says(&payload).is_none() {
+                claims.permissions = issuer.permissions.clone().denied_too(&claims.permissions);
+            }
+        }
+        let audience = issuer.and_then(|issuer| issuer.audience.as_deref());
+        self.check_claims(&claims, audience.unwrap_or(&self.audience), now)?;
+        Ok(self.share(Identity {
+            tenant: claimed.tenant().clone(),
+            provenance: Some(Provenance {
+                key: key.trace(),
+                token: claims.token_id.as_ref().map(TokenId::trace),
+                issued_at: claims.issued_at.unwrap_or(0),
+            }),
+            user: claims.user,
+            permissions: claims.permissions,
+            expires_at: Some(claims.expires_at.saturating_add(LEEWAY.as_secs())),
+        }))
+    }
+
+    /// Whose issuer is to be asked for the key of a token that was refused for want of it
+    /// ([`Refusal::UnknownIssuedKey`]). Nothing of the token is proved.
+    pub fn issued_for(&self, token: &str) -> Option<Tenant> {
+        let parts = Parts::split(token).ok()?;
+        let hint: Hint = parse_part(parts.payload).ok()?;
+        let name = hint.iss?;
+        self.ring.read(|ring| ring.tenant_of_issuer(&name).cloned())
     }
 
     /// The same identity with its tenant and its permissions in one place with equal ones of others,
@@ -124,25 +154,26 @@ impl Verifier {
         })
     }
 
-    /// Says which key has signed.
-    ///
-    /// Where none is to be asked, what a signature costs is spent all the same, so that time does not
-    /// tell which tenants and keys there are.
-    fn check_signature(
+    /// The key that has signed.
+    fn signer<'a>(
         &self,
-        tenant: &Tenant,
+        claimed: &'a Claimed,
         header: &Header,
         parts: &Parts<'_>,
-    ) -> Result<Trace, Refusal> {
+    ) -> Result<&'a VerificationKey, Refusal> {
+        let keys = claimed.keys(header).inspect_err(|_| self.check_nothing(header, parts))?;
         let message = parts.signed.as_bytes();
-        let keys = self.ring.read(|ring| ring.keys_of(tenant).cloned());
-        let candidates = candidates(keys.as_deref(), header)
-            .inspect_err(|_| self.decoys.check(&header.alg, message, parts.signature))?;
-        let signer = candidates.iter().find(|key| key.has_signed(message, parts.signature));
-        signer.map(|key| key.trace()).ok_or(Refusal::Signature)
+        let signer = keys.into_iter().find(|key| key.has_signed(message, parts.signature));
+        signer.ok_or(Refusal::Signature)
     }
 
-    fn check_claims(&self, claims: Claims, key: Trace, now: u64) -> Result<Identity, Refusal> {
+    /// Spends what a signature costs where there is none to check, so that time does not tell which
+    /// tenants and keys there are.
+    fn check_nothing(&self, header: &Header, parts: &Parts<'_>) {
+        self.decoys.check(&header.alg, parts.signed.as_bytes(), parts.signature);
+    }
+
+    fn check_claims(&self, claims: &Claims, audience: &str, now: u64) -> Result<(), Refusal> {
         let leeway = LEEWAY.as_secs();
         let latest_start = now.saturating_add(leeway);
         let void_at = claims.expires_at.saturating_add(leeway);
@@ -158,39 +189,14 @@ impl Verifier {
         if claims.not_before.max(claims.issued_at).is_some_and(|start| start > latest_start) {
             return Err(Refusal::NotYetValid);
         }
-        if !claims.audience.contains(&self.audience) {
+        if !claims.audience.iter().any(|name| name == audience) {
             return Err(Refusal::Audience);
         }
         if claims.permissions.len() > Permissions::MAX_FILTERS {
             return Err(Refusal::TooManyFilters);
         }
-        Ok(self.share(Identity {
-            tenant: claims.tenant,
-            user: claims.user,
-            permissions: claims.permissions,
-            expires_at: Some(void_at),
-            provenance: Some(Provenance {
-                key,
-                token: claims.token_id.as_ref().map(TokenId::trace),
-                issued_at: claims.issued_at.unwrap_or(0),
-            }),
-        }))
+        Ok(())
     }
-}
-
-/// The keys that may have signed: the one named, or without a name those of the algorithm.
-fn candidates<'a>(
-    tenant: Option<&'a TenantKeys>,
-    header: &Header,
-) -> Result<Vec<&'a VerificationKey>, Refusal> {
-    let tenant = tenant.ok_or(Refusal::UnknownTenant)?;
-    let Some(id) = &header.kid else {
-        let of_algorithm = |key: &&VerificationKey| key.algorithm().as_str() == header.alg;
-        let candidates: Vec<_> = tenant.keys.iter().filter(of_algorithm).collect();
-        return if candidates.is_empty() { Err(Refusal::UnknownKey) } else { Ok(candidates) };
-    };
-    let key = tenant.key(id).ok_or(Refusal::UnknownKey)?;
-    if key.algorithm().as_str() == header.alg { Ok(vec![key]) } else { Err(Refusal::Algorithm) }
 }
 
 /// The scheme of RFC 6750 section 2.1, whose name is compared without case (RFC 9110 section 11.1).

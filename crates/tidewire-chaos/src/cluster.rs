@@ -318,7 +318,7 @@ fn token(tenant: &str, user: &str) -> String {
     let key = SigningKey::from_secret(Some(id), secret(tenant).as_bytes()).expect("long enough");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     key.sign(&Claims {
-        tenant: Tenant::parse(tenant).expect("a tenant"),
+        tenant: Some(Tenant::parse(tenant).expect("a tenant")),
         user: UserId::parse(user).expect("a user"),
         audience: vec!["tidewire".into()],
         expires_at: now + 86_000,

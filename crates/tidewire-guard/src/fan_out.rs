@@ -93,7 +93,7 @@ async fn serve(node: &Node, tracker: &TaskTracker, stop: &CancellationToken) -> 
 fn tenants() -> Tenants {
     let key = VerificationKey::from_secret(key_id(), SECRET).expect("a key");
     let tenant = samples::channel().tenant;
-    let keys = TenantKeys { tenant, keys: vec![key], api_keys: Vec::new() };
+    let keys = TenantKeys { tenant, keys: vec![key], api_keys: Vec::new(), issuer: None };
     Tenants::new(KeyRing::new([keys]).expect("a ring"), ChannelRules::default(), [])
 }
 
@@ -103,7 +103,7 @@ fn key_id() -> KeyId {
 
 fn token() -> String {
     let claims = Claims {
-        tenant: samples::channel().tenant,
+        tenant: Some(samples::channel().tenant),
         user: samples::user(),
         audience: vec![Verifier::DEFAULT_AUDIENCE.into()],
         expires_at: EXPIRES_AT,

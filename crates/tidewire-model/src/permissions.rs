@@ -62,6 +62,14 @@ impl Permissions {
         self
     }
 
+    /// These, without what `other` denies.
+    #[must_use]
+    pub fn denied_too(self, other: &Self) -> Self {
+        other.denied().iter().fold(self, |permissions, (filter, actions)| {
+            permissions.deny(filter.clone(), actions.iter())
+        })
+    }
+
     pub fn allows(&self, action: Action, channel: &Channel) -> bool {
         let names = |grants: &Grants| {
             grants

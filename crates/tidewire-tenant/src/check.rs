@@ -57,7 +57,7 @@ fn check_tenant(
     if keys.len() < tenant.keys.len() || api_keys.len() < tenant.api_keys.len() {
         return None;
     }
-    Some(TenantKeys { tenant: name?, keys, api_keys })
+    Some(TenantKeys { tenant: name?, keys, api_keys, issuer: None })
 }
 
 fn token_key(key: &document::TokenKey) -> Result<VerificationKey, KeyProblem> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tidewire_auth::{KeyRing, TenantKeys};
+use tidewire_auth::{IssuerName, KeyRing, TenantKeys, VerificationKey};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
 use crate::{Definition, OwnLimits};
@@ -158,6 +158,23 @@ impl Tenants {
         applied
     }
 
+    /// Takes the keys that a tenant's issuer has published, instead of those before. Yields whether it
+    /// is still the tenant's issuer: otherwise nothing has changed.
+    pub fn publish(
+        &self,
+        tenant: &Tenant,
+        issuer: &IssuerName,
+        keys: Vec<VerificationKey>,
+    ) -> bool {
+        let _turn = self.robbed.lock();
+        let mut ring = (*self.ring.load()).clone();
+        let is_taken = ring.publish(tenant, issuer, keys);
+        if is_taken {
+            self.ring.replace(ring);
+        }
+        is_taken
+    }
+
     /// Another number after each change: for one who keeps what follows from what holds.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
@@ -200,23 +217,25 @@ impl Change {
     }
 }
 
-/// Leaves a tenant those of its keys that it may have, by whose each is now. Says whether that is all.
+/// Leaves a tenant those of its keys, and its issuer, that it may have, by whose each is now. Says whether that is all.
 fn give(
     ring: &mut KeyRing,
     wanted: &TenantKeys,
     may_have: impl Fn(Option<&Tenant>) -> bool,
 ) -> bool {
     let keys = wanted.keys.iter().filter(|key| may_have(ring.owner(key))).cloned().collect();
-    let given = TenantKeys { keys, ..wanted.clone() };
-    let is_all = given.keys.len() == wanted.keys.len();
+    let issuer = wanted.issuer.clone();
+    let issuer = issuer.filter(|issuer| may_have(ring.tenant_of_issuer(issuer.name.as_str())));
+    let given = TenantKeys { keys, issuer, ..wanted.clone() };
+    let is_all = given.keys.len() == wanted.keys.len() && given.issuer == wanted.issuer;
     // What does not stand by itself was refused when it was checked.
     ring.set(given).is_ok() && is_all
 }
 
 #[cfg(test)]
 mod tests {
-    use tidewire_auth::{KeyId, VerificationKey};
-    use tidewire_model::{ChannelRule, ChannelRules, Filter};
+    use tidewire_auth::{Issuer, KeyId};
+    use tidewire_model::{ChannelRule, ChannelRules, Filter, Permissions};
 
     use super::*;
 
@@ -230,7 +249,7 @@ mod tests {
             VerificationKey::from_secret(id, &[*secret; 32]).expect("key")
         };
         let keys = secrets.iter().map(key).collect();
-        TenantKeys { tenant: tenant(name), keys, api_keys: Vec::new() }
+        TenantKeys { tenant: tenant(name), keys, api_keys: Vec::new(), issuer: None }
     }
 
     fn set(name: &str, secrets: &[u8]) -> Change {
@@ -330,6 +349,35 @@ mod tests {
 
         assert_eq!(applied.robbed, [tenant("a-thief")]);
         assert_eq!(owners(&tenants, [2, 3]), ["owner", "owner"]);
+    }
+
+    #[test]
+    fn an_issuer_changes_hands_like_a_key_and_its_keys_do_not_go_with_it() {
+        let tenants = of_file();
+        let issued = |name, is_issued: bool| {
+            let issuer = Issuer {
+                name: IssuerName::parse("https://issuer.example").expect("issuer"),
+                audience: None,
+                permissions: Permissions::default(),
+            };
+            let issuer = is_issued.then_some(issuer);
+            let Change::Set(mut definition) = set(name, &[]) else { unreachable!("a set") };
+            definition.keys.issuer = issuer;
+            Change::Set(definition)
+        };
+        let name = IssuerName::parse("https://issuer.example").expect("issuer");
+        let owner = || tenants.ring().load().tenant_of_issuer(name.as_str()).cloned();
+        tenants.apply([issued("old", true)]);
+        assert!(tenants.publish(&tenant("old"), &name, Vec::new()));
+
+        assert_eq!(tenants.apply([issued("new", true)]).robbed, [tenant("new")]);
+        assert_eq!(owner(), Some(tenant("old")));
+        assert!(!tenants.publish(&tenant("new"), &name, Vec::new()));
+
+        assert_eq!(tenants.apply([issued("old", false)]).robbed, []);
+        assert_eq!(owner(), Some(tenant("new")));
+        assert!(!tenants.publish(&tenant("old"), &name, Vec::new()));
+        assert!(tenants.publish(&tenant("new"), &name, Vec::new()));
     }
 
     fn owners<const N: usize>(tenants: &Tenants, secrets: [u8; N]) -> [String; N] {

@@ -37,7 +37,7 @@ pub(super) fn collect(options: &SwarmOptions) -> Result<Vec<String>> {
 fn sign(key: &SigningKey, tenant: &Tenant, user: &str) -> Result<String> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     Ok(key.sign(&Claims {
-        tenant: tenant.clone(),
+        tenant: Some(tenant.clone()),
         user: UserId::parse(user)?,
         audience: vec![AUDIENCE.to_owned()],
         expires_at: now + LIFETIME.as_secs(),

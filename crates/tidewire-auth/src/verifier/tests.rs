@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::key::checked;
-use crate::{Algorithm, GeneratedKey, KeyId};
+use crate::{Algorithm, GeneratedKey, KeyId, TenantKeys};
 
 const NOW: u64 = 1_790_000_000;
 
@@ -23,7 +23,7 @@ fn acme() -> Verifier {
         .expect("key")
     });
     let tenant = Tenant::parse("acme").expect("tenant");
-    let keys = TenantKeys { tenant, keys: keys.to_vec(), api_keys: Vec::new() };
+    let keys = TenantKeys { tenant, keys: keys.to_vec(), api_keys: Vec::new(), issuer: None };
     Verifier::new(KeyRing::new([keys]).expect("ring"))
 }
 

@@ -18,7 +18,7 @@ pub(crate) fn key_id(id: &str) -> KeyId {
 
 pub(crate) fn claims(tenant_name: &str) -> Claims {
     Claims {
-        tenant: tenant(tenant_name),
+        tenant: Some(tenant(tenant_name)),
         user: UserId::parse("ada").expect("user"),
         audience: vec!["tidewire".into()],
         expires_at: NOW + 3600,
@@ -46,7 +46,7 @@ pub(crate) fn key_pair(algorithm: Algorithm) -> (SigningKey, VerificationKey) {
 }
 
 pub(crate) fn tenant_keys(name: &str, keys: Vec<VerificationKey>) -> TenantKeys {
-    TenantKeys { tenant: tenant(name), keys, api_keys: Vec::new() }
+    TenantKeys { tenant: tenant(name), keys, api_keys: Vec::new(), issuer: None }
 }
 
 pub(crate) fn public_pem(algorithm: Algorithm) -> String {

@@ -1,6 +1,7 @@
 //! What the crate promises, through its public face.
 
 mod api_key;
+mod issuer;
 mod key_ring;
 mod keys;
 mod seal;

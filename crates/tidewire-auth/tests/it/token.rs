@@ -341,7 +341,7 @@ fn encode(value: &Value) -> String {
     base64url(value.to_string().as_bytes())
 }
 
-fn base64url(bytes: &[u8]) -> String {
+pub(crate) fn base64url(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
 }

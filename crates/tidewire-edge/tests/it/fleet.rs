@@ -236,6 +236,7 @@ pub(crate) fn tenants(rules: ChannelRules, sessions: SessionKind) -> Tenants {
             tenant: Tenant::parse(tenant).expect("tenant"),
             keys: vec![key.expect("key")],
             api_keys: vec![ApiKey::from_secret(id, secret, permissions).expect("api key")],
+            issuer: None,
         }
     });
     let first = Tenant::parse(TENANT).expect("tenant");
@@ -262,7 +263,7 @@ pub(crate) fn token(user: &str) -> String {
 
 pub(crate) fn claims(tenant: &str, user: &str) -> Claims {
     Claims {
-        tenant: Tenant::parse(tenant).expect("tenant"),
+        tenant: Some(Tenant::parse(tenant).expect("tenant")),
         user: UserId::parse(user).expect("user"),
         audience: vec![Verifier::DEFAULT_AUDIENCE.into()],
         expires_at: now() + 3_600,

@@ -24,7 +24,7 @@ async fn fleet(limits: TenantLimits) -> Fleet {
 fn set_tenant(fleet: &Fleet, name: &str, limits: OwnLimits) {
     let tenant = Tenant::parse(name).expect("tenant");
     let key = VerificationKey::from_secret(key_id(name), secret(name).as_bytes()).expect("key");
-    let keys = TenantKeys { tenant, keys: vec![key], api_keys: Vec::new() };
+    let keys = TenantKeys { tenant, keys: vec![key], api_keys: Vec::new(), issuer: None };
     let details = TenantDetails { limits, ..TenantDetails::default() };
     let definition = Definition { keys, rules: Vec::new(), details };
     fleet.tenants.apply([Change::Set(Box::new(definition))]);

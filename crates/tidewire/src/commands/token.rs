@@ -30,7 +30,7 @@ fn token(create: &Create) -> anyhow::Result<String> {
     let (key, audience) = signing_key(create)?;
     let now = now()?;
     let claims = Claims {
-        tenant: create.tenant.clone(),
+        tenant: Some(create.tenant.clone()),
         user: create.user.clone(),
         audience: vec![create.audience.clone().unwrap_or(audience)],
         expires_at: now + create.ttl.duration().as_secs(),
@@ -114,7 +114,8 @@ fn key_ring(verify: &Verify, tenant: &Tenant, token: &str) -> anyhow::Result<Key
         let secret = secret(source.secret.as_deref(), source.secret_file.as_deref())?;
         VerificationKey::from_secret(id, secret.as_bytes())?
     };
-    let keys = TenantKeys { tenant: tenant.clone(), keys: vec![key], api_keys: Vec::new() };
+    let keys =
+        TenantKeys { tenant: tenant.clone(), keys: vec![key], api_keys: Vec::new(), issuer: None };
     Ok(KeyRing::new([keys])?)
 }
 

@@ -56,7 +56,7 @@ impl Playground {
         let api_key =
             ApiKey::from_secret(ApiKeyId::parse(KEY)?, &self.secrets.api_key, Permissions::all())?;
         let tenant = self.tenant.clone();
-        let keys = TenantKeys { tenant, keys: vec![key], api_keys: vec![api_key] };
+        let keys = TenantKeys { tenant, keys: vec![key], api_keys: vec![api_key], issuer: None };
         Ok(Tenants::new(KeyRing::new([keys])?, ChannelRules::default(), []))
     }
 
@@ -73,7 +73,7 @@ impl Playground {
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let key = SigningKey::from_secret(Some(KeyId::parse(KEY)?), self.secrets.token.as_bytes())?;
         Ok(key.sign(&Claims {
-            tenant: self.tenant.clone(),
+            tenant: Some(self.tenant.clone()),
             user: user.clone(),
             expires_at: now + TOKEN_SECONDS,
             not_before: None,
