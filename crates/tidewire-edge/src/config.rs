@@ -20,7 +20,10 @@ pub struct EdgeConfig {
     pub connect_timeout: Duration,
     /// How often the server pings. Silence of twice this long ends the connection.
     pub ping_interval: Duration,
-    /// How long a client may leave what was sent to it unread, when its buffers are full.
+    /// How long a client may be behind with reading before it is taken for slow, and no publications
+    /// are held for it any more.
+    pub slow_after: Duration,
+    /// How long it may be so before it is disconnected.
     pub write_timeout: Duration,
     /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
     /// and never in a cookie, so a foreign page has nothing to ride on.
@@ -46,7 +49,8 @@ impl Default for EdgeConfig {
             max_message_bytes: 128 * 1_024,
             connect_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
-            write_timeout: Duration::from_secs(15),
+            slow_after: Duration::from_secs(10),
+            write_timeout: Duration::from_mins(1),
             allowed_origins: Vec::new(),
             queue: QueueLimits::default(),
             limits: TenantLimits::GENEROUS,

@@ -19,7 +19,7 @@ mod toll;
 use std::sync::Arc;
 
 use tidewire_model::{ConnectionId, Delivery, Disconnect, JoinId, Tenant};
-use tidewire_transport::{Flushed, Link, Received, Then, TransportError};
+use tidewire_transport::{Link, Received, Then, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::leaving::Leaving;
@@ -34,9 +34,13 @@ use crate::worker::{Context, Form, Run};
 
 /// Bytes a frame holds before another is begun.
 pub(crate) const FRAME_BYTES: usize = 32 * 1_024;
-/// Bytes waiting for the socket above which no command is read and no page of missed publications
-/// is fetched: a client that does not read is not asked what else it wants.
+/// Bytes waiting for the socket above which a client is behind, if it may not have twice as many: no
+/// command is read and no page of missed publications is fetched, for who does not read is not asked
+/// what else it wants.
 const MOST_UNSENT: usize = 128 * 1_024;
+/// Pieces of memory waiting for the socket above which nothing is added: small ones cost more than
+/// their bytes. With half as many a client is behind.
+const MOST_PIECES: usize = 1_024;
 /// Frames decoded at once: tiny ones cost us more memory than they cost the peer.
 const MOST_FRAMES: usize = 32;
 /// Reads of a socket in one turn, so that a busy client does not keep others waiting.
@@ -191,11 +195,9 @@ impl Connection {
     /// Writes what waits, and goes on with what waited for that.
     pub(crate) fn flush(&mut self, cx: &mut Context) {
         self.line.is_touched = false;
-        let verdict = match (self.line.link.flush(&mut cx.scratch), &mut self.state) {
-            (Ok(Flushed::All | Flushed::Blocked), State::Serving(serving)) => {
-                serving.go_on(&mut self.line, cx)
-            }
-            (Ok(_), _) => Ok(()),
+        let verdict = match (self.line.write(cx), &mut self.state) {
+            (Ok(()), State::Serving(serving)) => serving.go_on(&mut self.line, cx),
+            (Ok(()), _) => Ok(()),
             // The socket says it once more when it is read, unless nobody will.
             (Err(_), _) => Err(Ending::Left),
         };
@@ -303,6 +305,7 @@ impl Connection {
         {
             self.state = State::Over;
         }
+        self.line.show_unsent(self.is_over(), cx);
         if self.is_over() {
             cx.over.push(self.line.id);
             return;

@@ -94,7 +94,8 @@ impl Link {
 
     /// Puts `frames` of this connection only in the queue, compressed where that was agreed.
     ///
-    /// The queue has no bound of its own: the owner watches [`unsent`](Self::unsent).
+    /// The queue has no bound of its own: the owner watches [`unsent`](Self::unsent) and
+    /// [`unsent_pieces`](Self::unsent_pieces).
     ///
     /// # Errors
     ///
@@ -182,6 +183,11 @@ impl Link {
     /// Bytes queued and not yet written, headers included.
     pub fn unsent(&self) -> usize {
         self.endpoint.outgoing.unsent() + self.stream.unsent()
+    }
+
+    /// In how many pieces that is queued: each takes some memory beside its bytes, however few.
+    pub fn unsent_pieces(&self) -> usize {
+        self.endpoint.outgoing.unsent_pieces()
     }
 
     /// Whether a flush would write: something queued, or a pong.

@@ -26,7 +26,7 @@ pub(crate) enum Alarm {
     /// The credential is about to expire.
     Expiring,
     Expired,
-    /// The client has not read what was sent to it.
+    /// The client has not read what was sent to it: it is slow, and the second time too slow.
     Stalled,
     /// The window of a client that was asked to move has passed.
     WindowPassed,
@@ -169,9 +169,9 @@ impl Alarms {
     }
 
     /// Starts the time a client has to read what was sent to it, unless it is running.
-    pub(crate) fn stall(&mut self, now: Tick, patience: Duration) {
+    pub(crate) fn stall(&mut self, now: Tick, config: &EdgeConfig) {
         if !self.is_set(Alarm::Stalled) {
-            self.set(Alarm::Stalled, now.after(patience));
+            self.set(Alarm::Stalled, now.after(config.slow_after.min(config.write_timeout)));
         }
     }
 

@@ -12,7 +12,7 @@ use tidewire_node::Ask;
 use tidewire_session::Effect;
 
 use super::serving::Serving;
-use super::{Ending, Line, MOST_UNSENT, Verdict};
+use super::{Ending, Line, Verdict};
 use crate::edge::unix_seconds;
 use crate::metrics;
 use crate::outcome::Outcome;
@@ -58,10 +58,10 @@ impl Serving {
         cx: &mut Context,
     ) {
         let channel = self.in_tenant(channel);
-        if line.link.unsent() < MOST_UNSENT {
-            cx.join(line.id, channel, since, join);
-        } else {
+        if line.is_behind() {
             self.join_later(channel, since, join);
+        } else {
+            cx.join(line.id, channel, since, join);
         }
     }
 

@@ -4,7 +4,7 @@ use tidewire_model::{JoinId, TenantChannel};
 use tidewire_session::Meeting;
 
 use super::serving::Serving;
-use super::{Ending, Line, MOST_UNSENT, Verdict, Word};
+use super::{Ending, Line, Verdict, Word};
 use crate::metrics;
 use crate::worker::{Context, Run};
 
@@ -27,6 +27,11 @@ impl Serving {
         line: &mut Line,
         cx: &mut Context,
     ) -> Verdict {
+        if line.is_over_bound() && !line.is_blocked {
+            // What has gathered in this turn is not what it does not read.
+            line.write(cx)?;
+            line.touch(cx);
+        }
         if line.is_over_bound() {
             self.fall_behind(run.channel(), join, line, cx);
             return Ok(());
@@ -52,8 +57,11 @@ impl Serving {
             line.link.queue_shared(&wire)
         };
         is_queued.map_err(|_| Ending::Left)?;
-        if line.link.unsent() >= MOST_UNSENT && at_once {
-            line.alarms.stall(cx.now, cx.shared.config.write_timeout);
+        if at_once && line.link.unsent() > 0 {
+            line.is_blocked |= !line.is_touched;
+            if line.is_behind() {
+                line.alarms.stall(cx.now, &cx.shared.config);
+            }
         }
         Ok(())
     }
@@ -70,7 +78,7 @@ impl Serving {
         if let Some(tenure) = cx.hub.remove(channel, line.id, join) {
             cx.release(channel.clone(), tenure);
         }
-        line.alarms.stall(cx.now, cx.shared.config.write_timeout);
+        line.alarms.stall(cx.now, &cx.shared.config);
         self.waiting().lagged.push(join);
     }
 }

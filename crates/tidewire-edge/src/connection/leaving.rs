@@ -184,7 +184,7 @@ impl Leaving {
 
     fn say_goodbye(&mut self, line: &mut Line, cx: &mut Context) {
         self.stage = Stage::Parting;
-        if self.disconnect == Some(Disconnect::Slow) {
+        if matches!(self.disconnect, Some(Disconnect::Slow | Disconnect::Overloaded)) {
             // It would hear why behind all that it does not read, and we would hold that for as long.
             line.link.forget_unsent();
         }

@@ -2,11 +2,11 @@ use std::sync::Arc;
 
 use tidewire_model::{ConnectionId, Event};
 use tidewire_protocol::{Frame, Protocol};
-use tidewire_transport::{Link, Scratch, TransportError};
+use tidewire_transport::{Flushed, Link, Scratch, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarms::{Alarm, Alarms};
-use super::{Ending, FRAME_BYTES, Verdict};
+use super::{Ending, FRAME_BYTES, MOST_PIECES, MOST_UNSENT, Verdict};
 use crate::metrics::{Counts, Tally, TenantMetrics};
 use crate::tenancy::Allowance;
 use crate::wheel::Tick;
@@ -25,9 +25,13 @@ pub(crate) struct Line {
     pub(super) is_again: bool,
     /// It is on the worker's list of those to be flushed.
     pub(super) is_touched: bool,
+    /// The socket took less than there was, when it was last written to.
+    pub(super) is_blocked: bool,
     pub(super) alarms: Alarms,
     pub(super) heard_at: Tick,
     pub(super) since: Tick,
+    /// How much of what is unsent whoever watches knows of, in bytes.
+    shown_unsent: u32,
     /// Its tenant's, once that is known.
     pub(super) allowance: Option<Arc<Allowance>>,
     _room: OwnedSemaphorePermit,
@@ -52,9 +56,11 @@ impl Line {
             link: socket,
             is_again: false,
             is_touched: false,
+            is_blocked: false,
             alarms,
             heard_at: cx.now,
             since: cx.now,
+            shown_unsent: 0,
             allowance: None,
             _room: room,
         }
@@ -73,6 +79,12 @@ impl Line {
     pub(super) fn hold(&mut self, cx: &mut Context) {
         self.is_touched = true;
         cx.held.push(self.id);
+    }
+
+    /// Writes what is queued, as far as the socket takes it.
+    pub(super) fn write(&mut self, cx: &mut Context) -> Result<(), TransportError> {
+        self.is_blocked = self.link.flush(&mut cx.scratch)? == Flushed::Blocked;
+        Ok(())
     }
 
     /// Encodes the events that have gathered and queues them. Those that the client waits for go before
@@ -141,8 +153,32 @@ impl Line {
 
     /// Whether so much is on its way that nothing is to be added.
     pub(super) fn is_over_bound(&self) -> bool {
-        let allowance = self.allowance.as_ref();
-        allowance.is_some_and(|allowance| self.link.unsent() >= allowance.limits.unsent_bytes)
+        let unsent = self.link.unsent();
+        unsent > 0 && (unsent >= self.most_unsent() || self.link.unsent_pieces() >= MOST_PIECES)
+    }
+
+    /// Whether so much is on its way that the client has to read some of it before it is asked
+    /// anything, or sent what it could be sent later.
+    pub(super) fn is_behind(&self) -> bool {
+        let unsent = self.link.unsent();
+        unsent > 0
+            && (unsent >= MOST_UNSENT.min(self.most_unsent() / 2)
+                || self.link.unsent_pieces() >= MOST_PIECES / 2)
+    }
+
+    /// Bytes that may be on their way to it.
+    pub(super) fn most_unsent(&self) -> usize {
+        self.allowance.as_ref().map_or(usize::MAX, |allowance| allowance.limits.unsent_bytes)
+    }
+
+    /// Tells whoever watches how much is unsent; nothing any more if this `is_over`.
+    pub(super) fn show_unsent(&mut self, is_over: bool, cx: &mut Context) {
+        let unsent = if is_over { 0 } else { self.link.unsent() };
+        let unsent = u32::try_from(unsent).unwrap_or(u32::MAX);
+        if unsent != self.shown_unsent {
+            cx.counts.unsent += i64::from(unsent) - i64::from(self.shown_unsent);
+            self.shown_unsent = unsent;
+        }
     }
 }
 

@@ -14,8 +14,9 @@ use tokio::time::Duration;
 
 use super::alarms::Alarm;
 use super::toll::Toll;
-use super::{Ending, Line, MOST_UNSENT, Verdict};
+use super::{Ending, Line, Verdict};
 use crate::edge::unix_seconds;
+use crate::metrics::SlowConsumer;
 use crate::outcome::{self, Outcome};
 use crate::worker::Context;
 
@@ -57,6 +58,8 @@ pub(super) struct Waiting {
     pub(super) joins: Vec<(TenantChannel, Since, JoinId)>,
     /// Joins whose places are lost.
     pub(super) lagged: Vec<JoinId>,
+    /// It has been behind for so long that it is slow.
+    slow: Option<SlowConsumer>,
 }
 
 impl Serving {
@@ -104,7 +107,7 @@ impl Serving {
     }
 
     fn may_ask(&self, line: &Line) -> bool {
-        line.link.unsent() < MOST_UNSENT
+        !line.is_behind()
             && self.publishing + u16::from(self.reads) < MOST_PENDING
             && self.reads < MOST_READS
     }
@@ -112,11 +115,11 @@ impl Serving {
     /// Performs what has been decided, then goes on with whatever waited and need not any more.
     pub(super) fn go_on(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
         self.perform(line, cx)?;
-        if line.link.unsent() < MOST_UNSENT {
+        if line.is_behind() {
+            line.alarms.stall(cx.now, &cx.shared.config);
+        } else {
             line.alarms.clear(Alarm::Stalled);
             self.catch_up(line, cx)?;
-        } else {
-            line.alarms.stall(cx.now, cx.shared.config.write_timeout);
         }
         while self.waiting.is_some() && self.may_take(line, cx) {
             let Some(decoded) = self.waiting().untaken.pop_front() else { break };
@@ -130,6 +133,7 @@ impl Serving {
     /// Joins again where places were lost, and for the first time where that was put off.
     fn catch_up(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        waiting.slow = None;
         let (joins, lagged) =
             (std::mem::take(&mut waiting.joins), std::mem::take(&mut waiting.lagged));
         for (channel, since, join) in joins {
@@ -143,7 +147,8 @@ impl Serving {
 
     fn forget_waiting(&mut self) {
         let is_empty = self.waiting.as_ref().is_some_and(|waiting| {
-            waiting.untaken.is_empty() && waiting.joins.is_empty() && waiting.lagged.is_empty()
+            let Waiting { untaken, joins, lagged, slow } = &**waiting;
+            untaken.is_empty() && joins.is_empty() && lagged.is_empty() && slow.is_none()
         });
         if is_empty {
             self.waiting = None;
@@ -174,8 +179,8 @@ impl Serving {
             Alarm::Expired => {
                 line.alarms.expire_at(cx.now, self.session.identity().expires_at);
             }
-            Alarm::Stalled if line.link.unsent() < MOST_UNSENT => {}
-            Alarm::Stalled => return Err(Ending::Disconnected(Disconnect::Slow)),
+            Alarm::Stalled if line.is_behind() => self.stalled(line, cx)?,
+            Alarm::Stalled => {}
             // Nobody could take the session up now: the client is better off here for another while.
             Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
                 line.alarms.set(Alarm::WindowPassed, cx.now.after(LONGER_WINDOW));
@@ -184,6 +189,19 @@ impl Serving {
             Alarm::Overdue => {}
         }
         self.go_on(line, cx)
+    }
+
+    /// Takes a client that goes on being behind for slow, and one that was so for too slow.
+    fn stalled(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
+        let config = &cx.shared.config;
+        let rest = config.write_timeout.saturating_sub(config.slow_after);
+        let waiting = self.waiting();
+        if waiting.slow.is_some() || rest.is_zero() {
+            return Err(Ending::Disconnected(Disconnect::Slow));
+        }
+        waiting.slow = Some(SlowConsumer::new());
+        line.alarms.set(Alarm::Stalled, cx.now.after(rest));
+        Ok(())
     }
 
     pub(super) fn finish(

@@ -17,7 +17,7 @@ pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
 pub(crate) use self::limits::{limited, paused};
-pub(crate) use self::slow::{Waiting, lagged, overflowed, too_slow};
+pub(crate) use self::slow::{SlowConsumer, Waiting, lagged, overflowed, too_slow};
 
 /// The edge's metrics. What a connection needs often is resolved once.
 #[derive(Debug)]
@@ -31,6 +31,7 @@ pub(crate) struct Metrics {
     deltas: Counter,
     delta_full: Counter,
     delta_saved_bytes: Counter,
+    unsent: Gauge,
     /// Of tenants that have had a connection, if metrics are kept per tenant.
     tenants: Option<Mutex<HashMap<Tenant, Arc<TenantMetrics>>>>,
 }
@@ -62,6 +63,7 @@ impl Metrics {
             deltas: counter!("tidewire_delta_total", "result" => "delta"),
             delta_full: counter!("tidewire_delta_total", "result" => "full"),
             delta_saved_bytes: counter!("tidewire_delta_saved_bytes_total"),
+            unsent: gauge!("tidewire_unsent_bytes"),
             tenants: per_tenant.then(Mutex::default),
         }
     }
@@ -89,6 +91,8 @@ pub(crate) struct Counts {
     pub(crate) received_bytes: u64,
     pub(crate) sent: u64,
     pub(crate) sent_bytes: u64,
+    /// What has come to be unsent, less what is no more, in bytes.
+    pub(crate) unsent: i64,
     published: u64,
     deltas: Tally,
 }
@@ -159,6 +163,10 @@ impl Counts {
             if count > 0 {
                 counter.increment(count);
             }
+        }
+        if self.unsent != 0 {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            metrics.unsent.increment(self.unsent as f64);
         }
         *self = Self::default();
     }

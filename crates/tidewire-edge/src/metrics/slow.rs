@@ -11,6 +11,25 @@ pub(crate) fn too_slow() {
     counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
 }
 
+/// A client that is slow, counted for as long as this is kept.
+#[derive(Debug)]
+pub(crate) struct SlowConsumer(Gauge);
+
+impl SlowConsumer {
+    pub(crate) fn new() -> Self {
+        counter!("tidewire_slow_consumers_total", "action" => "slow").increment(1);
+        let now = gauge!("tidewire_slow_consumers");
+        now.increment(1.0);
+        Self(now)
+    }
+}
+
+impl Drop for SlowConsumer {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
 /// Counts a channel for which a worker had no room, and whose subscribers it has catch up.
 pub(crate) fn overflowed() {
     counter!("tidewire_fan_out_overflow_total").increment(1);

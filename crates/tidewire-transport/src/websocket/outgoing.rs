@@ -36,6 +36,11 @@ impl Outgoing {
         self.pending.as_ref().map_or(0, |pending| pending.unsent)
     }
 
+    /// How many pieces of memory that is.
+    pub(crate) fn unsent_pieces(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.queue.len() + pending.urgent.len())
+    }
+
     /// Whether that much more may be [urgent](Self::urgent).
     pub(crate) fn has_room_for_urgent(&self, bytes: usize) -> bool {
         let pieces = self.pending.iter().flat_map(|pending| &pending.urgent);

@@ -109,6 +109,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         max_connections: server.max_connections,
         connect_timeout: server.connect_timeout,
         ping_interval: server.ping_interval,
+        slow_after: server.slow_after,
         write_timeout: server.write_timeout,
         allowed_origins: server.allowed_origins.clone(),
         tenant_metrics: config.tenant_metrics,

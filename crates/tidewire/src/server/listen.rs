@@ -10,6 +10,10 @@ use tokio::runtime::Handle;
 /// once, one that does not fit waits a second for the kernel's next try.
 const BACKLOG: u32 = 4_096;
 
+/// Bytes of a connection that the kernel holds beside what is on the wire.
+#[cfg(target_os = "linux")]
+const MOST_UNSENT: u32 = 128 * 1_024;
+
 /// Whether others may listen on the address as well.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Sharing {
@@ -55,10 +59,23 @@ fn bind(address: SocketAddr, sharing: Sharing) -> anyhow::Result<TcpSocket> {
         // A node that starts again must not wait for the connections of its last life to be over.
         socket.set_reuseaddr(true)?;
         socket.set_reuseport(sharing == Sharing::Shared)?;
+        bound_unsent(&socket)?;
         socket.bind(address)?;
         std::io::Result::Ok(socket)
     };
     bound().with_context(|| refusal(address))
+}
+
+/// Has the kernel take no more than [`MOST_UNSENT`] of what it cannot send yet, on every connection
+/// that is accepted: otherwise it hides megabytes of what a slow client is behind with.
+#[cfg(target_os = "linux")]
+fn bound_unsent(socket: &TcpSocket) -> std::io::Result<()> {
+    socket2::SockRef::from(socket).set_tcp_notsent_lowat(MOST_UNSENT)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn bound_unsent(_socket: &TcpSocket) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn refusal(address: SocketAddr) -> String {
@@ -123,6 +140,20 @@ mod tests {
         peers.sort();
         assert_eq!(peers, expected);
         threads.end().await;
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_holds_little_of_what_a_client_does_not_read() {
+        let listener = on(any()).expect("a listener");
+        let address = listener.local_addr().expect("address");
+        let client = TcpStream::connect(address).await.expect("connected");
+
+        let (accepted, _) = listener.accept().await.expect("accepted");
+
+        let most = socket2::SockRef::from(&accepted).tcp_notsent_lowat().expect("an option");
+        assert_eq!(most, MOST_UNSENT, "those that are accepted have it of the listener");
+        drop(client);
     }
 
     #[tokio::test]

@@ -138,7 +138,12 @@ fn describe_clients() {
         "Channels that a worker had no room for; their subscribers catch up from the log."
     );
     describe_gauge!("tidewire_fan_out_waiting", "What waits in workers to be handed out, by kind.");
-    describe_counter!("tidewire_slow_consumers_total", "Clients that read too slowly.");
+    describe_counter!(
+        "tidewire_slow_consumers_total",
+        "Times clients read too slowly, by what came of it."
+    );
+    describe_gauge!("tidewire_slow_consumers", "Clients that are slow now.");
+    describe_gauge!("tidewire_unsent_bytes", "Bytes queued for clients that do not take them yet.");
     describe_counter!(
         "tidewire_delta_total",
         "Publications sent to clients that take deltas, as one or in full."

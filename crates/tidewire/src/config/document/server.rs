@@ -33,7 +33,11 @@ pub struct Server {
     /// below the idle timeout of every proxy in between.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
     pub ping_interval: Period,
-    /// Time within which a client must take what is written to it, or its connection is ended.
+    /// How long a client may leave 128 KiB or more unread, or half of `limits.unsent_bytes` if that is
+    /// less, until it is taken for slow: no publications are held for it any more, they are counted.
+    #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
+    pub slow_after: Period,
+    /// How long it may do so until its connection is ended.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
     pub write_timeout: Period,
     /// Whether messages are compressed for clients that offer it (permessage-deflate). A publication
@@ -59,7 +63,8 @@ impl Default for Server {
             max_message_bytes: 131_072,
             connect_timeout: Period::from_secs(5),
             ping_interval: Period::from_secs(25),
-            write_timeout: Period::from_secs(15),
+            slow_after: Period::from_secs(10),
+            write_timeout: Period::from_secs(60),
             compression: Compression::On,
             allowed_origins: Vec::new(),
             advertise: None,

@@ -71,6 +71,7 @@ pub struct Server {
     pub max_message_bytes: usize,
     pub connect_timeout: Duration,
     pub ping_interval: Duration,
+    pub slow_after: Duration,
     pub write_timeout: Duration,
     pub compression: Compression,
     /// In lower case, as browsers send them; empty allows every one.
@@ -264,6 +265,7 @@ fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> 
         max_message_bytes: usize::try_from(server.max_message_bytes).ok()?,
         connect_timeout: server.connect_timeout.duration(),
         ping_interval: server.ping_interval.duration(),
+        slow_after: server.slow_after.duration(),
         write_timeout: server.write_timeout.duration(),
         compression: match server.compression {
             document::Compression::Off => Compression::Off,
