@@ -9,6 +9,7 @@ mod control;
 mod effects;
 mod fenced;
 mod handing;
+mod held;
 mod leaving;
 mod line;
 mod opening;

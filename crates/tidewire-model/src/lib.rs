@@ -36,6 +36,7 @@ mod rules;
 mod session_kind;
 mod tenant;
 mod token;
+mod when_slow;
 
 pub use actions::Actions;
 pub use by_tenant::ByTenant;
@@ -64,7 +65,8 @@ pub use presence::{
 pub use provenance::{Provenance, Trace};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
 pub use random::Random;
-pub use rules::{ChannelRule, ChannelRules, DeliveryClass, Retention};
+pub use rules::{ChannelRule, ChannelRules, DeliveryClass, Handing, Retention};
 pub use session_kind::SessionKind;
 pub use tenant::{InvalidTenant, Tenant};
 pub use token::Token;
+pub use when_slow::WhenSlow;

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ByTenant, Channel, DeltaFormat, Filter, PresenceRule, Tenant, TenantChannel};
+use crate::{
+    ByTenant, Channel, DeltaFormat, Filter, PresenceRule, Tenant, TenantChannel, WhenSlow,
+};
 
 /// How the channels of tenants are treated: each by the most specific rule of its tenant whose
 /// filter has its name, whatever their order ([`Filter::compare_specificity`]).
@@ -32,6 +34,17 @@ pub struct ChannelRule {
     pub delta: Option<DeltaFormat>,
     /// Whether clients may enter, and how it is kept who has.
     pub presence: Option<PresenceRule>,
+    /// What becomes of publications for a client that reads too slowly.
+    pub when_slow: WhenSlow,
+}
+
+/// How publications of a channel go to its subscribers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Handing {
+    /// As in [`ChannelRule`].
+    pub flush_window: Duration,
+    /// As in [`ChannelRule`].
+    pub when_slow: WhenSlow,
 }
 
 /// What is promised of a channel's publications.
@@ -72,6 +85,7 @@ impl ChannelRule {
             flush_window: Duration::ZERO,
             delta: None,
             presence: None,
+            when_slow: WhenSlow::default(),
         }
     }
 }
@@ -137,12 +151,15 @@ impl ChannelRules {
         self.of_channel(channel).is_some_and(|rule| rule.gives_latest)
     }
 
-    /// How long publications of a channel may wait for others.
-    pub fn flush_window(&self, channel: &TenantChannel) -> Duration {
+    /// How publications of a channel go to its subscribers.
+    pub fn handing(&self, channel: &TenantChannel) -> Handing {
         if channel.channel.is_reserved() {
-            return RESERVED_FLUSH_WINDOW;
+            return Handing { flush_window: RESERVED_FLUSH_WINDOW, ..Handing::default() };
         }
-        self.of_channel(channel).map_or(Duration::ZERO, |rule| rule.flush_window)
+        self.of_channel(channel).map_or_else(Handing::default, |rule| Handing {
+            flush_window: rule.flush_window,
+            when_slow: rule.when_slow,
+        })
     }
 
     /// How presence in a channel is kept, if it is.
@@ -242,7 +259,7 @@ mod tests {
         assert_eq!(rules.presence(&tenant("acme"), &base), presence);
         assert_eq!(rules.presence(&tenant("acme"), &reserved.channel), None);
         assert_eq!(rules.class(&reserved), DeliveryClass::Ephemeral);
-        assert_eq!(rules.flush_window(&reserved), RESERVED_FLUSH_WINDOW);
+        assert_eq!(rules.handing(&reserved).flush_window, RESERVED_FLUSH_WINDOW);
         assert!(!rules.gives_latest(&reserved));
     }
 

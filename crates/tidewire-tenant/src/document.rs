@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tidewire_auth::Algorithm;
-use tidewire_model::{Action, DeliveryClass, DeltaFormat, SessionKind};
+use tidewire_model::{Action, DeliveryClass, DeltaFormat, SessionKind, WhenSlow};
 
 pub use crate::limits::OwnLimits;
 use crate::{Period, Secret};
@@ -126,6 +126,37 @@ pub struct ChannelRule {
     /// or by the preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delta: Option<DeltaName>,
+    /// What becomes of publications for a client that reads too slowly. With `lag` it falls behind, and
+    /// goes on from its position once it has read. `drop-oldest` holds the newest 64 of the channel for
+    /// it, `drop-newest` none; `latest` holds the newest one, from when the client first does not take
+    /// what there is. What is left out it is told, and how much that was. `disconnect` ends the
+    /// connection. Of what is kept in Redis nothing is dropped: there it is `lag`, unless set here or by
+    /// the preset, `latest` or `disconnect`. `drop-oldest` is what holds for an `ephemeral` channel, and
+    /// `latest` for the preset `ticker`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_slow: Option<WhenSlowName>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WhenSlowName {
+    Disconnect,
+    DropNewest,
+    DropOldest,
+    Lag,
+    Latest,
+}
+
+impl From<WhenSlowName> for WhenSlow {
+    fn from(name: WhenSlowName) -> Self {
+        match name {
+            WhenSlowName::Disconnect => Self::Disconnect,
+            WhenSlowName::DropNewest => Self::DropNewest,
+            WhenSlowName::DropOldest => Self::DropOldest,
+            WhenSlowName::Lag => Self::Lag,
+            WhenSlowName::Latest => Self::Latest,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention};
+use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention, WhenSlow};
 
 use crate::document::{self, LatestName, PresetName};
 use crate::{Period, Problems};
@@ -51,8 +51,18 @@ fn agreeing(
             problems.add(&format!("{path}.{key}"), message);
             None
         }
+        (DeliveryClass::Recoverable | DeliveryClass::Durable, _) if drops(checked.when_slow) => {
+            let message = "what is kept is not dropped: `lag`, `latest` or `disconnect`, or let the \
+                           class be `ephemeral`";
+            problems.add(&format!("{path}.when_slow"), message);
+            None
+        }
         _ => Some(checked),
     }
+}
+
+fn drops(when_slow: WhenSlow) -> bool {
+    matches!(when_slow, WhenSlow::DropOldest | WhenSlow::DropNewest)
 }
 
 /// What the rule says itself, else its preset, else what holds for any channel.
@@ -66,8 +76,12 @@ fn checked(rule: &document::ChannelRule, filter: Filter, history: Retention) -> 
     let ttl = rule.history_ttl.map(Period::duration);
     let own = (size.is_some() || ttl.is_some())
         .then(|| Retention { size: size.unwrap_or(kept.size), ttl: ttl.unwrap_or(kept.ttl) });
+    let class = rule.class.map_or(basis.class, Into::into);
+    // A preset's is for the class of the preset.
+    let when_slow = if class == basis.class { basis.when_slow } else { WhenSlow::of(class) };
     ChannelRule {
-        class: rule.class.map_or(basis.class, Into::into),
+        class,
+        when_slow: rule.when_slow.map_or(when_slow, Into::into),
         retention: own.or(basis.retention),
         gives_latest: rule.latest.map_or(basis.gives_latest, |latest| latest == LatestName::On),
         flush_window: rule.flush_window.map_or(basis.flush_window, Period::duration),
@@ -96,11 +110,15 @@ fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
             delta: Some(DeltaFormat::Fossil),
             ..rule
         },
-        PresetName::Ticker => ephemeral(Duration::from_millis(50), rule),
+        PresetName::Ticker => ChannelRule {
+            when_slow: WhenSlow::Latest,
+            ..ephemeral(Duration::from_millis(50), rule)
+        },
         PresetName::Presence => ephemeral(Duration::from_millis(100), rule),
     }
 }
 
 fn ephemeral(flush_window: Duration, rule: ChannelRule) -> ChannelRule {
-    ChannelRule { class: DeliveryClass::Ephemeral, flush_window, ..rule }
+    let class = DeliveryClass::Ephemeral;
+    ChannelRule { class, flush_window, when_slow: WhenSlow::of(class), ..rule }
 }

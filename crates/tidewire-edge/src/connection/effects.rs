@@ -34,7 +34,10 @@ impl Serving {
     fn perform_one(&mut self, effect: Effect, line: &mut Line, cx: &mut Context) -> Verdict {
         match effect {
             Effect::Join { channel, since, join } => self.join((channel, since, join), line, cx),
-            Effect::Leave { channel, join } => cx.leave(&self.in_tenant(channel), line.id, join),
+            Effect::Leave { channel, join } => {
+                self.forget_held(join);
+                cx.leave(&self.in_tenant(channel), line.id, join);
+            }
             Effect::Publish { request, publish } => self.publish(request, publish, line, cx),
             Effect::History { request, channel, query } => {
                 let (node, channel) = (cx.shared.node.clone(), self.in_tenant(channel));

@@ -1,8 +1,9 @@
-//! Handing a client what its channels bring.
+//! Handing a client what its channels bring, as far as it reads.
 
-use tidewire_model::{JoinId, TenantChannel};
+use tidewire_model::{Disconnect, JoinId, Position, TenantChannel, WhenSlow};
 use tidewire_session::Meeting;
 
+use super::held::Kept;
 use super::serving::Serving;
 use super::{Ending, Line, Verdict, Word};
 use crate::metrics;
@@ -11,7 +12,12 @@ use crate::worker::{Context, Run};
 impl Serving {
     pub(super) fn tell(&mut self, word: Word, line: &mut Line, cx: &mut Context) -> Verdict {
         match word {
-            Word::Gap(join, gap) => self.session.gap(join, gap, &mut cx.outputs),
+            Word::Gap(join, gap) => {
+                if let Some(kept) = self.forget_held(join) {
+                    self.session.skip(join, kept.last, &mut cx.outputs);
+                }
+                self.session.gap(join, gap, &mut cx.outputs);
+            }
             Word::Lagged(join) => {
                 metrics::lagged();
                 self.waiting().lagged.push(join);
@@ -27,14 +33,8 @@ impl Serving {
         line: &mut Line,
         cx: &mut Context,
     ) -> Verdict {
-        if line.is_over_bound() && !line.is_blocked {
-            // What has gathered in this turn is not what it does not read.
-            line.write(cx)?;
-            line.touch(cx);
-        }
-        if line.is_over_bound() {
-            self.fall_behind(run.channel(), join, line, cx);
-            return Ok(());
+        if self.has_to_read_first(join, run.when_slow(), line, cx)? {
+            return self.keep_back(join, run, line, cx);
         }
         let (first, last) = run.span();
         let deltas = match self.session.meet(join, first, last) {
@@ -66,6 +66,49 @@ impl Serving {
         Ok(())
     }
 
+    /// Whether it is to be sent nothing of a channel until it has read.
+    fn has_to_read_first(
+        &self,
+        join: JoinId,
+        when_slow: WhenSlow,
+        line: &mut Line,
+        cx: &mut Context,
+    ) -> Result<bool, Ending> {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.held.has(join)) {
+            // Nothing overtakes what is held.
+            return Ok(true);
+        }
+        if line.is_over_bound() && !line.is_blocked {
+            // What has gathered in this turn is not what it does not read.
+            line.write(cx)?;
+            line.touch(cx);
+        }
+        Ok(line.is_over_bound() || (line.is_blocked && when_slow == WhenSlow::Latest))
+    }
+
+    /// Does with publications what their channel says for a client that has to read first.
+    fn keep_back(&mut self, join: JoinId, run: &Run, line: &mut Line, cx: &mut Context) -> Verdict {
+        let when_slow = run.when_slow();
+        match when_slow {
+            WhenSlow::Lag => {
+                self.fall_behind(run.channel(), join, line, cx);
+                return Ok(());
+            }
+            WhenSlow::Disconnect => return Err(Ending::Disconnected(Disconnect::Slow)),
+            WhenSlow::DropOldest | WhenSlow::DropNewest | WhenSlow::Latest => {}
+        }
+        if line.is_behind() {
+            line.alarms.stall(cx.now, &cx.shared.config);
+        }
+        let waiting = self.waiting();
+        let is_paused = waiting.slow.is_some() && when_slow == WhenSlow::DropOldest;
+        let most = if is_paused { 0 } else { when_slow.held() };
+        let whose = (join, when_slow);
+        let left_out = waiting.held.take(whose, run.envelopes(), most, line.most_unsent());
+        metrics::skipped(left_out);
+        Ok(())
+    }
+
     /// Gives up its place in a channel until the client has read what is on its way to it.
     fn fall_behind(
         &mut self,
@@ -80,5 +123,27 @@ impl Serving {
         }
         line.alarms.stall(cx.now, &cx.shared.config);
         self.waiting().lagged.push(join);
+    }
+
+    /// Sends what was held of a channel, and tells what was left out around it.
+    pub(super) fn hand_over(&mut self, join: JoinId, kept: Kept, cx: &mut Context) {
+        let mut is_told = false;
+        for envelope in kept.newest {
+            let Position { epoch, offset } = envelope.position;
+            let before = Position::new(epoch, offset.saturating_sub(1));
+            is_told |= self.session.skip(join, before, &mut cx.outputs);
+            self.session.deliver(join, envelope, &mut cx.outputs);
+        }
+        is_told |= self.session.skip(join, kept.last, &mut cx.outputs);
+        if is_told {
+            metrics::told_of_skipping();
+        }
+    }
+
+    /// Leaves out what is held of a channel.
+    pub(super) fn forget_held(&mut self, join: JoinId) -> Option<Kept> {
+        let kept = self.waiting.as_mut()?.held.remove(join)?;
+        metrics::skipped(kept.newest.len());
+        Some(kept)
     }
 }

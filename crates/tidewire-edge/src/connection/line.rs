@@ -13,6 +13,7 @@ use crate::wheel::Tick;
 use crate::worker::{Context, Form};
 
 /// What a connection has from its first moment to its last.
+#[expect(clippy::struct_excessive_bools, reason = "any of them may be so beside any other")]
 pub(crate) struct Line {
     pub(super) id: ConnectionId,
     pub(super) link: Link,

@@ -13,10 +13,11 @@ use tidewire_store::{Saved, StoreError};
 use tokio::time::Duration;
 
 use super::alarms::Alarm;
+use super::held::Held;
 use super::toll::Toll;
 use super::{Ending, Line, Verdict};
 use crate::edge::unix_seconds;
-use crate::metrics::SlowConsumer;
+use crate::metrics::{self, SlowConsumer};
 use crate::outcome::{self, Outcome};
 use crate::worker::Context;
 
@@ -58,8 +59,10 @@ pub(super) struct Waiting {
     pub(super) joins: Vec<(TenantChannel, Since, JoinId)>,
     /// Joins whose places are lost.
     pub(super) lagged: Vec<JoinId>,
+    /// What is held of channels that leave out what it misses.
+    pub(super) held: Held,
     /// It has been behind for so long that it is slow.
-    slow: Option<SlowConsumer>,
+    pub(super) slow: Option<SlowConsumer>,
 }
 
 impl Serving {
@@ -130,12 +133,17 @@ impl Serving {
         line.queue_events(cx)
     }
 
-    /// Joins again where places were lost, and for the first time where that was put off.
+    /// Sends what was held, then joins again where places were lost, and for the first time where that
+    /// was put off.
     fn catch_up(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
         waiting.slow = None;
+        let held = waiting.held.release(line.is_blocked);
         let (joins, lagged) =
             (std::mem::take(&mut waiting.joins), std::mem::take(&mut waiting.lagged));
+        for (join, kept) in held {
+            self.hand_over(join, kept, cx);
+        }
         for (channel, since, join) in joins {
             cx.join(line.id, channel, since, join);
         }
@@ -147,8 +155,9 @@ impl Serving {
 
     fn forget_waiting(&mut self) {
         let is_empty = self.waiting.as_ref().is_some_and(|waiting| {
-            let Waiting { untaken, joins, lagged, slow } = &**waiting;
-            untaken.is_empty() && joins.is_empty() && lagged.is_empty() && slow.is_none()
+            let Waiting { untaken, joins, lagged, held, slow } = &**waiting;
+            let is_idle = joins.is_empty() && lagged.is_empty() && held.is_empty();
+            is_idle && untaken.is_empty() && slow.is_none()
         });
         if is_empty {
             self.waiting = None;
@@ -164,6 +173,10 @@ impl Serving {
         match alarm {
             Alarm::Ping => {
                 self.forget_toll(cx);
+                if !self.may_read(line, cx) {
+                    // It may have answered: we do not listen.
+                    line.heard_at = cx.now;
+                }
                 return ping(line, cx);
             }
             Alarm::Save | Alarm::Renew => self.save(line, cx),
@@ -180,13 +193,12 @@ impl Serving {
                 line.alarms.expire_at(cx.now, self.session.identity().expires_at);
             }
             Alarm::Stalled if line.is_behind() => self.stalled(line, cx)?,
-            Alarm::Stalled => {}
             // Nobody could take the session up now: the client is better off here for another while.
             Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
                 line.alarms.set(Alarm::WindowPassed, cx.now.after(LONGER_WINDOW));
             }
             Alarm::WindowPassed => return Err(self.window_passed()),
-            Alarm::Overdue => {}
+            Alarm::Stalled | Alarm::Overdue => {}
         }
         self.go_on(line, cx)
     }
@@ -200,6 +212,7 @@ impl Serving {
             return Err(Ending::Disconnected(Disconnect::Slow));
         }
         waiting.slow = Some(SlowConsumer::new());
+        metrics::skipped(waiting.held.pause());
         line.alarms.set(Alarm::Stalled, cx.now.after(rest));
         Ok(())
     }

@@ -17,7 +17,9 @@ pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
 pub(crate) use self::limits::{limited, paused};
-pub(crate) use self::slow::{SlowConsumer, Waiting, lagged, overflowed, too_slow};
+pub(crate) use self::slow::{
+    SlowConsumer, Waiting, lagged, overflowed, skipped, told_of_skipping, too_slow,
+};
 
 /// The edge's metrics. What a connection needs often is resolved once.
 #[derive(Debug)]

@@ -11,6 +11,18 @@ pub(crate) fn too_slow() {
     counter!("tidewire_slow_consumers_total", "action" => "disconnect").increment(1);
 }
 
+/// Counts publications that were left out for clients that read too slowly.
+pub(crate) fn skipped(publications: usize) {
+    if publications > 0 {
+        counter!("tidewire_skipped_publications_total").increment(publications as u64);
+    }
+}
+
+/// Counts a client that was told that something was left out.
+pub(crate) fn told_of_skipping() {
+    counter!("tidewire_slow_consumers_total", "action" => "skip").increment(1);
+}
+
 /// A client that is slow, counted for as long as this is kept.
 #[derive(Debug)]
 pub(crate) struct SlowConsumer(Gauge);

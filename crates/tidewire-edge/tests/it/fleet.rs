@@ -197,6 +197,9 @@ impl Running {
 
 pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    // As those of `tidewire serve` do.
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_tcp_notsent_lowat(128 * 1_024).expect("an option of sockets");
     let address = listener.local_addr().expect("an address");
     (listener, address)
 }

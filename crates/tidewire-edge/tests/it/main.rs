@@ -12,6 +12,7 @@ mod kinds;
 mod limits;
 mod operators;
 mod peer;
+mod policies;
 mod publishing;
 mod registry;
 mod sessions;

@@ -1,5 +1,7 @@
 //! A client that does exactly what a test says.
 
+use std::net::SocketAddr;
+
 use tidewire_client::{Closing, Codec, Connection, Lost, Options, Received, Refusal, ServerEvent};
 use tidewire_model::{
     Channel, Command, Connect, Connected, Payload, Position, Publish, RequestId, Resume,
@@ -12,6 +14,15 @@ use crate::fleet::{Fleet, Running, TENANT, soon, token};
 pub(crate) struct Peer(pub(crate) Connection);
 
 impl Peer {
+    /// Connects as `user` by way of another address than the node's.
+    pub(crate) async fn connect_by(address: SocketAddr, user: &str) -> Self {
+        let mut options = Options::new(format!("ws://{address}"), "");
+        options.tenant = Some(Tenant::parse(TENANT).expect("tenant"));
+        let mut peer = Self(soon(Connection::dial(&options, 0)).await.expect("upgraded"));
+        peer.introduce(token(user)).await;
+        peer
+    }
+
     /// Upgrades, and says nothing yet.
     pub(crate) async fn dial(node: &Running) -> Self {
         Self::dial_as(node, Some(TENANT), Codec::Json).await

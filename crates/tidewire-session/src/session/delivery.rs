@@ -44,6 +44,19 @@ impl Session {
         out.events.push(Event::Gap { channel: channel.clone(), gap });
     }
 
+    /// Leaves out what a live join has not been sent up to `position`. If there is anything it is told,
+    /// with how many offsets that is where the epoch is the same; returns whether.
+    pub fn skip(&mut self, join: JoinId, position: Position, out: &mut Outputs) -> bool {
+        let Some((_, live)) = self.subscriptions.live(join) else { return false };
+        let seen = live.position;
+        if position.offset <= seen.offset {
+            return false;
+        }
+        let missed = (position.epoch == seen.epoch).then(|| position.offset - seen.offset);
+        self.gap(join, Gap { reason: GapReason::Skipped, position, missed }, out);
+        true
+    }
+
     /// Takes notice that nothing more comes under a join, because this connection reads too slowly.
     pub fn lagged(&mut self, join: JoinId, out: &mut Outputs) {
         self.catch_up(join, out);

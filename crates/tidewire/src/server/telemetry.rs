@@ -142,6 +142,10 @@ fn describe_clients() {
         "tidewire_slow_consumers_total",
         "Times clients read too slowly, by what came of it."
     );
+    describe_counter!(
+        "tidewire_skipped_publications_total",
+        "Publications left out for clients that read too slowly, which were told."
+    );
     describe_gauge!("tidewire_slow_consumers", "Clients that are slow now.");
     describe_gauge!("tidewire_unsent_bytes", "Bytes queued for clients that do not take them yet.");
     describe_counter!(

@@ -10,7 +10,7 @@ use tidewire::config::{
 use tidewire_auth::Verifier;
 use tidewire_model::{
     ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, Retention, SessionKind, Tenant,
-    TenantLimits,
+    TenantLimits, WhenSlow,
 };
 use tidewire_transport::Compression;
 
@@ -203,13 +203,35 @@ fn a_tenant_says_how_its_sessions_are_kept() {
 }
 
 #[test]
+fn what_becomes_of_a_slow_client_is_for_the_rule_its_preset_and_its_class_to_say() {
+    for (settings, expected) in [
+        ("", WhenSlow::Lag),
+        ("when_slow = \"latest\"", WhenSlow::Latest),
+        ("class = \"ephemeral\"", WhenSlow::DropOldest),
+        ("class = \"ephemeral\"\nwhen_slow = \"drop-newest\"", WhenSlow::DropNewest),
+        ("preset = \"notify\"\nwhen_slow = \"disconnect\"", WhenSlow::Disconnect),
+        ("preset = \"ticker\"", WhenSlow::Latest),
+        ("preset = \"ticker\"\nwhen_slow = \"drop-oldest\"", WhenSlow::DropOldest),
+        ("preset = \"ticker\"\nclass = \"recoverable\"", WhenSlow::Lag),
+    ] {
+        let rule = format!("[[tenants.rules]]\npattern = \"a\"\n{settings}\n");
+
+        let config = Setup::new(&tenant("acme", &rule)).config();
+
+        let rules = config.channel_rules.of(&Tenant::parse("acme").expect("tenant"));
+        assert_eq!(rules[0].when_slow, expected, "{settings}");
+    }
+}
+
+#[test]
 fn a_preset_holds_where_a_rule_says_nothing_itself() {
     const DAY: Duration = Duration::from_hours(24);
     let basis = || ChannelRule::new(Filter::parse("a").expect("filter"));
     let kept = |size, ttl| Some(Retention { size, ttl });
-    let ephemeral = |milliseconds| ChannelRule {
+    let ephemeral = |milliseconds, when_slow| ChannelRule {
         class: DeliveryClass::Ephemeral,
         flush_window: Duration::from_millis(milliseconds),
+        when_slow,
         ..basis()
     };
     for (settings, expected) in [
@@ -232,16 +254,16 @@ fn a_preset_holds_where_a_rule_says_nothing_itself() {
                 ..basis()
             },
         ),
-        ("preset = \"ticker\"", ephemeral(50)),
-        ("preset = \"presence\"", ephemeral(100)),
-        ("preset = \"ticker\"\nflush_window = \"0s\"", ephemeral(0)),
-        ("class = \"ephemeral\"", ephemeral(0)),
+        ("preset = \"ticker\"", ephemeral(50, WhenSlow::Latest)),
+        ("preset = \"presence\"", ephemeral(100, WhenSlow::DropOldest)),
+        ("preset = \"ticker\"\nflush_window = \"0s\"", ephemeral(0, WhenSlow::Latest)),
+        ("class = \"ephemeral\"", ephemeral(0, WhenSlow::DropOldest)),
         (
             "preset = \"ticker\"\nclass = \"recoverable\"\nhistory_size = 5\nhistory_ttl = \"1h\"",
             ChannelRule {
                 class: DeliveryClass::Recoverable,
                 retention: kept(5, Duration::from_hours(1)),
-                ..ephemeral(50)
+                ..ephemeral(50, WhenSlow::Lag)
             },
         ),
         (

@@ -233,6 +233,11 @@ fn rules_that_cannot_hold_are_refused() {
             "tenants[0].rules[0].latest: nothing is kept of an ephemeral channel",
         ),
         (
+            format!("{rule}when_slow = \"drop-oldest\""),
+            "tenants[0].rules[0].when_slow: what is kept is not dropped: `lag`, `latest` or `disconnect`",
+        ),
+        (format!("{rule}when_slow = \"drop\""), "tenants[0].rules[0].when_slow: "),
+        (
             rule.repeat(2),
             "tenants[0].rules[1].pattern: rules[0] has this pattern too, and only one could hold",
         ),

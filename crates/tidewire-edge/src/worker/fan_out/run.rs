@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewire_model::{Deltas, Envelope, Event, Position, TenantChannel};
+use tidewire_model::{Deltas, Envelope, Event, Position, TenantChannel, WhenSlow};
 use tidewire_protocol::Protocol;
 use tidewire_transport::{Deflate, Prepared, Scratch};
 
@@ -15,6 +15,7 @@ use crate::metrics::Tally;
 pub(crate) struct Run {
     envelopes: Vec<Arc<Envelope>>,
     bytes: usize,
+    when_slow: WhenSlow,
     written: Vec<Written>,
 }
 
@@ -40,9 +41,9 @@ const RUN_PUBLICATIONS: usize = 128;
 const RUN_BYTES: usize = 64 * 1_024;
 
 impl Run {
-    pub(super) fn new(envelope: Arc<Envelope>) -> Self {
+    pub(super) fn new(envelope: Arc<Envelope>, when_slow: WhenSlow) -> Self {
         let bytes = envelope.weight();
-        Self { envelopes: vec![envelope], bytes, written: Vec::new() }
+        Self { envelopes: vec![envelope], bytes, when_slow, written: Vec::new() }
     }
 
     /// Whether a publication comes right behind, and there is room for it.
@@ -61,6 +62,11 @@ impl Run {
 
     pub(crate) fn channel(&self) -> &TenantChannel {
         &self.envelopes[0].channel
+    }
+
+    /// What becomes of it for a client that has to read first.
+    pub(crate) fn when_slow(&self) -> WhenSlow {
+        self.when_slow
     }
 
     /// The first position and the last.

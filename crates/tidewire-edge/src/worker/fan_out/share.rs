@@ -130,8 +130,8 @@ impl Share {
         self.close(&channel, windows);
         let place = match windows.begin(envelope, now) {
             Ok(moment) => Place::Gathering(moment),
-            Err(envelope) => {
-                self.queue.push_back(Item::Run(Run::new(envelope)));
+            Err(run) => {
+                self.queue.push_back(Item::Run(run));
                 Place::Queue(self.first + self.queue.len() as u64 - 1)
             }
         };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{ChannelRules, Envelope, Reader};
+use tidewire_model::{ChannelRules, Envelope, Handing, Reader};
 use tokio::time::Instant;
 
 use super::Run;
@@ -31,19 +31,16 @@ impl Windows {
         self.rules.look();
     }
 
-    /// Lets a publication wait for others, or gives it back if its channel's do not.
-    pub(super) fn begin(
-        &mut self,
-        envelope: Arc<Envelope>,
-        now: Instant,
-    ) -> Result<Moment, Arc<Envelope>> {
-        let window = self.rules.flush_window(&envelope.channel);
-        if window == Duration::ZERO {
-            return Err(envelope);
+    /// Begins a run, which waits for more to come, or is given back if its channel's do not.
+    pub(super) fn begin(&mut self, envelope: Arc<Envelope>, now: Instant) -> Result<Moment, Run> {
+        let Handing { flush_window, when_slow } = self.rules.handing(&envelope.channel);
+        let run = Run::new(envelope, when_slow);
+        if flush_window == Duration::ZERO {
+            return Err(run);
         }
         self.begun += 1;
-        let moment = (now + window, self.begun);
-        self.runs.insert(moment, Run::new(envelope));
+        let moment = (now + flush_window, self.begun);
+        self.runs.insert(moment, run);
         Ok(moment)
     }
 
