@@ -577,11 +577,20 @@ local function lease_renew(keys, args)
   return { 'OK' }
 end
 
-local function lease_members(keys)
-  local now = whole(clock())
-  for _, node in ipairs(redis.call('ZRANGEBYSCORE', keys[2], '-inf', now)) do
+-- ARGV: the longest ttl that whoever asks has seen given, 0 if it has seen none
+local function lease_members(keys, args)
+  local now, longest = clock(), tonumber(args[1])
+  for _, node in ipairs(redis.call('ZRANGEBYSCORE', keys[2], '-inf', whole(now))) do
     redis.call('HDEL', keys[1], node)
     redis.call('ZREM', keys[2], node)
+  end
+  if longest > 0 then
+    -- Nobody was given twice as long: the clock has been set back since. Begun anew, the lease of a
+    -- live node is renewed in time, and that of a dead one runs out as it would have.
+    local least = whole(now + 2 * longest)
+    for _, node in ipairs(redis.call('ZRANGEBYSCORE', keys[2], least, '+inf')) do
+      redis.call('ZADD', keys[2], whole(now + longest), node)
+    end
   end
   local leases = redis.call('HVALS', keys[1])
   table.insert(leases, 1, 'OK')

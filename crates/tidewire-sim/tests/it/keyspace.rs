@@ -62,6 +62,7 @@ ZADD z 3 b
 ZADD z 4 a
 ZADD z 7 c
 ZRANGEBYSCORE z -inf 4
+ZRANGEBYSCORE z 4 +inf
 ZRANGEBYSCORE nothing -inf 4
 ZREM z a nothing
 ZREM nothing a
