@@ -36,5 +36,5 @@ pub use config::{DrainConfig, EdgeConfig};
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};
 pub use load::EdgeLoad;
-pub use ops::{Render, ops_router};
+pub use ops::{Placed, Render, TenantPlacement, ops_router};
 pub use tenants::{RegistryParts, TenantRegistry};

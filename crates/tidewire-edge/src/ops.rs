@@ -1,17 +1,18 @@
 //! What operators and their machines ask a node.
 
+mod placement;
+
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde::Serialize;
-use tidewire_model::{NodeId, Tenant};
-use tidewire_node::placement;
 use tidewire_store::NodeLease;
 
+pub use self::placement::{Placed, TenantPlacement};
 use crate::Edge;
 
 /// Renders the metrics in Prometheus' text format.
@@ -23,14 +24,17 @@ pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 /// - `GET /healthz`: 200 as long as the process answers; for liveness
 /// - `GET /readyz`: 200 when the node takes clients, else 503 and why
 /// - `GET /nodes`: the live nodes
-/// - `GET /placement/{tenant}`: the nodes a tenant maps to, best first
+/// - `GET /placement/{tenant}`: the homes of a tenant, and where it would go next, best first
+/// - `GET /placement`: the homes of every tenant that is known; with `?format=haproxy` or
+///   `?format=nginx` as these read it
 pub fn ops_router(edge: Edge, render: Render) -> Router {
     Router::new()
         .route("/metrics", get(move || async move { metrics(&render) }))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/nodes", get(nodes))
-        .route("/placement/{tenant}", get(place))
+        .route("/placement", get(placement::of_all))
+        .route("/placement/{tenant}", get(placement::of_one))
         .with_state(edge)
 }
 
@@ -60,21 +64,4 @@ async fn ready(State(edge): State<Edge>) -> (StatusCode, Json<Readiness>) {
 
 async fn nodes(State(edge): State<Edge>) -> Json<Vec<NodeLease>> {
     Json(edge.0.node.members())
-}
-
-#[derive(Serialize)]
-struct Placement {
-    tenant: Tenant,
-    /// Best first.
-    nodes: Vec<NodeId>,
-}
-
-async fn place(
-    State(edge): State<Edge>,
-    Path(tenant): Path<String>,
-) -> Result<Json<Placement>, (StatusCode, String)> {
-    let tenant =
-        Tenant::parse(&tenant).map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
-    let nodes = placement(&tenant, &edge.0.node.members());
-    Ok(Json(Placement { tenant, nodes }))
 }

@@ -28,6 +28,7 @@ pub(crate) fn start(tracker: &TaskTracker, stop: &CancellationToken) -> Node {
 fn report(node: NodeId) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 0,

@@ -117,44 +117,63 @@ impl fmt::Display for ConnectionId {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(pub u32);
 
-/// One process of the cluster, in one of its lives.
-///
-/// 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_`, `-`: it stands in subjects and keys. A node that
-/// starts again takes a new one.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct NodeId(Arc<str>);
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_`, `-`.
+        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Deserialize, Serialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
 
-impl NodeId {
-    pub fn parse(name: &str) -> Result<Self, InvalidId> {
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-        let valid = (1..=64).contains(&name.len()) && name.bytes().all(allowed);
-        if valid { Ok(Self(name.into())) } else { Err(InvalidId) }
-    }
+        impl $name {
+            /// Bytes of the longest.
+            pub const MAX_BYTES: usize = 64;
 
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+            pub fn parse(name: &str) -> Result<Self, InvalidId> {
+                let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+                let valid =
+                    (1..=Self::MAX_BYTES).contains(&name.len()) && name.bytes().all(allowed);
+                if valid { Ok(Self(name.into())) } else { Err(InvalidId) }
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+
+            fn try_from(name: String) -> Result<Self, InvalidId> {
+                Self::parse(&name)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> Self {
+                id.0.as_ref().into()
+            }
+        }
+    };
 }
 
-impl fmt::Display for NodeId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+name! {
+    /// One process of the cluster, in one of its lives: its name stands in subjects and keys, and
+    /// when it starts again it takes a new one.
+    NodeId
 }
 
-impl TryFrom<String> for NodeId {
-    type Error = InvalidId;
-
-    fn try_from(name: String) -> Result<Self, InvalidId> {
-        Self::parse(&name)
-    }
-}
-
-impl From<NodeId> for String {
-    fn from(id: NodeId) -> Self {
-        id.0.as_ref().into()
-    }
+name! {
+    /// A place for a node that outlives the processes in it: a host, or a pod of a stateful set.
+    /// Tenants are placed on slots, so that a restart moves none.
+    Slot
 }
 
 #[cfg(test)]

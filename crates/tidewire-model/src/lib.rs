@@ -50,7 +50,9 @@ pub use error_code::{ErrorCode, Failure};
 pub use event::{Connected, Event, Gap, GapReason, HistoryPage, Recovery, Subscribed};
 pub use exceeded::{Exceeded, Limit};
 pub use filter::{Filter, InvalidFilter};
-pub use id::{ConnectionId, Generation, InvalidId, NodeId, RequestId, SessionId, SessionNonce};
+pub use id::{
+    ConnectionId, Generation, InvalidId, NodeId, RequestId, SessionId, SessionNonce, Slot,
+};
 pub use identity::{Identity, InvalidUserId, UserId};
 pub use limits::TenantLimits;
 pub use live::{Live, LiveRules, Reader};

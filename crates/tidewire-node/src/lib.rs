@@ -45,7 +45,7 @@ pub use ask::{Ask, Join};
 pub use config::NodeConfig;
 pub use members::LeaseReport;
 pub use node::{Node, Ports, Tasks};
-pub use placement::placement;
+pub use placement::{AtHome, Candidate, Homes, Placement, Rank, Ranked, placement};
 pub use publish::Publishing;
 pub use ring::RingLimits;
 pub use sessions::{OwnedSession, SESSION_RENEWAL, SessionError};

@@ -1,11 +1,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::NodeId;
+use tidewire_model::{Live, NodeId};
 use tidewire_store::{Membership, NodeLease};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::placement::Slots;
 use crate::shard::Suspicion;
 
 /// Says what this node's lease should hold now.
@@ -17,6 +18,8 @@ pub(crate) struct Keeper {
     pub(crate) membership: Arc<dyn Membership>,
     pub(crate) report: LeaseReport,
     pub(crate) members: watch::Sender<Vec<NodeLease>>,
+    /// What follows from them for placement; nobody else replaces it.
+    pub(crate) slots: Live<Slots>,
     pub(crate) suspicions: Vec<Arc<Suspicion>>,
     /// Something has changed that the others are to know at once.
     pub(crate) news: Arc<Notify>,
@@ -61,6 +64,9 @@ impl Keeper {
     /// A node that has gone may have died between appending a publication and passing it on, so its
     /// going is a reason to compare positions.
     fn replace(&self, members: Vec<NodeLease>) {
+        if let Some(slots) = self.slots.read(|known| known.after(&self.node, &members)) {
+            self.slots.replace(slots);
+        }
         let mut someone_left = false;
         self.members.send_if_modified(|known| {
             let is_gone = |old: &NodeLease| !members.iter().any(|new| new.node == old.node);
@@ -95,6 +101,7 @@ mod tests {
             membership: Arc::new(MemoryMembership::default()),
             report: Box::new(move || NodeLease {
                 node: named.clone(),
+                slot: None,
                 state: NodeState::Ready,
                 weight: 100,
                 connections: counted.fetch_add(1, Ordering::SeqCst),
@@ -104,6 +111,7 @@ mod tests {
                 url: None,
             }),
             members,
+            slots: Live::new(Slots::unknown()),
             suspicions: Vec::new(),
             news: Arc::clone(&news),
         };

@@ -3,7 +3,8 @@ use std::sync::atomic::AtomicBool;
 
 use tidewire_broker::{Broker, Draft, Log, LogError, News, Notice, Partition, Secured};
 use tidewire_model::{
-    DeliveryClass, Failure, HistoryPage, HistoryQuery, NodeId, Position, TenantChannel,
+    DeliveryClass, Failure, HistoryPage, HistoryQuery, Live, NodeId, Position, Tenant,
+    TenantChannel,
 };
 use tidewire_store::{Membership, NodeLease, SessionStore};
 use tokio::runtime::Handle;
@@ -17,6 +18,7 @@ use crate::ask::{Ask, Reply};
 use crate::hearing::{Hearing, Listener};
 use crate::lane::Pending;
 use crate::metrics::Metrics;
+use crate::placement::{AtHome, Slots};
 use crate::publish::{Publishing, failure};
 use crate::router::Router;
 use crate::shard::{Action, Shard, Surroundings, Suspicion};
@@ -33,6 +35,7 @@ pub(crate) struct Inner {
     pub(crate) notices: mpsc::Sender<Notice>,
     shards: Vec<mpsc::Sender<Action>>,
     members: watch::Receiver<Vec<NodeLease>>,
+    slots: Live<Slots>,
     /// For whoever renews the lease.
     news: Arc<Notify>,
 }
@@ -98,19 +101,21 @@ impl Node {
             suspicions: suspicions.clone(),
         };
         tracker.spawn(listener.run(stop.clone()));
-        let news = Arc::new(Notify::new());
+        let (news, slots) = (Arc::new(Notify::new()), Live::new(Slots::unknown()));
         tracker.spawn(members::run(
             members::Keeper {
                 node: config.id.clone(),
                 membership: Arc::clone(&ports.membership),
                 report,
                 members: members_sender,
+                slots: slots.clone(),
                 suspicions,
                 news: Arc::clone(&news),
             },
             stop.clone(),
         ));
-        (Self(Arc::new(Inner { config, ports, notices, shards, members, news })), received_notices)
+        let inner = Inner { config, ports, notices, shards, members, slots, news };
+        (Self(Arc::new(inner)), received_notices)
     }
 
     pub fn id(&self) -> &NodeId {
@@ -177,6 +182,12 @@ impl Node {
     /// The live nodes, in the order of their names, as of at most a few seconds ago.
     pub fn members(&self) -> Vec<NodeLease> {
         self.0.members.borrow().clone()
+    }
+
+    /// Whether this node is one of a tenant's `homes`, as of at most a few seconds ago. `known` is the
+    /// tenant's, and spares whoever asks again the hashing.
+    pub fn is_home(&self, tenant: &Tenant, homes: usize, known: &AtHome) -> bool {
+        self.0.slots.read(|slots| slots.is_home(tenant, homes, known))
     }
 
     /// Writes this node's lease now, because what it says has changed, and reads the others'. Returns

@@ -197,6 +197,7 @@ fn random(dice: Dice) -> Random {
 fn report(node: NodeId) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 0,

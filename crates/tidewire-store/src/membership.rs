@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use tidewire_model::NodeId;
+use tidewire_model::{NodeId, Slot};
 
 use crate::StoreError;
 
@@ -25,6 +25,9 @@ pub trait Membership: Send + Sync {
 #[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
 pub struct NodeLease {
     pub node: NodeId,
+    /// What tenants are placed on. A node of a release that had none is placed by its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
     pub state: NodeState,
     /// Relative capacity for placement; 100 is an ordinary node.
     pub weight: u32,
@@ -43,6 +46,13 @@ pub struct NodeLease {
     /// balancer knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+impl NodeLease {
+    /// The slot of the node, as tenants are placed on it.
+    pub fn slot(&self) -> &str {
+        self.slot.as_ref().map_or(self.node.as_str(), Slot::as_str)
+    }
 }
 
 /// How much a node has to do, and what one more client that resumes here costs it. All zero when it

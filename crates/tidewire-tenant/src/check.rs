@@ -1,6 +1,7 @@
 //! From what is written down to what holds.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU8;
 
 use tidewire_auth::{
     ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, TenantKeys, VerificationKey,
@@ -30,9 +31,21 @@ pub fn check(
 ) -> Option<Definition> {
     let keys = check_tenant(tenant, path, problems);
     let rules = rules::check(&tenant.rules, path, history, problems);
-    let details = TenantDetails { sessions: tenant.sessions.into(), limits: tenant.limits };
+    let homes = match tenant.homes {
+        Some(homes) => Some(problems.accept(&format!("{path}.homes"), check_homes(homes))?),
+        None => None,
+    };
+    let (sessions, limits) = (tenant.sessions.into(), tenant.limits);
+    let details = TenantDetails { sessions, homes, limits };
     Some(Definition { keys: keys?, rules: rules?, details })
 }
+
+fn check_homes(homes: u32) -> Result<NonZeroU8, &'static str> {
+    let homes = u8::try_from(homes).ok().filter(|homes| *homes <= MOST_HOMES);
+    homes.and_then(NonZeroU8::new).ok_or("expected a whole number from 1 to 64")
+}
+
+const MOST_HOMES: u8 = 64;
 
 fn check_tenant(
     tenant: &document::Tenant,

@@ -31,6 +31,12 @@ pub struct Tenant {
     /// positions miss nothing either way. The same on every node.
     #[serde(default)]
     pub sessions: SessionsName,
+    /// Nodes that its clients are to meet on, of those that `/placement/{tenant}` names: one more for
+    /// every few ten thousand connections. A balancer that places tenants keeps to it; every node
+    /// serves every tenant. 2 unless set; the same on every node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 64))]
+    pub homes: Option<u32>,
     /// What of the limits is otherwise for this tenant. The same on every node.
     #[serde(default, skip_serializing_if = "OwnLimits::is_empty")]
     pub limits: OwnLimits,

@@ -21,5 +21,5 @@ pub use period::{InvalidPeriod, Period};
 pub use problem::{Problem, Problems};
 pub use secret::{MASK, Secret};
 pub use stored::{at_rest, complete, masked};
-pub use table::{Applied, Change, TenantDetails, Tenants};
+pub use table::{Applied, Change, DEFAULT_HOMES, TenantDetails, Tenants};
 pub use wire::{MAX_DOCUMENT_BYTES, open, parse, seal};

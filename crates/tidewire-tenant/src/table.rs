@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, HashSet};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -45,10 +46,16 @@ pub struct Applied {
     pub robbed: Vec<Tenant>,
 }
 
+/// How many nodes a tenant's clients are to meet on, unless it has a number of its own: with two, one
+/// may go without all of them having to come back at once.
+pub const DEFAULT_HOMES: usize = 2;
+
 /// How a tenant is treated, apart from its channels.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TenantDetails {
     pub sessions: SessionKind,
+    /// Nodes that its clients are to meet on, if it has its own number.
+    pub homes: Option<NonZeroU8>,
     /// What of the node's limits is otherwise for it.
     pub limits: OwnLimits,
 }
@@ -196,6 +203,13 @@ impl Tenants {
         self.details.read(|details| details.get(tenant).map(kind).unwrap_or_default())
     }
 
+    /// How many nodes a tenant's clients are to meet on.
+    pub fn homes(&self, tenant: &Tenant) -> usize {
+        let homes = |details: &Arc<TenantDetails>| details.homes;
+        let own = self.details.read(|details| details.get(tenant).and_then(homes));
+        own.map_or(DEFAULT_HOMES, |homes| usize::from(homes.get()))
+    }
+
     /// What of a wish for deltas a channel grants.
     pub fn grant(
         &self,
@@ -254,7 +268,8 @@ mod tests {
 
     fn set(name: &str, secrets: &[u8]) -> Change {
         let rules = vec![ChannelRule::new(Filter::parse("**").expect("filter"))];
-        let details = TenantDetails { sessions: SessionKind::Strict, ..TenantDetails::default() };
+        let (sessions, homes) = (SessionKind::Strict, NonZeroU8::new(7));
+        let details = TenantDetails { sessions, homes, ..TenantDetails::default() };
         Change::Set(Box::new(Definition { keys: keys(name, secrets), rules, details }))
     }
 
@@ -272,12 +287,14 @@ mod tests {
         assert_eq!(came, Applied { set: 1, ..Applied::default() });
         assert!(tenants.contains(&acme));
         assert_eq!(tenants.session_kind(&acme), SessionKind::Strict);
+        assert_eq!(tenants.homes(&acme), 7);
         assert_eq!(tenants.rules().load().of(&acme).len(), 1);
 
         let gone = tenants.apply([Change::Remove(acme.clone()), Change::Remove(tenant("nobody"))]);
         assert_eq!(gone, Applied { removed: vec![acme.clone()], ..Applied::default() });
         assert!(!tenants.contains(&acme));
         assert_eq!(tenants.session_kind(&acme), SessionKind::Lazy);
+        assert_eq!(tenants.homes(&acme), DEFAULT_HOMES);
         assert!(tenants.rules().load().of(&acme).is_empty());
     }
 

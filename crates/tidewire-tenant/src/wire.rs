@@ -143,7 +143,8 @@ mod tests {
 
     #[test]
     fn a_document_becomes_what_a_file_would() {
-        let rules = r#","sessions":"strict","rules":[{"pattern":"a/*","preset":"state"}]"#;
+        let rules =
+            r#","sessions":"strict","homes":64,"rules":[{"pattern":"a/*","preset":"state"}]"#;
 
         let definition =
             parse(&acme(), document(rules).as_bytes(), Retention::default()).expect("valid");
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(definition.keys.keys.len(), 1);
         assert_eq!(definition.rules[0].filter.as_str(), "a/*");
         assert_eq!(definition.details.sessions, tidewire_model::SessionKind::Strict);
+        assert_eq!(definition.details.homes.map(std::num::NonZeroU8::get), Some(64));
     }
 
     #[test]
@@ -165,6 +167,14 @@ mod tests {
 
         assert_eq!(problems.len(), 4, "{problems:?}");
         assert!(!problems.concat().contains(SECRET));
+    }
+
+    #[test]
+    fn nobody_has_no_home_or_more_than_64() {
+        for homes in [0, 65, 300] {
+            let problems = problems_of(&document(&format!(r#","homes":{homes}"#)));
+            assert_eq!(problems, ["homes: expected a whole number from 1 to 64"]);
+        }
     }
 
     #[test]

@@ -69,6 +69,7 @@ mod tests {
     fn lease(name: &str, state: NodeState, url: Option<&str>) -> NodeLease {
         NodeLease {
             node: node(name),
+            slot: None,
             state,
             weight: 100,
             connections: 0,

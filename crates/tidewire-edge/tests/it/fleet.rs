@@ -215,6 +215,7 @@ fn metrics() -> PrometheusHandle {
 fn report(node: NodeId, address: SocketAddr) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 0,

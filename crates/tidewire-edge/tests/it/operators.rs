@@ -1,11 +1,16 @@
 //! What operators and their machines ask.
 
+use std::num::NonZeroU8;
+
 use bytes::Bytes;
 use http::Method;
+use tidewire_auth::{TenantKeys, VerificationKey};
 use tidewire_edge::{CONTROL_HEADER, EdgeConfig};
+use tidewire_model::Tenant;
+use tidewire_tenant::{Change, Definition, TenantDetails};
 use tidewire_transport::http::{Response, request};
 
-use crate::fleet::{API_KEY, Fleet, Running, soon};
+use crate::fleet::{API_KEY, Fleet, Running, key_id, secret, soon};
 use crate::peer::{Peer, text};
 
 fn body(answer: &Response) -> String {
@@ -91,8 +96,70 @@ async fn the_nodes_and_the_placement_of_a_tenant_are_told() {
 
     assert!(nodes.await.contains(r#""node":"node-0""#));
     let placement = body(&node.get("/placement/acme").await);
-    assert_eq!(placement, r#"{"tenant":"acme","nodes":["node-0"]}"#);
+    let url = format!("ws://{}", node.address);
+    let home = format!(
+        r#"{{"slot":"node-0","node":"node-0","state":"ready","weight":100,"connections":0,"url":"{url}"}}"#
+    );
+    let expected = format!(r#"{{"tenant":"acme","k":2,"homes":[{home}],"nodes":["node-0"]}}"#);
+    assert_eq!(placement, expected);
     assert_eq!(node.get("/placement/No-Tenant").await.status, 400);
+}
+
+/// Adds a tenant whose clients are to meet on so many nodes.
+fn set_homes(fleet: &Fleet, name: &str, homes: u8) {
+    let tenant = Tenant::parse(name).expect("tenant");
+    let key = VerificationKey::from_secret(key_id(name), secret(name).as_bytes()).expect("key");
+    let keys = TenantKeys { tenant, keys: vec![key], api_keys: Vec::new(), issuer: None };
+    let details = TenantDetails { homes: NonZeroU8::new(homes), ..TenantDetails::default() };
+    let definition = Definition { keys, rules: Vec::new(), details };
+    fleet.tenants.apply([Change::Set(Box::new(definition))]);
+}
+
+#[tokio::test]
+async fn the_homes_of_all_tenants_are_told_as_each_balancer_reads_them() {
+    let fleet = Fleet::start(2, EdgeConfig::default()).await;
+    let node = &fleet.nodes[0];
+    soon(async { while !body(&node.get("/nodes").await).contains("node-1") {} }).await;
+    set_homes(&fleet, "globex", 1);
+    let ask = async |query: &str| body(&node.get(&format!("/placement{query}")).await);
+
+    assert_eq!(
+        ask("").await,
+        r#"[{"homes":["node-0","node-1"],"k":2,"tenant":"acme"}
+,{"homes":["node-0"],"k":1,"tenant":"globex"}
+,{"homes":["node-0","node-1"],"k":2,"tenant":"umbrella"}
+]
+"#
+    );
+    assert_eq!(
+        ask("?format=haproxy").await,
+        "# Homes of tenants that have not 2.\n\
+         globex 1\n"
+    );
+    assert_eq!(
+        ask("?format=nginx&suffix=.example.com:80").await,
+        "# From GET /placement?format=nginx, as nodes were then.\n\
+         map $tidewire_tenant $tidewire_home {\n    default tidewire_any;\n    \
+         acme tidewire_0;\n    globex tidewire_1;\n    umbrella tidewire_0;\n}\n\
+         upstream tidewire_0 {\n    least_conn;\n    server node-0.example.com:80;\n    \
+         server node-1.example.com:80;\n}\n\
+         upstream tidewire_1 {\n    least_conn;\n    server node-0.example.com:80;\n}\n"
+    );
+    assert_eq!(node.get("/placement?format=nginx&suffix=;evil").await.status, 400);
+    assert_eq!(node.get("/placement?format=apache").await.status, 400);
+}
+
+#[tokio::test]
+async fn many_tenants_are_told_whole_and_in_order() {
+    let fleet = Fleet::one().await;
+    for number in 0..600 {
+        set_homes(&fleet, &format!("t{number:03}"), 3);
+    }
+
+    let told = body(&fleet.nodes[0].get("/placement?format=haproxy").await);
+
+    let lines: Vec<_> = told.lines().skip(1).map(str::to_owned).collect();
+    assert_eq!(lines, (0..600).map(|number| format!("t{number:03} 3")).collect::<Vec<_>>());
 }
 
 /// Asks a node to make itself, or another, leave.

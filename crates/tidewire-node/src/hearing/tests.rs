@@ -82,6 +82,7 @@ fn silence(names: &[&str]) -> Deafness {
 fn lease(name: &str) -> NodeLease {
     NodeLease {
         node: node(name),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 0,

@@ -102,6 +102,7 @@ fn live_rules(of_tenant: Vec<ChannelRule>) -> LiveRules {
 pub(crate) fn report(node: NodeId) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 0,

@@ -366,6 +366,7 @@ async fn a_full_server_can_be_read_and_holds_no_node_for_dead() {
     let node = NodeId::parse("a").expect("a valid name");
     let lease = NodeLease {
         node: node.clone(),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 0,

@@ -6,6 +6,7 @@ mod deposed;
 mod durable;
 mod failure;
 mod lost_reply;
+mod membership;
 mod metric;
 mod nodes;
 mod presence;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tidewire_model::NodeId;
+use tidewire_model::{NodeId, Slot};
 
 use super::{LONG, until};
 use crate::{Membership, NodeLease, NodeLoad, NodeState};
@@ -83,7 +83,8 @@ pub async fn every_field_of_a_lease_is_kept(factory: &impl MembershipFactory) {
         resume_p99_ms: 2_048,
     };
     let url = Some("wss://a.example.com".to_owned());
-    let lease = NodeLease { load, url, ..lease("a") };
+    let slot = Some(Slot::parse("tidewire-0").expect("a valid slot"));
+    let lease = NodeLease { slot, load, url, ..lease("a") };
 
     renew(&membership, &lease, LONG).await;
 
@@ -140,6 +141,7 @@ async fn members(membership: &impl Membership) -> Vec<NodeLease> {
 fn lease(name: &str) -> NodeLease {
     NodeLease {
         node: NodeId::parse(name).expect("a valid node"),
+        slot: None,
         state: NodeState::Ready,
         weight: 100,
         connections: 7,

@@ -2,6 +2,7 @@
 
 mod config;
 mod drain;
+mod placement;
 mod remote;
 mod token;
 mod value;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use config::{ConfigCommand, Init, Print, Shown};
 pub use drain::Drain;
+pub use placement::{Placement, Weighted};
 pub use remote::{Health, History, Publish, Remote, Subscribe};
 pub use token::{Create, Keygen, SigningSource, TokenCommand, VerificationSource, Verify};
 pub use value::Grant;
@@ -41,6 +43,8 @@ pub enum Command {
     Health(Health),
     /// Have a node move its clients to the others, and end
     Drain(Drain),
+    /// Say on which nodes tenants are at home
+    Placement(Placement),
     /// Check, show, describe and write configuration
     #[command(subcommand)]
     Config(ConfigCommand),

@@ -7,12 +7,12 @@ use tidewire_model::UserId;
 use tidewire_node::NodeConfig;
 
 use crate::cli::Dev;
-use crate::config::{LogFormat, generated_node_id};
+use crate::config::{LogFormat, generated_node_id, slot_of};
 use crate::output;
 use crate::server::adapters::Memory;
 use crate::server::dev::{Playground, Secrets, welcome};
 use crate::server::state_file::{Legacy, StateFile};
-use crate::server::{Bound, Plan, Server, descriptors, telemetry, threads};
+use crate::server::{Bound, Place, Plan, Server, descriptors, telemetry, threads};
 
 /// Nobody waits for a balancer here.
 const DRAIN: DrainConfig = DrainConfig {
@@ -52,7 +52,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         tenants,
         sealer: playground.sealer()?,
         render,
-        advertise: None,
+        place: Place { slot: slot_of("dev"), weight: 100, advertise: None },
     };
     let bound = Bound::to(dev.listen, None, threads::one_per_core())?;
     // A start that fails until here leaves the state for the next one.

@@ -5,6 +5,7 @@ mod dev;
 mod drain;
 mod health;
 mod history;
+mod placement;
 mod publish;
 mod remote;
 mod serve;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::History(history) => history::run(&history),
         Command::Health(health) => health::run(&health),
         Command::Drain(drain) => drain::run(&drain),
+        Command::Placement(placement) => placement::run(&placement),
         Command::Config(command) => config::run(command),
         Command::Token(command) => token::run(command),
         Command::Version(version) => version::run(&version),

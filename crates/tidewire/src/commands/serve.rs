@@ -10,10 +10,12 @@ use tidewire_store_redis::{RedisConnection, RedisTenantStore};
 use tidewire_tenant::Tenants;
 
 use crate::cli::Serve;
-use crate::config::{Config, generated_node_id};
+use crate::config::{Config, generated_node_id, slot_of};
 use crate::server::administration::Administration;
 use crate::server::inspection::Inspection;
-use crate::server::{Bound, Plan, Server, adapters, certificates, descriptors, telemetry, threads};
+use crate::server::{
+    Bound, Place, Plan, Server, adapters, certificates, descriptors, telemetry, threads,
+};
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
     let config = super::config::load(serve.config.path.as_deref())?.config;
@@ -41,7 +43,11 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         tenants,
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         render,
-        advertise: config.server.advertise.clone(),
+        place: Place {
+            slot: config.slot.clone().unwrap_or_else(|| slot_of(&hostname())),
+            weight: config.weight,
+            advertise: config.server.advertise.clone(),
+        },
     };
     let workers = config.server.workers.unwrap_or_else(threads::one_per_core);
     let bound = Bound::to(config.listen.clients, Some(config.listen.ops), workers)?;

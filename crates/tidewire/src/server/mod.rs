@@ -25,7 +25,7 @@ use axum::Router;
 use parking_lot::Mutex;
 use tidewire_auth::{Sealer, Verifier};
 use tidewire_edge::{Edge, EdgeConfig, Parts, Render, drain_router, ops_router};
-use tidewire_model::NodeId;
+use tidewire_model::{NodeId, Slot};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{NodeLease, NodeState};
@@ -48,6 +48,14 @@ pub(crate) struct Plan {
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
     pub(crate) render: Render,
+    pub(crate) place: Place,
+}
+
+/// Where a node stands among the others, as its lease says.
+pub(crate) struct Place {
+    pub(crate) slot: Slot,
+    /// What it takes of the tenants; 100 is an ordinary node.
+    pub(crate) weight: u32,
     /// Where clients of other nodes may be sent.
     pub(crate) advertise: Option<String>,
 }
@@ -113,7 +121,7 @@ impl Server {
     ///
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan { node, edge, ports, tenants, verifier, sealer, render, advertise } = plan;
+        let Plan { node, edge, ports, tenants, verifier, sealer, render, place } = plan;
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
@@ -121,7 +129,7 @@ impl Server {
         let ops_address = ops_listener.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
 
         let running: Arc<OnceLock<Edge>> = Arc::default();
-        let report = lease_report(node.id.clone(), advertise, Arc::clone(&running));
+        let report = lease_report(node.id.clone(), place, Arc::clone(&running));
         let tasks = Tasks { runtimes: threads.runtimes(), tracker: &tracker, stop: &stop };
         let rules = tenants.rules().clone();
         let node = NodeConfig { shards: threads.runtimes().len(), rules, ..node };
@@ -295,8 +303,7 @@ enum Asked {
 }
 
 /// What the node's lease says, once there is an edge to ask.
-fn lease_report(node: NodeId, url: Option<String>, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
-    const ORDINARY: u32 = 100;
+fn lease_report(node: NodeId, place: Place, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_at_ms = u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX);
     let meter = Mutex::new(Meter::new(Instant::now()));
@@ -307,13 +314,14 @@ fn lease_report(node: NodeId, url: Option<String>, edge: Arc<OnceLock<Edge>>) ->
         let is_draining = edge.is_some_and(Edge::is_draining);
         NodeLease {
             node: node.clone(),
+            slot: Some(place.slot.clone()),
             state: if is_draining { NodeState::Draining } else { NodeState::Ready },
-            weight: ORDINARY,
+            weight: place.weight,
             connections: edge.map_or(0, |edge| edge.connections() as u64),
             started_at_ms,
             beats: false,
             load,
-            url: url.clone(),
+            url: place.advertise.clone(),
         }
     })
 }

@@ -49,6 +49,39 @@ fn a_mistaken_command_line_exits_with_2() {
 }
 
 #[test]
+fn tenants_are_placed_without_asking_a_node() {
+    let slots = "node-0=50,node-1,node-2=200,node-3=50,node-4=100,node-5=200";
+    let wish = ["placement", "acme", "globex", "--slots", slots, "--homes", "3"];
+
+    let told = stdout(&wish);
+    let json = stdout(&[&wish[..], &["--json"]].concat());
+
+    let lines: Vec<Value> =
+        json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let homes = |line: &Value| -> Vec<String> {
+        let homes = line["homes"].as_array().expect("homes").iter();
+        homes.map(|home| home["slot"].as_str().expect("a slot").to_owned()).collect()
+    };
+    assert_eq!(homes(&lines[0]), ["node-5", "node-2", "node-3"]);
+    assert_eq!(homes(&lines[1]), ["node-2", "node-5", "node-1"]);
+    assert_eq!(lines[0]["nodes"].as_array().map(Vec::len), Some(6));
+    assert!(
+        told.starts_with("acme: at home on 3 of 6 nodes\n  node-5, weight 200, 0 connections\n")
+    );
+}
+
+#[test]
+fn slots_that_make_no_sense_are_refused() {
+    for slots in ["a=0", "a=257", "a=x", "a.b", "=1"] {
+        let refused = tidewire(&["placement", "acme", "--slots", slots]);
+        assert_eq!(refused.status.code(), Some(2), "{slots}");
+    }
+    let twice = tidewire(&["placement", "acme", "--slots", "a,b,a=2"]);
+    assert_eq!(twice.status.code(), Some(1));
+    assert!(text(&twice.stderr).contains("named twice"), "{}", text(&twice.stderr));
+}
+
+#[test]
 fn a_file_written_by_init_is_valid_as_it_stands() {
     let directory = TempDir::new().expect("directory");
     let file = directory.path().join("tidewire.toml");

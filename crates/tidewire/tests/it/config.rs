@@ -6,6 +6,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tidewire::config::{
     Config, ConfigError, Loaded, NatsLogin, Origin, RedisTopology, generated_node_id, initial_file,
+    slot_of,
 };
 use tidewire_auth::Verifier;
 use tidewire_model::{
@@ -66,7 +67,8 @@ fn without_a_file_the_defaults_hold() {
     assert_eq!(config.drain.deadline, Duration::from_mins(2));
     assert_eq!(config.auth.max_token_lifetime, Verifier::DEFAULT_MAX_LIFETIME);
     assert_eq!(config.auth.audience, Verifier::DEFAULT_AUDIENCE);
-    assert!(config.node_id.is_none());
+    assert!(config.node_id.is_none() && config.slot.is_none());
+    assert_eq!(config.weight, 100);
 }
 
 #[test]
@@ -392,4 +394,11 @@ fn clients_are_talked_to_in_tls_if_there_is_a_certificate_and_its_key() {
 
     assert!(setup.config().tls.is_some());
     assert!(Setup::new("").config().tls.is_none());
+}
+
+#[test]
+fn a_node_takes_the_slot_of_its_host() {
+    assert_eq!(slot_of("web-1.example.com\n").as_str(), "web-1-example-com");
+    assert_eq!(slot_of("").as_str(), "node");
+    assert_eq!(slot_of(&"x".repeat(300)).as_str(), "x".repeat(64));
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use crate::command::stdout;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "",
     "dev",
     "serve",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 19] = [
     "history",
     "health",
     "drain",
+    "placement",
     "version",
     "config",
     "config check",

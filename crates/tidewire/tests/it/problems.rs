@@ -90,6 +90,7 @@ fn values_of_the_wrong_kind_are_refused() {
 #[test]
 fn values_that_mean_nothing_are_refused() {
     for (toml, expected) in [
+        ("[node]\nslot = \"a.b\"", "node.slot: a slot's name has 1 to 64 characters"),
         ("[node]\nid = \"a.b\"", "node.id: a node's name has 1 to 64 characters"),
         ("[server]\nlisten = \"8000\"", "server.listen: expected an IP address and a port"),
         ("[ops]\nlisten = \"127.0.0.1:8000\"", "ops.listen: the same address as `server.listen`"),

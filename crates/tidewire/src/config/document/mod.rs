@@ -65,7 +65,7 @@ pub struct Document {
     pub tenants: Vec<Tenant>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Node {
     /// Name of the node: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_` and `-`, unique in the
@@ -73,6 +73,21 @@ pub struct Node {
     /// random digits unless set; setting it is for tests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+    /// The place in the cluster that the node takes, as long a name: tenants are placed on slots, so
+    /// that a node which starts again into the same one gets the same tenants. What balancers call
+    /// their servers has to be the same. The host's name unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
+    /// How much of the tenants the node takes, beside the others: one of 200 twice as many as one of
+    /// 100. Balancers have to be told the same.
+    #[schemars(range(min = 1, max = 256))]
+    pub weight: u32,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self { id: None, slot: None, weight: 100 }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::DrainConfig;
-use tidewire_model::{ChannelRules, Live, NodeId, Retention, Tenant, TenantLimits};
+use tidewire_model::{ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits};
 use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
@@ -34,6 +34,10 @@ pub use tls::{Tls, TlsFiles};
 pub struct Config {
     /// The node's name, if the operator chose one; otherwise see [`generated_node_id`].
     pub node_id: Option<NodeId>,
+    /// Its slot, if the operator chose one; otherwise see [`slot_of`].
+    pub slot: Option<Slot>,
+    /// What it takes of the tenants; 100 is an ordinary node.
+    pub weight: u32,
     pub listen: Listen,
     pub tenant_metrics: bool,
     pub server: Server,
@@ -178,6 +182,13 @@ pub fn generated_node_id(hostname: &str) -> NodeId {
         .expect("at most 57 allowed characters")
 }
 
+/// The slot of a node that was given none: its host's name, with `-` for what a slot cannot have.
+pub fn slot_of(hostname: &str) -> Slot {
+    let usable = |c: char| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' };
+    let name: String = hostname.trim().chars().map(usable).take(Slot::MAX_BYTES).collect();
+    Slot::parse(&name).unwrap_or_else(|_| Slot::parse("node").expect("a valid slot"))
+}
+
 impl Draft {
     /// The value, or nothing and a problem about `path`.
     fn accept<T, E: Display>(&mut self, path: &str, result: Result<T, E>) -> Option<T> {
@@ -189,6 +200,7 @@ impl Draft {
 /// a report is the result to be used.
 pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     let node_id = check_node(&document.node, draft);
+    let slot = check_slot(&document.node, draft);
     let listen = check_listen(document, draft);
     let server = check_server(&document.server, draft);
     let tls = tls::check(&document.tls, draft);
@@ -208,6 +220,8 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     let tenants = tenants?;
     Some(Config {
         node_id,
+        slot,
+        weight: document.node.weight,
         listen: listen?,
         tenant_metrics: document.ops.tenant_metrics == TenantMetrics::On,
         server: server?,
@@ -236,6 +250,13 @@ fn check_node(node: &document::Node, draft: &mut Draft) -> Option<NodeId> {
     let parsed = NodeId::parse(node.id.as_ref()?)
         .map_err(|_| "a node's name has 1 to 64 characters from a-z, A-Z, 0-9, `_` and `-`");
     draft.accept("node.id", parsed)
+}
+
+/// Nothing if no slot was chosen, or a wrong one, which has then been reported.
+fn check_slot(node: &document::Node, draft: &mut Draft) -> Option<Slot> {
+    let parsed = Slot::parse(node.slot.as_ref()?)
+        .map_err(|_| "a slot's name has 1 to 64 characters from a-z, A-Z, 0-9, `_` and `-`");
+    draft.accept("node.slot", parsed)
 }
 
 fn check_listen(document: &Document, draft: &mut Draft) -> Option<Listen> {
