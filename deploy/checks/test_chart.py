@@ -199,6 +199,7 @@ def test_tenants_keep_their_keys_and_rights():
     [
         ("server", "listen", "service.port"),
         ("session", "resume_keys", "secrets.resumeKeys"),
+        ("registry", "keys", "registry.enabled and secrets.registryKeys"),
         ("nats", "password", "nats.external.password"),
         ("redis", "addresses", "redis.external.addresses"),
     ],
@@ -323,6 +324,15 @@ def test_secrets_that_values_give_are_used():
     assert entries["nats-password"] == "an-example-password"
     assert entries["redis-password"] == "another-example-password"
     assert entries["resume-keys"].splitlines() == values["secrets"]["resumeKeys"]
+
+
+def test_a_registry_has_keys_of_its_own_and_only_if_it_is_wanted():
+    manifests = render({"registry": {"enabled": True}})
+
+    toml = tomllib.loads(only(manifests, "ConfigMap")["data"]["tidewire.toml"])
+    assert toml["registry"] == {"keys_file": "/etc/tidewire/secrets/registry-keys"}
+    assert len(only(manifests, "Secret")["stringData"]["registry-keys"]) == 48
+    assert "registry" not in tomllib.loads(only(render(), "ConfigMap")["data"]["tidewire.toml"])
 
 
 def test_an_existing_secret_replaces_the_charts():

@@ -61,6 +61,7 @@ class Topology:
             **environment(),
             "TIDEWIRE_SERVER__LISTEN": f"127.0.0.1:{client}",
             "TIDEWIRE_OPS__LISTEN": f"127.0.0.1:{ops}",
+            "TIDEWIRE_ADMIN__LISTEN": "127.0.0.1:0",
             "TIDEWIRE_NATS__SERVERS": f'["nats://127.0.0.1:{nats}"]',
             "TIDEWIRE_REDIS__ADDRESSES": f'["redis://127.0.0.1:{redis}"]',
         }

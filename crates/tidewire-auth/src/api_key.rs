@@ -3,8 +3,8 @@ use std::fmt;
 use subtle::ConstantTimeEq as _;
 use tidewire_model::{Permissions, Tenant};
 
-use crate::MIN_SECRET_BYTES;
 use crate::key::sha256;
+use crate::{MIN_SECRET_BYTES, Scopes};
 
 /// The public half of an API key, before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_`
 /// and `-`. It may be logged.
@@ -39,7 +39,17 @@ impl fmt::Display for ApiKeyId {
 pub struct ApiKey {
     id: ApiKeyId,
     hash: [u8; 32],
+    previous: Option<Previous>,
+    expires_at: Option<u64>,
     permissions: Permissions,
+    scopes: Scopes,
+}
+
+/// The secret a key had before it was given another.
+#[derive(Clone)]
+struct Previous {
+    hash: [u8; 32],
+    until: u64,
 }
 
 impl ApiKey {
@@ -59,7 +69,7 @@ impl ApiKey {
         if secret.len() > Self::MAX_SECRET_BYTES {
             return Err(InvalidApiKey::LongSecret { bytes: secret.len() });
         }
-        Ok(Self { id, hash: sha256(secret.as_bytes()), permissions })
+        Ok(Self::new(id, sha256(secret.as_bytes()), permissions))
     }
 
     /// Takes the SHA-256 of the secret as 64 hexadecimal digits.
@@ -69,7 +79,31 @@ impl ApiKey {
         permissions: Permissions,
     ) -> Result<Self, InvalidApiKey> {
         let hash = parse_sha256(hex).ok_or(InvalidApiKey::Hash)?;
-        Ok(Self { id, hash, permissions })
+        Ok(Self::new(id, hash, permissions))
+    }
+
+    fn new(id: ApiKeyId, hash: [u8; 32], permissions: Permissions) -> Self {
+        let scopes = Scopes::default();
+        Self { id, hash, previous: None, expires_at: None, permissions, scopes }
+    }
+
+    /// Takes another secret as well, by its SHA-256 as 64 hexadecimal digits, before `until` in seconds
+    /// since the Unix epoch.
+    pub fn with_previous(self, hex: &str, until: u64) -> Result<Self, InvalidApiKey> {
+        let hash = parse_sha256(hex).ok_or(InvalidApiKey::Hash)?;
+        Ok(Self { previous: Some(Previous { hash, until }), ..self })
+    }
+
+    /// Is of no use from `expires_at` on, in seconds since the Unix epoch.
+    #[must_use]
+    pub fn expiring_at(self, expires_at: u64) -> Self {
+        Self { expires_at: Some(expires_at), ..self }
+    }
+
+    /// May be used for `scopes` and nothing else.
+    #[must_use]
+    pub fn with_scopes(self, scopes: Scopes) -> Self {
+        Self { scopes, ..self }
     }
 
     pub fn id(&self) -> &ApiKeyId {
@@ -80,8 +114,21 @@ impl ApiKey {
         &self.permissions
     }
 
-    pub(crate) fn hash(&self) -> &[u8; 32] {
-        &self.hash
+    pub fn scopes(&self) -> Scopes {
+        self.scopes
+    }
+
+    /// Whether `secret` is the key's at `now`. A key that is not there is asked as well: it takes as
+    /// long for every key, and whatever is wrong.
+    pub(crate) fn accepts(key: Option<&Self>, secret: &str, now: u64) -> bool {
+        const NOBODYS: [u8; 32] = [0; 32];
+        let hash = sha256(secret.as_bytes());
+        let previous = key.and_then(|key| key.previous.as_ref());
+        let is_newest = hash.ct_eq(key.map_or(&NOBODYS, |key| &key.hash));
+        let is_previous = hash.ct_eq(previous.map_or(&NOBODYS, |previous| &previous.hash));
+        let overlaps = previous.is_some_and(|previous| now < previous.until);
+        let lives = key.is_some_and(|key| key.expires_at.is_none_or(|at| now < at));
+        lives && (bool::from(is_newest) || (bool::from(is_previous) && overlaps))
     }
 }
 
@@ -107,12 +154,15 @@ fn parse_sha256(hex: &str) -> Option<[u8; 32]> {
     Some(hash)
 }
 
-/// Whose server is calling, and what it may do. It never expires.
+/// Whose server is calling, and what it may do now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiIdentity {
     pub tenant: Tenant,
     pub key: ApiKeyId,
+    /// What it may do with which channels.
     pub permissions: Permissions,
+    /// What it may ask at all.
+    pub scopes: Scopes,
 }
 
 /// Why an API key cannot be registered.

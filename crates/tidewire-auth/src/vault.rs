@@ -75,6 +75,11 @@ impl Vault {
         Ok(text)
     }
 
+    /// Whether what is sealed is sealed with the first key, so that the others can go.
+    pub fn is_newest(&self, sealed: &[u8]) -> bool {
+        sealed.get(1..HEADER_BYTES) == Some(&self.keys[0].opening.id[..])
+    }
+
     /// What stands for `text`, under each key: two are of one text if any of them is the same.
     pub fn marks(&self, text: &[u8]) -> Vec<Mark> {
         let mark = |key: &VaultKey| {

@@ -3,13 +3,13 @@ use std::time::Duration;
 
 use tidewire_model::{Identity, Live, Permissions, Provenance, Tenant};
 
-use crate::api_key::is_hash_of;
 use crate::candidates::Claimed;
 use crate::decoys::Decoys;
 use crate::shared_permissions::SharedPermissions;
 use crate::token::{Grant, Header, Hint, Parts, decode_part, parse_part};
 use crate::{
-    ApiIdentity, ApiKeyRefused, Claims, KeyRing, Refusal, TokenError, TokenId, VerificationKey,
+    ApiIdentity, ApiKey, ApiKeyRefused, Claims, KeyRing, Refusal, TokenError, TokenId,
+    VerificationKey,
 };
 
 /// How far the clocks of an issuer and a node may disagree.
@@ -131,11 +131,13 @@ impl Verifier {
     }
 
     /// Says whose server holds an API key, given as `id.secret` or as the value of an
-    /// `Authorization` header (`Bearer id.secret`), if it is one of `tenant`'s.
+    /// `Authorization` header (`Bearer id.secret`), if it is one of `tenant`'s and of use at `now`, in
+    /// seconds since the Unix epoch.
     pub fn verify_api_key(
         &self,
         header_value: &str,
         tenant: &Tenant,
+        now: u64,
     ) -> Result<ApiIdentity, ApiKeyRefused> {
         if header_value.len() > Self::MAX_API_KEY_BYTES {
             return Err(ApiKeyRefused);
@@ -144,13 +146,13 @@ impl Verifier {
         let keys = self.ring.read(|ring| ring.keys_of(tenant).cloned());
         let known = keys.as_ref().and_then(|keys| keys.api_key(id));
         // An unknown key is compared too, so that it takes as long as a known one.
-        let hash = known.map_or(&[0; 32], |key| key.hash());
-        let matches = is_hash_of(hash, secret);
-        let key = known.filter(|_| matches).ok_or(ApiKeyRefused)?;
+        let is_its = ApiKey::accepts(known, secret, now);
+        let key = known.filter(|_| is_its).ok_or(ApiKeyRefused)?;
         Ok(ApiIdentity {
             tenant: tenant.clone(),
             key: key.id().clone(),
             permissions: key.permissions().clone(),
+            scopes: key.scopes(),
         })
     }
 

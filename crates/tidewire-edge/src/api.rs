@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
-use tidewire_auth::ApiIdentity;
+use tidewire_auth::{ApiIdentity, Scope};
 use tidewire_broker::{Appended, Draft};
 use tidewire_model::{
     Action, Channel, ErrorCode, Failure, Limit, Payload, PublicationId, Tenant, TenantChannel,
@@ -137,7 +137,7 @@ async fn publish_one(
     channel: &str,
     request: Request,
 ) -> Result<Appended, Refused> {
-    let caller = authenticate(edge, tenant, request.headers())?;
+    let caller = authenticate(edge, tenant, request.headers(), Scope::Publish)?;
     let body = read(request).await?;
     let item: Item<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if item.channel.is_some() {
@@ -165,7 +165,7 @@ pub(crate) async fn publish_batch(
 }
 
 async fn publish_all(edge: &Edge, tenant: &str, request: Request) -> Result<Vec<Answer>, Refused> {
-    let caller = authenticate(edge, tenant, request.headers())?;
+    let caller = authenticate(edge, tenant, request.headers(), Scope::Publish)?;
     let body = read(request).await?;
     let batch: Batch<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if batch.publications.len() > MOST_IN_BATCH {
@@ -256,8 +256,13 @@ fn draft(item: &Item<'_>, most_bytes: usize) -> Result<Draft, Failure> {
     Ok(Draft { id, publisher: None, payload })
 }
 
-/// Says whose server is calling. An unknown tenant is no different from a wrong key.
-fn authenticate(edge: &Edge, tenant: &str, headers: &HeaderMap) -> Result<ApiIdentity, Failure> {
+/// Says whose server is calling, if it may ask this. An unknown tenant is no different from a wrong key.
+fn authenticate(
+    edge: &Edge,
+    tenant: &str,
+    headers: &HeaderMap,
+    scope: Scope,
+) -> Result<ApiIdentity, Failure> {
     let refused = || {
         metrics::authenticated("api_key", "invalid");
         let message = "send `Authorization: Bearer <id>.<secret>` with an api key of this tenant";
@@ -270,8 +275,14 @@ fn authenticate(edge: &Edge, tenant: &str, headers: &HeaderMap) -> Result<ApiIde
         return Err(Failure::new(ErrorCode::Unavailable, message).retry_after(wait));
     }
     let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let caller = value.and_then(|value| edge.0.verifier.verify_api_key(value, &tenant).ok());
-    let caller = caller.ok_or_else(refused)?;
+    let verify =
+        |value| edge.0.verifier.verify_api_key(value, &tenant, crate::edge::unix_seconds());
+    let caller = value.and_then(|value| verify(value).ok()).ok_or_else(refused)?;
+    if !caller.scopes.contains(scope) {
+        metrics::authenticated("api_key", "scope");
+        let message = "the `scopes` of the api key do not allow this";
+        return Err(Failure::new(ErrorCode::PermissionDenied, message));
+    }
     metrics::authenticated("api_key", "ok");
     Ok(caller)
 }

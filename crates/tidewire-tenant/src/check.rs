@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 use tidewire_auth::{
-    ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, TenantKeys, VerificationKey,
+    ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, Scope, TenantKeys, VerificationKey,
 };
 use tidewire_model::{Action, ChannelRule, Filter, Permissions, Retention, Tenant};
 
@@ -97,11 +97,23 @@ fn check_api_key(key: &document::ApiKey, path: &str, problems: &mut Problems) ->
 
 fn api_key(key: &document::ApiKey, permissions: Permissions) -> Result<ApiKey, KeyProblem> {
     let id = ApiKeyId::parse(&key.id)?;
-    match (&key.secret, &key.sha256) {
-        (Some(secret), None) => Ok(ApiKey::from_secret(id, secret.expose(), permissions)?),
-        (None, Some(hash)) => Ok(ApiKey::from_sha256(id, hash, permissions)?),
-        _ => Err(KeyProblem::NotOneSecret),
+    let mut checked = match (&key.secret, &key.sha256) {
+        (Some(secret), None) => ApiKey::from_secret(id, secret.expose(), permissions)?,
+        (None, Some(hash)) => ApiKey::from_sha256(id, hash, permissions)?,
+        _ => return Err(KeyProblem::NotOneSecret),
+    };
+    checked = match (&key.previous_sha256, key.previous_until) {
+        (None, None) => checked,
+        (Some(hash), Some(until)) => checked.with_previous(hash, until)?,
+        _ => return Err(KeyProblem::HalfPrevious),
+    };
+    if let Some(scopes) = &key.scopes {
+        checked = checked.with_scopes(scopes.iter().copied().map(Scope::from).collect());
     }
+    Ok(match key.expires_at {
+        Some(expires_at) => checked.expiring_at(expires_at),
+        None => checked,
+    })
 }
 
 fn check_permissions(
@@ -135,4 +147,6 @@ enum KeyProblem {
     NotAsymmetric,
     #[error("an api key has one of `secret`, `secret_file` and `sha256`")]
     NotOneSecret,
+    #[error("`previous_sha256` and `previous_until` are there together or not at all")]
+    HalfPrevious,
 }

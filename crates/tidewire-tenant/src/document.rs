@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidewire_auth::Algorithm;
+use tidewire_auth::{Algorithm, Scope};
 use tidewire_model::{Action, DeliveryClass, DeltaFormat, SessionKind, WhenSlow};
 
 pub use crate::limits::OwnLimits;
@@ -88,6 +88,22 @@ pub struct ApiKey {
     /// What the key may do: patterns of channels, each with its actions. Everything unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
+    /// What it may be used for over HTTP at all. Unless set, what its channels bound: `publish`,
+    /// `history` and `presence`. `tickets` lets it make credentials for any user, and `revoke` end
+    /// them: only a key that says so may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<Vec<ScopeName>>,
+    /// When it is of no use any more, in seconds since 1970, as `date +%s` prints them. Never unless
+    /// set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<u64>,
+    /// SHA-256 of the secret that it had before, which is taken as well until `previous_until`: so that
+    /// servers get the new one while nothing fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_sha256: Option<String>,
+    /// When the secret before is of no use any more, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_until: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -274,6 +290,28 @@ impl From<ActionName> for Action {
             ActionName::Publish => Self::Publish,
             ActionName::History => Self::History,
             ActionName::Presence => Self::Presence,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScopeName {
+    Publish,
+    History,
+    Presence,
+    Tickets,
+    Revoke,
+}
+
+impl From<ScopeName> for Scope {
+    fn from(name: ScopeName) -> Self {
+        match name {
+            ScopeName::Publish => Self::Publish,
+            ScopeName::History => Self::History,
+            ScopeName::Presence => Self::Presence,
+            ScopeName::Tickets => Self::Tickets,
+            ScopeName::Revoke => Self::Revoke,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod check;
 pub mod document;
+mod edit;
 mod limits;
 mod period;
 mod problem;
@@ -16,6 +17,7 @@ mod table;
 mod wire;
 
 pub use check::{Definition, check};
+pub use edit::{EditError, KeyList, add_key, remove_key, rotate_api_key};
 pub use limits::OwnLimits;
 pub use period::{InvalidPeriod, Period};
 pub use problem::{Problem, Problems};

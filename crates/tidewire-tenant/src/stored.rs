@@ -40,6 +40,7 @@ pub fn masked(text: &[u8]) -> Option<Value> {
         let keys = document.get_mut(list).and_then(Value::as_array_mut);
         for key in keys.into_iter().flatten().filter_map(Value::as_object_mut) {
             key.remove("sha256");
+            key.remove("previous_sha256");
             if let Some(secret) = key.get_mut("secret") {
                 *secret = MASK.into();
             }
@@ -57,11 +58,19 @@ fn fill_in(key: &mut Value, previous: Option<&Value>, secrets: &[&str]) {
     if key.get("secret").is_some_and(|secret| secret == MASK) {
         key.remove("secret");
     }
+    let has_id = |other: &&Value| other.get("id").is_some() && other.get("id") == key.get("id");
+    let known = previous.and_then(Value::as_array).into_iter().flatten().find(has_id);
+    // The hash of the secret before is not shown either, and belongs to what is shown of it.
+    let of_known = |name| known.and_then(|known: &Value| known.get(name));
+    if key.contains_key("previous_until") && key.get("previous_until") == of_known("previous_until")
+    {
+        let hash = of_known("previous_sha256").cloned();
+        let is_new = key.contains_key("previous_sha256");
+        key.extend(hash.filter(|_| !is_new).map(|hash| ("previous_sha256".to_owned(), hash)));
+    }
     if secrets.iter().any(|secret| key.contains_key(*secret)) {
         return;
     }
-    let has_id = |other: &&Value| other.get("id").is_some() && other.get("id") == key.get("id");
-    let known = previous.and_then(Value::as_array).into_iter().flatten().find(has_id);
     let kept = secrets.iter().find_map(|secret| Some((*secret, known?.get(secret)?.clone())));
     key.extend(kept.map(|(name, value)| (name.to_owned(), value)));
 }
@@ -82,7 +91,12 @@ mod tests {
         json!({
             "name": "acme",
             "keys": [{ "id": "k", "algorithm": "HS256", "secret": SECRET }],
-            "api_keys": [{ "id": "server", "secret": SECRET }],
+            "api_keys": [{
+                "id": "server",
+                "secret": SECRET,
+                "previous_sha256": "ab".repeat(32),
+                "previous_until": 7,
+            }],
         })
     }
 

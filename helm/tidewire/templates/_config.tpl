@@ -11,6 +11,9 @@ Helm's own `toToml` turns integers from a values file into floats.
       "session" (dict "resume_keys_file" "/etc/tidewire/secrets/resume-keys")
       "nats" (include "tidewire.nats" . | fromJson)
       "redis" (include "tidewire.redis" . | fromJson) -}}
+{{- if .Values.registry.enabled -}}
+{{- $_ := set $managed "registry" (dict "keys_file" "/etc/tidewire/secrets/registry-keys") -}}
+{{- end -}}
 {{- if .Values.tls.existingSecret -}}
 {{- $_ := set $managed "tls" (dict "certificate_file" "/etc/tidewire/tls/tls.crt" "key_file" "/etc/tidewire/tls/tls.key") -}}
 {{- end -}}
@@ -107,6 +110,8 @@ delta = {{ toJson . }}
       "ops.listen" "nothing: the port of operations is 8001"
       "session.resume_keys" "secrets.resumeKeys"
       "session.resume_keys_file" "secrets.existingSecret"
+      "registry.keys" "registry.enabled and secrets.registryKeys"
+      "registry.keys_file" "registry.enabled and secrets.existingSecret"
       "nats.servers" "nats.external.servers"
       "nats.user" "nats.external.user"
       "nats.password" "nats.external.password"

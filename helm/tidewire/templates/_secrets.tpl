@@ -23,6 +23,9 @@ out is generated at the first install and found again by `lookup` on every upgra
 {{/* Every entry that is needed, with what values say of it: empty to generate. */}}
 {{- define "tidewire.givenSecrets" -}}
 {{- $given := dict "resume-keys" (join "\n" .Values.secrets.resumeKeys) -}}
+{{- if .Values.registry.enabled -}}
+{{- $_ := set $given "registry-keys" (join "\n" .Values.secrets.registryKeys) -}}
+{{- end -}}
 {{- range $tenant := .Values.tenants -}}
 {{- range .keys -}}
 {{- if eq .algorithm "HS256" -}}

@@ -292,7 +292,7 @@ proptest! {
     #[test]
     fn no_text_makes_the_verifier_panic(text in any::<String>()) {
         prop_assert!(acme().verify(&text, NOW).is_err());
-        prop_assert!(acme().verify_api_key(&text, &tenant("acme")).is_err());
+        prop_assert!(acme().verify_api_key(&text, &tenant("acme"), NOW).is_err());
     }
 
     #[test]

@@ -12,6 +12,8 @@ fn what_is_sealed_opens_under_every_live_key_and_under_no_other() {
     assert_eq!(vault(&[1]).open(b"purpose", &sealed).as_deref(), Ok(&b"text"[..]));
     assert_eq!(vault(&[2, 1]).open(b"purpose", &sealed).as_deref(), Ok(&b"text"[..]));
     assert_eq!(vault(&[2]).open(b"purpose", &sealed), Err(SealError::Invalid));
+    assert!(vault(&[1, 2]).is_newest(&sealed) && !vault(&[2, 1]).is_newest(&sealed));
+    assert!(!vault(&[1]).is_newest(b""));
 }
 
 #[test]

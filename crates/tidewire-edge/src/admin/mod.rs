@@ -1,6 +1,7 @@
 //! What operators ask of the registry of tenants, on a listener of its own.
 
 mod access;
+mod keys;
 
 use std::sync::Arc;
 
@@ -9,13 +10,14 @@ use axum::extract::{FromRequest as _, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use metrics::counter;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tidewire_auth::SecretHash;
 use tidewire_model::Tenant;
+use tidewire_tenant::EditError;
 use tokio::time::{Duration, timeout};
 
 use crate::Edge;
@@ -40,7 +42,10 @@ const COME_BACK: HeaderValue = HeaderValue::from_static("5");
 /// - `GET /v1/tenants?after=NAME&limit=N`, `GET /v1/tenants/{tenant}`: what there is, without secrets
 /// - `PUT /v1/tenants/{tenant}`, `DELETE /v1/tenants/{tenant}`: with `If-Match` or `If-None-Match: *`
 ///   only if nobody else was first
-/// - `GET /v1/registry`: how far this node has come
+/// - `POST /v1/tenants/{tenant}/keys`, `DELETE …/keys/{id}`, `POST …/api-keys`,
+///   `DELETE …/api-keys/{id}`, `POST …/api-keys/{id}/rotate`: one key
+/// - `GET /v1/registry`: how far this node has come; `POST /v1/registry/reseal`: documents that are
+///   sealed with an older key, some at a time
 ///
 /// Each needs one of `tokens` as `Authorization: Bearer`. Without tokens, which is for a loopback
 /// address only, it needs the header [`CONTROL_HEADER`](crate::CONTROL_HEADER) and a `Host` that no
@@ -50,7 +55,9 @@ pub fn admin_router(edge: Edge, registry: TenantRegistry, tokens: Vec<SecretHash
     Router::new()
         .route("/v1/tenants", get(list))
         .route("/v1/tenants/{tenant}", get(show).put(put).delete(remove))
+        .merge(keys::routes())
         .route("/v1/registry", get(standing))
+        .route("/v1/registry/reseal", post(reseal))
         .layer(from_fn_with_state(access, admit))
         .with_state(Admin { edge, registry })
 }
@@ -128,7 +135,7 @@ async fn put(
         "a tenant was written"
     );
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    let in_force = in_force(&admin.edge).await.as_millis();
+    let in_force = in_force_by_ms(&admin.edge).await;
     let body = Json(json!({ "revision": revision, "in_force_by_ms": in_force }));
     Ok((status, [(header::ETAG, etag(revision))], body).into_response())
 }
@@ -156,12 +163,28 @@ async fn standing(State(admin): State<Admin>) -> Json<Value> {
         "age_ms": standing.age.map(|age| age.as_millis()),
         "tenants": standing.tenants,
         "unreadable": standing.unreadable,
+        "to_reseal": standing.to_reseal,
     }))
 }
 
+async fn reseal(
+    State(admin): State<Admin>,
+    (Extension(bearer), Extension(caller)): (Extension<Bearer>, Extension<Caller>),
+) -> Result<Json<Value>, Refused> {
+    let resealed = admin.registry.reseal(&admin.edge).await?;
+    let left = admin.registry.standing().to_reseal;
+    tracing::info!(
+        target: "tidewire::audit", action = "reseal", resealed, left, peer = %caller.peer, %bearer,
+        "documents were sealed with the newest key"
+    );
+    Ok(Json(json!({ "resealed": resealed, "left": left })))
+}
+
 /// News reaches the others where nothing is wrong.
-async fn in_force(edge: &Edge) -> Duration {
-    if edge.0.node.ailments().await.is_empty() { IN_FORCE } else { IN_FORCE_WITHOUT_NEWS }
+async fn in_force_by_ms(edge: &Edge) -> Value {
+    let is_well = edge.0.node.ailments().await.is_empty();
+    let within = if is_well { IN_FORCE } else { IN_FORCE_WITHOUT_NEWS };
+    json!(within.as_millis())
 }
 
 fn parse_name(name: &str) -> Result<Tenant, Refused> {
@@ -228,6 +251,9 @@ impl From<RegistryError> for Refused {
             RegistryError::Bad(_) => (StatusCode::BAD_REQUEST, "bad_document"),
             RegistryError::Conflict { .. } => (StatusCode::PRECONDITION_FAILED, "conflict"),
             RegistryError::KeyInUse { .. } => (StatusCode::CONFLICT, "key_in_use"),
+            RegistryError::Edit(EditError::Exists) => (StatusCode::CONFLICT, "key_exists"),
+            RegistryError::Edit(EditError::Last) => (StatusCode::CONFLICT, "last_key"),
+            RegistryError::Edit(EditError::Missing) => (StatusCode::NOT_FOUND, "no_such_key"),
             RegistryError::Full => (StatusCode::INSUFFICIENT_STORAGE, "registry_full"),
             RegistryError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
         };

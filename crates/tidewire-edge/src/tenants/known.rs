@@ -1,6 +1,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
+use tidewire_auth::Vault;
 use tidewire_model::Tenant;
 use tidewire_store::{Seen, TenantEntry};
 use tokio::time::Instant;
@@ -36,6 +37,13 @@ impl Known {
     pub(super) fn there(&self) -> impl Iterator<Item = (&Tenant, u64)> {
         let entries = self.entries.iter();
         entries.filter(|(_, kept)| kept.sealed.is_some()).map(|(name, kept)| (name, kept.revision))
+    }
+
+    /// Those that are sealed with another key than the first of `vault`.
+    pub(super) fn sealed_otherwise(&self, vault: &Vault) -> impl Iterator<Item = &Tenant> {
+        let is_older =
+            |kept: &Kept| kept.sealed.as_ref().is_some_and(|text| !vault.is_newest(text));
+        self.entries.iter().filter(move |(_, kept)| is_older(kept)).map(|(name, _)| name)
     }
 
     pub(super) fn is_unreadable(&self, tenant: &Tenant) -> bool {

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tidewire_auth::Vault;
 use tidewire_model::{Retention, Tenant};
 use tidewire_store::{StoreError, TenantStore};
-use tidewire_tenant::{Problems, Tenants};
+use tidewire_tenant::{EditError, Problems, Tenants};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
@@ -77,6 +77,8 @@ pub(crate) struct Standing {
     pub(crate) age: Option<Duration>,
     pub(crate) tenants: usize,
     pub(crate) unreadable: usize,
+    /// Sealed with a key that is not the first any more, as long as which it has to stay.
+    pub(crate) to_reseal: usize,
 }
 
 /// Why a change was not made.
@@ -92,6 +94,8 @@ pub(crate) enum RegistryError {
     Conflict { revision: u64 },
     #[error("tenant `{by}` has one of these keys")]
     KeyInUse { by: Tenant },
+    #[error(transparent)]
+    Edit(#[from] EditError),
     #[error("there are as many tenants as `registry.max_tenants` allows")]
     Full,
     #[error(transparent)]
@@ -157,6 +161,7 @@ impl TenantRegistry {
             age: known.read_at.map(|at| Instant::now() - at),
             tenants: known.there().count(),
             unreadable: known.unreadable.len(),
+            to_reseal: known.sealed_otherwise(&self.0.parts.vault).count(),
         }
     }
 }

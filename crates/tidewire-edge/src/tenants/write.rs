@@ -1,6 +1,8 @@
+use serde_json::Value;
 use tidewire_broker::News;
 use tidewire_model::Tenant;
 use tidewire_store::{Expects, TenantWrite, Written};
+use tidewire_tenant::EditError;
 
 use super::{RegistryError, TenantRegistry};
 use crate::Edge;
@@ -17,6 +19,8 @@ pub(crate) enum Condition {
 
 /// Who does not care what is there tries so often to be the next.
 const TRIES: usize = 4;
+/// Documents that are sealed anew by one request.
+const RESEALED_AT_ONCE: usize = 64;
 
 impl TenantRegistry {
     /// Keeps `text` as the document of `tenant`. Yields its revision, and whether the tenant is new.
@@ -67,6 +71,71 @@ impl TenantRegistry {
             return Err(RegistryError::Static);
         }
         self.write(edge, (tenant, condition), None).await.map(drop)
+    }
+
+    /// Keeps the document of `tenant` as `change` makes it of what is there. Yields its revision.
+    ///
+    /// # Errors
+    ///
+    /// As for [`put`](Self::put), and what `change` refuses.
+    pub(crate) async fn edit(
+        &self,
+        edge: &Edge,
+        (tenant, condition): (&Tenant, Condition),
+        change: impl Fn(&mut Value) -> Result<(), EditError> + Send + Sync,
+    ) -> Result<u64, RegistryError> {
+        if self.is_fixed(tenant) {
+            return Err(RegistryError::Static);
+        }
+        self.read().await?;
+        let mut tries = 0;
+        loop {
+            let (revision, text) = self.document(tenant).ok_or(RegistryError::Missing)?;
+            if !matches!(condition, Condition::Always) && condition != Condition::Revision(revision)
+            {
+                return Err(RegistryError::Conflict { revision });
+            }
+            let mut document = serde_json::from_slice(&text).unwrap_or_default();
+            change(&mut document)?;
+            let text = document.to_string();
+            tries += 1;
+            match self.put(edge, tenant, text.as_bytes(), Condition::Revision(revision)).await {
+                Err(RegistryError::Conflict { .. })
+                    if condition == Condition::Always && tries < TRIES => {}
+                outcome => return outcome.map(|(revision, _)| revision),
+            }
+        }
+    }
+
+    /// Seals some of the documents that are sealed with an older key with the newest. Yields how many;
+    /// others that can be read are left if it is [`RESEALED_AT_ONCE`].
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot be reached. Some may have been sealed.
+    pub(crate) async fn reseal(&self, edge: &Edge) -> Result<usize, RegistryError> {
+        self.read().await?;
+        let parts = &self.0.parts;
+        let all: Vec<_> = self.0.known.lock().sealed_otherwise(&parts.vault).cloned().collect();
+        let mut resealed = 0;
+        for tenant in all {
+            let Some((revision, text)) = self.document(&tenant) else { continue };
+            let Ok(definition) = tidewire_tenant::parse(&tenant, &text, parts.history) else {
+                continue;
+            };
+            let marks = definition.keys.marks(&parts.vault);
+            let unchanged = (&tenant, Condition::Revision(revision));
+            match self.write(edge, unchanged, Some((&text, &marks))).await {
+                Ok(_) => resealed += 1,
+                Err(RegistryError::Store(error)) => return Err(error.into()),
+                // Whoever was first has sealed it with the newest key, or will be asked again.
+                Err(error) => tracing::warn!(%tenant, %error, "a document was not sealed anew"),
+            }
+            if resealed == RESEALED_AT_ONCE {
+                break;
+            }
+        }
+        Ok(resealed)
     }
 
     async fn write(

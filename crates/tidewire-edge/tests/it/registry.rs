@@ -19,20 +19,25 @@ use crate::fleet::{API_KEY, Fleet, OTHER_TENANT, TENANT, listen, secret, settle,
 use crate::peer::{Peer, text};
 
 /// Nodes without tenants that follow one store, and the admin listener of the first.
-struct Registered {
-    fleet: Fleet,
-    store: Arc<MemoryTenantStore>,
+pub(crate) struct Registered {
+    pub(crate) fleet: Fleet,
+    pub(crate) store: Arc<MemoryTenantStore>,
     admin: SocketAddr,
     stop: CancellationToken,
 }
 
 impl Registered {
-    async fn start(nodes: usize) -> Self {
+    pub(crate) async fn start(nodes: usize) -> Self {
+        Self::sealing_with(&[1], nodes).await
+    }
+
+    /// Nodes that seal with the first of `keys`.
+    pub(crate) async fn sealing_with(keys: &[u8], nodes: usize) -> Self {
         let fleet = Fleet::of_strangers(nodes).await;
         let (listener, admin) = listen().await;
         let started = Self { fleet, store: Arc::default(), admin, stop: CancellationToken::new() };
-        let first = started.follow(0, 1);
-        (1..nodes).for_each(|index| drop(started.follow(index, 1)));
+        let first = started.follow(0, keys);
+        (1..nodes).for_each(|index| drop(started.follow(index, keys)));
         let edge = started.fleet.nodes[0].edge.clone();
         let routes = admin_router(edge.clone(), first, Vec::new());
         let stop = started.stop.clone();
@@ -41,11 +46,11 @@ impl Registered {
         started
     }
 
-    fn follow(&self, index: usize, key: u8) -> TenantRegistry {
+    fn follow(&self, index: usize, keys: &[u8]) -> TenantRegistry {
         let node = &self.fleet.nodes[index];
         let registry = TenantRegistry::new(RegistryParts {
             store: Arc::clone(&self.store) as _,
-            vault: Vault::new(&[SealKey::from_bytes([key; 32])]).expect("a vault"),
+            vault: vault(keys),
             tenants: node.tenants.clone(),
             history: Retention::default(),
             most: 3,
@@ -55,7 +60,7 @@ impl Registered {
         registry
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: Method,
         path: &str,
@@ -67,7 +72,7 @@ impl Registered {
         request(method, &url, &all, body).await.expect("an answer")
     }
 
-    async fn put(&self, tenant: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
+    pub(crate) async fn put(&self, tenant: &str, headers: &[(&str, &str)]) -> (StatusCode, Value) {
         let path = format!("/v1/tenants/{tenant}");
         let answer = self.ask(Method::PUT, &path, headers, document(tenant)).await;
         (answer.status, json_of(&answer))
@@ -79,10 +84,9 @@ impl Registered {
     }
 
     /// Keeps a tenant's document in the store, sealed with `key`, without telling anybody.
-    async fn write_behind(&self, tenant: &str, key: u8) {
+    pub(crate) async fn write_behind(&self, tenant: &str, key: u8) {
         let name = Tenant::parse(tenant).expect("tenant");
-        let vault = Vault::new(&[SealKey::from_bytes([key; 32])]).expect("a vault");
-        let sealed = tidewire_tenant::seal(&vault, &name, 1, document(tenant).as_bytes());
+        let sealed = tidewire_tenant::seal(&vault(&[key]), &name, 1, document(tenant).as_bytes());
         let written = self.store.write(TenantWrite {
             tenant: &name,
             expects: Expects::Revision(0),
@@ -95,9 +99,14 @@ impl Registered {
         assert_eq!(written.await.expect("an answer"), Written::Done);
     }
 
-    fn knows(&self, node: usize, tenant: &str) -> bool {
+    pub(crate) fn knows(&self, node: usize, tenant: &str) -> bool {
         self.fleet.nodes[node].tenants.contains(&Tenant::parse(tenant).expect("tenant"))
     }
+}
+
+pub(crate) fn vault(keys: &[u8]) -> Vault {
+    let keys: Vec<_> = keys.iter().map(|key| SealKey::from_bytes([*key; 32])).collect();
+    Vault::new(&keys).expect("a vault")
 }
 
 impl Drop for Registered {
@@ -107,16 +116,16 @@ impl Drop for Registered {
 }
 
 /// The keys with which the tests sign.
-fn document(tenant: &str) -> String {
+pub(crate) fn document(tenant: &str) -> String {
     let key = json!({ "id": tenant, "algorithm": "HS256", "secret": secret(tenant) });
     json!({ "name": tenant, "keys": [key] }).to_string()
 }
 
-fn json_of(answer: &Response) -> Value {
+pub(crate) fn json_of(answer: &Response) -> Value {
     serde_json::from_slice(&answer.body).unwrap_or_default()
 }
 
-async fn refused_with(fleet: &Fleet, node: usize, code: u16) {
+pub(crate) async fn refused_with(fleet: &Fleet, node: usize, code: u16) {
     let mut peer = Peer::dial(&fleet.nodes[node]).await;
     peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
     peer.closes_with(code).await;

@@ -4,6 +4,7 @@ mod config;
 mod drain;
 mod placement;
 mod remote;
+mod tenant;
 mod token;
 mod value;
 
@@ -16,8 +17,12 @@ pub use config::{ConfigCommand, Init, Print, Shown};
 pub use drain::Drain;
 pub use placement::{Placement, Weighted};
 pub use remote::{Health, History, Publish, Remote, Subscribe};
+pub use tenant::{
+    AddKey, Administration, ApiKeyCommand, Apply, CreateApiKey, CreateTenant, KeyCommand, List,
+    NewKey, Remove, RemoveKey, Reseal, RotateApiKey, SecretOutput, Show, TenantCommand,
+};
 pub use token::{Create, Keygen, SigningSource, TokenCommand, VerificationSource, Verify};
-pub use value::Grant;
+pub use value::{Grant, ScopeName};
 
 /// Real-time publish and subscribe over WebSocket.
 #[derive(Debug, Parser)]
@@ -48,6 +53,9 @@ pub enum Command {
     /// Check, show, describe and write configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// List, add, change and remove tenants while nodes run
+    #[command(subcommand)]
+    Tenant(TenantCommand),
     /// Make and check tokens and their keys
     #[command(subcommand)]
     Token(TokenCommand),

@@ -31,6 +31,30 @@ fn parse_action(name: &str) -> Result<Action, InvalidGrant> {
     Action::ALL.into_iter().find(|action| action.as_str() == name).ok_or(InvalidGrant::Action)
 }
 
+/// What an API key may be used for, as documents call it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ScopeName(&'static str);
+
+impl ScopeName {
+    const ALL: [&str; 5] = ["publish", "history", "presence", "tickets", "revoke"];
+
+    pub fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+impl FromStr for ScopeName {
+    type Err = InvalidScope;
+
+    fn from_str(text: &str) -> Result<Self, InvalidScope> {
+        Self::ALL.into_iter().find(|name| *name == text).map(Self).ok_or(InvalidScope)
+    }
+}
+
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("a scope is one of publish, history, presence, tickets and revoke")]
+pub struct InvalidScope;
+
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
 pub enum InvalidGrant {
     #[error("expected PATTERN=ACTIONS, such as `chat/*=subscribe,publish`")]

@@ -1,12 +1,11 @@
-use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 
 use crate::cli::{ConfigCommand, ConfigFile, Init, Print};
 use crate::config::{self, Loaded};
-use crate::output;
+use crate::output::{self, SecretFile};
 
 pub(crate) fn run(command: ConfigCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -58,15 +57,5 @@ fn shown(print: &Print) -> anyhow::Result<String> {
 }
 
 fn write_initial(init: &Init) -> anyhow::Result<()> {
-    let text = config::initial_file();
-    let Some(path) = &init.output else {
-        return Ok(output::data(&text)?);
-    };
-    let mut file = output::private_file()
-        .open(path)
-        .with_context(|| format!("{} cannot be created", path.display()))?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("{} cannot be written", path.display()))?;
-    output::talk(&format!("wrote {}", path.display()));
-    Ok(())
+    SecretFile::begin(init.output.as_deref())?.write(Some(config::initial_file()))
 }

@@ -10,6 +10,7 @@ use crate::cli::Dev;
 use crate::config::{LogFormat, generated_node_id, slot_of};
 use crate::output;
 use crate::server::adapters::Memory;
+use crate::server::administration::Administration;
 use crate::server::dev::{Playground, Secrets, welcome};
 use crate::server::state_file::{Legacy, StateFile};
 use crate::server::{Bound, Place, Plan, Server, descriptors, telemetry, threads};
@@ -44,6 +45,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
     let node = generated_node_id("dev");
     let ports = memory.ports(&node);
     let tenants = playground.tenants()?;
+    let administration = Administration::in_memory(&tenants)?;
     let plan = Plan {
         node: NodeConfig::new(node),
         edge: EdgeConfig { drain: DRAIN, tenant_metrics: true, ..EdgeConfig::default() },
@@ -60,9 +62,11 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         file.begin(&secrets)?;
     }
     let server = Server::start(bound, plan, playground.routes())?;
+    let admin = server.administer(administration)?;
     let token = playground.token(&UserId::parse("you")?)?;
     let kept = kept(dev.state.as_deref());
-    output::data(&welcome(server.address, &kept, &token, &playground.api_key()))?;
+    let addresses = (server.address, admin);
+    output::data(&welcome(addresses, &kept, &token, &playground.api_key()))?;
     if !server.address.ip().is_loopback() {
         output::talk("warning: whoever can reach this address gets a token; use `serve` for that");
     }

@@ -10,6 +10,7 @@ mod publish;
 mod remote;
 mod serve;
 mod subscribe;
+mod tenant;
 mod token;
 mod version;
 
@@ -30,6 +31,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Drain(drain) => drain::run(&drain),
         Command::Placement(placement) => placement::run(&placement),
         Command::Config(command) => config::run(command),
+        Command::Tenant(command) => tenant::run(command),
         Command::Token(command) => token::run(command),
         Command::Version(version) => version::run(&version),
     }

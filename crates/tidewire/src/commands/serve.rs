@@ -14,7 +14,7 @@ use crate::config::{Config, generated_node_id, slot_of};
 use crate::server::administration::Administration;
 use crate::server::inspection::Inspection;
 use crate::server::{
-    Bound, Place, Plan, Server, adapters, certificates, descriptors, telemetry, threads,
+    Bound, Place, Plan, Server, adapters, certificates, descriptors, listen, telemetry, threads,
 };
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
@@ -88,9 +88,9 @@ fn administration(
         history: config.history,
         most: registry.max_tenants,
     };
-    let (listen, tokens) = (registry.listen, registry.tokens.clone());
+    let (listener, tokens) = (listen::on(registry.listen)?, registry.tokens.clone());
     let registry = TenantRegistry::new(parts);
-    Ok(Some(Administration { registry, listen, tokens }))
+    Ok(Some(Administration { registry, listener, tokens }))
 }
 
 /// What is missing is no reason not to serve those who fit.

@@ -15,8 +15,14 @@ use super::suggestion::nearest;
 const PREFIX: &str = "TIDEWIRE_";
 
 /// Variables that belong to options of the command line.
-pub const COMMAND_LINE: [&str; 4] =
-    ["TIDEWIRE_CONFIG", "TIDEWIRE_TENANT", "TIDEWIRE_TOKEN", "TIDEWIRE_URL"];
+pub const COMMAND_LINE: [&str; 6] = [
+    "TIDEWIRE_ADMIN",
+    "TIDEWIRE_ADMIN_TOKEN_FILE",
+    "TIDEWIRE_CONFIG",
+    "TIDEWIRE_TENANT",
+    "TIDEWIRE_TOKEN",
+    "TIDEWIRE_URL",
+];
 
 /// A value for the key at `path`.
 #[derive(Debug)]

@@ -128,7 +128,12 @@ async fn hand_out(
 }
 
 /// What a person sees who has just started it. `kept` says what becomes of its state when it stops.
-pub(crate) fn welcome(address: SocketAddr, kept: &str, token: &str, api_key: &str) -> String {
+pub(crate) fn welcome(
+    (address, admin): (SocketAddr, SocketAddr),
+    kept: &str,
+    token: &str,
+    api_key: &str,
+) -> String {
     format!(
         "\
 Tidewire is running in memory, for development. {kept}
@@ -137,6 +142,7 @@ Tidewire is running in memory, for development. {kept}
   websocket  ws://{address}/v1/dev/ws      subprotocols tidewire.v1.json, tidewire.v1.protobuf
   metrics    http://{address}/metrics      also /healthz, /readyz, /nodes
   tokens     http://{address}/dev/token    anyone who can reach it gets one
+  tenants    http://{admin}/            from this machine; they go when it stops
 
 Publish from a server:
 
@@ -158,6 +164,11 @@ Or with this program:
   export TIDEWIRE_URL=ws://{address} TIDEWIRE_TOKEN={token}
   tidewire sub chat/lobby &
   tidewire pub chat/lobby '{{\"text\":\"hello\"}}'
+
+Add a tenant of your own (docs/tenants.md):
+
+  export TIDEWIRE_ADMIN=http://{admin}
+  tidewire tenant create acme --generate-key
 "
     )
 }

@@ -7,7 +7,7 @@ pub(crate) mod certificates;
 pub(crate) mod descriptors;
 pub(crate) mod dev;
 pub(crate) mod inspection;
-mod listen;
+pub(crate) mod listen;
 mod load;
 mod signals;
 pub(crate) mod state_file;

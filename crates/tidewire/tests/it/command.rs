@@ -140,7 +140,7 @@ fn printing_the_configuration_masks_its_secrets() {
     stdout(&["config", "init", "--output", path(&file)]);
     let written = std::fs::read_to_string(&file).expect("file");
     let secrets: Vec<_> = written.split('"').filter(|part| part.len() == 43).collect();
-    assert_eq!(secrets.len(), 3);
+    assert_eq!(secrets.len(), 4);
 
     for what in ["--effective", "--origin", "--env"] {
         let shown = stdout(&["config", "print", what, "--config", path(&file)]);

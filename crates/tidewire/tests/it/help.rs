@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use crate::command::stdout;
 
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 34] = [
     "",
     "dev",
     "serve",
@@ -19,6 +19,20 @@ const COMMANDS: [&str; 20] = [
     "config schema",
     "config init",
     "config docs",
+    "tenant",
+    "tenant list",
+    "tenant show",
+    "tenant create",
+    "tenant apply",
+    "tenant remove",
+    "tenant key",
+    "tenant key add",
+    "tenant key remove",
+    "tenant api-key",
+    "tenant api-key create",
+    "tenant api-key rotate",
+    "tenant api-key remove",
+    "tenant reseal",
     "token",
     "token create",
     "token verify",
@@ -39,7 +53,9 @@ fn no_command_is_missing_here() {
         commands.lines().take_while(|line| !line.is_empty()).count()
     };
 
-    let nested = ["config", "token"].map(|name| listed(&stdout(&[name, "--help"])));
+    let nested =
+        [&["config"][..], &["token"], &["tenant"], &["tenant", "key"], &["tenant", "api-key"]]
+            .map(|names| listed(&stdout(&[names, &["--help"]].concat())));
 
     assert_eq!(COMMANDS.len(), 1 + listed(&stdout(&["--help"])) + nested.iter().sum::<usize>());
 }

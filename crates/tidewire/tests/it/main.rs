@@ -6,4 +6,5 @@ mod dev;
 mod docs;
 mod help;
 mod problems;
+mod stranger;
 mod token;
