@@ -19,6 +19,7 @@ use tidewire_model::{
 use tidewire_node::Publishing;
 use tokio::time::{Duration, Instant, timeout};
 
+use crate::origin::origin;
 use crate::{Edge, metrics, router};
 
 /// Publications in one batch.
@@ -284,6 +285,10 @@ fn authenticate(
         return Err(Failure::new(ErrorCode::PermissionDenied, message));
     }
     metrics::authenticated("api_key", "ok");
+    if !edge.0.tenants.allows_origin(&caller.tenant, origin(headers).as_deref()) {
+        let message = "pages of this origin may not use the tenant";
+        return Err(Failure::new(ErrorCode::OriginDenied, message));
+    }
     Ok(caller)
 }
 

@@ -20,6 +20,7 @@ mod load;
 mod metrics;
 mod news;
 mod ops;
+mod origin;
 mod outcome;
 mod places;
 mod registry;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::drain::Phase;
 use crate::edge::{Caller, PathTenant, Peer};
 use crate::handshake::Handshake;
+use crate::origin::Entrance;
 use crate::registry::{Arrival, Order, WorkerHandle};
 use crate::router::NO_STORE;
 use crate::tls::Accepted;
@@ -84,7 +85,10 @@ fn respond<B>(
     };
     let offered: Vec<_> = edge.0.protocols.iter().map(|protocol| protocol.subprotocol).collect();
     match tidewire_transport::upgrade(request, &offered, edge.0.config.compression) {
-        Ok(upgrade) => accept(edge, (tenant, caller.peer, worker), (upgrade, room)),
+        Ok(upgrade) => {
+            let entrance = Entrance::new(tenant, request.headers());
+            accept(edge, (entrance, caller.peer, worker), (upgrade, room))
+        }
         Err(error) => {
             metrics::rejected("protocol");
             error.response().map(Body::from)
@@ -95,7 +99,7 @@ fn respond<B>(
 /// Answers 101, and hands the connection to the worker once that has been sent.
 fn accept(
     edge: &Edge,
-    (tenant, peer, worker): (PathTenant, Peer, WorkerHandle),
+    (entrance, peer, worker): (Entrance, Peer, WorkerHandle),
     (upgrade, room): (Upgrade, OwnedSemaphorePermit),
 ) -> Response<Body> {
     let Upgrade { response, subprotocol, deflate, upgrading } = upgrade;
@@ -106,7 +110,7 @@ fn accept(
             Ok(upgraded) => upgraded,
             Err(error) => return tracing::debug!(%error, "upgrade failed"),
         };
-        let handshake = Handshake { tenant, peer, protocol };
+        let handshake = Handshake { entrance, peer, protocol };
         let arrival =
             Arrival { stream, unread, handshake, protocol_index, deflate, room, asked_at };
         // A worker that has ended takes nobody, and the process is about to end.

@@ -37,6 +37,12 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
     pub homes: Option<u32>,
+    /// Origins whose pages may use the tenant, each as `https://host` or `https://host:port`, at most 64;
+    /// beyond what `server.allowed_origins` allows of all. Empty allows every one: who connects proves who
+    /// it is by a token, not by where the page is from. What is no browser says no origin, and may connect.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub allowed_origins: Vec<String>,
     /// What of the limits is otherwise for this tenant. The same on every node.
     #[serde(default, skip_serializing_if = "OwnLimits::is_empty")]
     pub limits: OwnLimits,

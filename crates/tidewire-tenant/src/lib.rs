@@ -4,10 +4,12 @@
 //! written down, [`check()`], which makes a [`Definition`] of it, and [`parse`], which takes one that
 //! came from elsewhere. Nothing here performs I/O or reads a clock.
 
+mod address;
 mod check;
 pub mod document;
 mod edit;
 mod limits;
+mod origins;
 mod period;
 mod problem;
 mod rules;
@@ -16,9 +18,11 @@ mod stored;
 mod table;
 mod wire;
 
+pub use address::{InvalidAddress, check_address};
 pub use check::{Definition, check};
 pub use edit::{EditError, KeyList, add_key, remove_key, rotate_api_key};
 pub use limits::OwnLimits;
+pub use origins::{InvalidOrigin, Origins};
 pub use period::{InvalidPeriod, Period};
 pub use problem::{Problem, Problems};
 pub use secret::{MASK, Secret};

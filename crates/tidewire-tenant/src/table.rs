@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidewire_auth::{IssuerName, KeyRing, TenantKeys, VerificationKey};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
-use crate::{Definition, OwnLimits};
+use crate::{Definition, Origins, OwnLimits};
 
 /// All tenants of a node: a cheap handle, of which all clones show the same.
 ///
@@ -58,6 +58,8 @@ pub struct TenantDetails {
     pub homes: Option<NonZeroU8>,
     /// What of the node's limits is otherwise for it.
     pub limits: OwnLimits,
+    /// Where pages may be from that use it; empty for anywhere.
+    pub origins: Origins,
 }
 
 impl Tenants {
@@ -208,6 +210,16 @@ impl Tenants {
         let homes = |details: &Arc<TenantDetails>| details.homes;
         let own = self.details.read(|details| details.get(tenant).and_then(homes));
         own.map_or(DEFAULT_HOMES, |homes| usize::from(homes.get()))
+    }
+
+    /// Whether what comes from a page of `origin`, in lower case, may use a tenant. What comes from no page
+    /// may.
+    pub fn allows_origin(&self, tenant: &Tenant, origin: Option<&str>) -> bool {
+        let Some(origin) = origin else { return true };
+        let is_allowed = |details: &Arc<TenantDetails>| {
+            details.origins.is_empty() || details.origins.contains(origin)
+        };
+        self.details.read(|details| details.get(tenant).is_none_or(is_allowed))
     }
 
     /// What of a wish for deltas a channel grants.

@@ -6,7 +6,7 @@ use tidewire_auth::{KeyRing, SealError, Vault};
 use tidewire_model::{Retention, Tenant};
 
 use crate::document::{self, ChannelRule};
-use crate::{Definition, Period, Problems, check};
+use crate::{Definition, Origins, Period, Problems, check};
 
 /// The longest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
@@ -67,6 +67,9 @@ fn check_bounds(document: &document::Tenant, problems: &mut Problems) {
         if key.secret_file.is_some() {
             problems.add(&format!("api_keys[{index}].secret_file"), NO_FILES);
         }
+    }
+    if document.allowed_origins.len() > Origins::MOST {
+        problems.add("allowed_origins", format!("at most {} allowed", Origins::MOST));
     }
     if document.rules.len() > MAX_RULES {
         problems.add("rules", format!("at most {MAX_RULES} allowed"));

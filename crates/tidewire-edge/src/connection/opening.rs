@@ -85,8 +85,8 @@ impl Opening {
         // The client's time is over; the store has its own.
         line.alarms.clear(Alarm::Overdue);
         self.stage = Stage::Claiming { request, rest, since };
-        let tenant = self.handshake.tenant.clone();
-        let claim = handshake::claim(Arc::clone(&cx.shared), tenant, request, connect);
+        let entrance = self.handshake.entrance.clone();
+        let claim = handshake::claim(Arc::clone(&cx.shared), entrance, request, connect);
         cx.start(line.id, async move { Outcome::Claimed(Box::new(claim.await)) });
     }
 

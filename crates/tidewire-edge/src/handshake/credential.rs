@@ -6,6 +6,7 @@ use tidewire_model::{Disconnect, ErrorCode, Identity, Tenant, Token};
 use super::{Claimant, Rejected, reject, unavailable};
 use crate::edge::unix_seconds;
 use crate::metrics;
+use crate::origin::Entrance;
 
 impl Claimant<'_> {
     pub(super) fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
@@ -13,6 +14,7 @@ impl Claimant<'_> {
         match self.shared.verifier.examine(token.as_str(), unix_seconds()) {
             Ok(identity) if self.is_of_path(&identity.tenant) => {
                 metrics::authenticated("token", "ok");
+                self.check_origin(&identity.tenant)?;
                 Ok(identity)
             }
             Err(Refusal::UnknownTenant) if self.shared.tenants.is_incomplete() => {
@@ -34,6 +36,18 @@ impl Claimant<'_> {
     }
 
     pub(super) fn is_of_path(&self, tenant: &Tenant) -> bool {
-        self.tenant.as_ref().is_none_or(|named| named == tenant)
+        self.entrance.is_of(tenant)
+    }
+
+    /// Says no to pages that the tenant has not listed, once it is proved whose they are: earlier it would
+    /// tell which tenants there are.
+    pub(super) fn check_origin(&self, tenant: &Tenant) -> Result<(), Rejected> {
+        let Entrance { origin, .. } = &self.entrance;
+        if self.shared.tenants.allows_origin(tenant, origin.as_deref()) {
+            return Ok(());
+        }
+        tracing::info!(%tenant, ?origin, "client refused: its origin is not allowed");
+        let message = "pages of this origin may not use the tenant";
+        Err(reject(self.request, ErrorCode::OriginDenied, message, Disconnect::OriginDenied))
     }
 }

@@ -14,7 +14,8 @@ use tidewire_protocol::Descriptor;
 use tidewire_session::{Limits, Outputs, Session, Snapshot};
 use tokio::time::{Duration, timeout};
 
-use crate::edge::{PathTenant, Peer, Shared};
+use crate::edge::{Peer, Shared};
+use crate::origin::Entrance;
 
 /// How long the store may take to open or to claim a session. A client that has waited for it in
 /// vain has done nothing wrong, and is to come back. Whoever waits for others' claims waits as long.
@@ -22,8 +23,7 @@ pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known of a client before its first frame.
 pub(crate) struct Handshake {
-    /// The tenant its path names.
-    pub(crate) tenant: PathTenant,
+    pub(crate) entrance: Entrance,
     pub(crate) peer: Peer,
     pub(crate) protocol: Descriptor,
 }
@@ -48,6 +48,7 @@ impl Rejected {
             Disconnect::Draining => "draining",
             Disconnect::Unavailable => "unavailable",
             Disconnect::Overloaded => "overloaded",
+            Disconnect::OriginDenied => "origin",
             _ => "auth",
         }
     }
@@ -74,11 +75,11 @@ pub(crate) struct Claimed {
 /// anywhere, and a new session that nobody has heard of runs out.
 pub(crate) async fn claim(
     shared: Arc<Shared>,
-    tenant: PathTenant,
+    entrance: Entrance,
     request: RequestId,
     connect: Connect,
 ) -> Result<Claimed, Rejected> {
-    let claimant = Claimant { shared: &shared, tenant, request };
+    let claimant = Claimant { shared: &shared, entrance, request };
     let claimed = timeout(CLAIM_TIMEOUT, claimant.claim(connect)).await;
     claimed.unwrap_or_else(|_elapsed| {
         tracing::warn!("the store has not answered a handshake in time");
@@ -89,8 +90,7 @@ pub(crate) async fn claim(
 /// Somebody who wants a session.
 struct Claimant<'a> {
     shared: &'a Shared,
-    /// The tenant its path names.
-    tenant: PathTenant,
+    entrance: Entrance,
     request: RequestId,
 }
 

@@ -35,6 +35,8 @@ impl Claimant<'_> {
             metrics::resumed("lost");
             return Ok(None);
         }
+        // Before the session is claimed: a foreign page takes it from nobody.
+        self.check_origin(&claims.tenant)?;
         let key = tidewire_store::SessionKey { tenant: claims.tenant, session: claims.session };
         let resumed = shared.node.resume_session(key, claims.generation, resume.nonce).await;
         let (owned, mut snapshot) = match resumed {

@@ -12,6 +12,7 @@ mod keys;
 mod kinds;
 mod limits;
 mod operators;
+mod origins;
 mod peer;
 mod policies;
 mod publishing;

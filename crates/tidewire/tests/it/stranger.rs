@@ -32,14 +32,13 @@ fn blocks(page: &str) -> Vec<(String, String)> {
     for block in page.split("```console\n").skip(1) {
         let block = block.split("```").next().expect("it ends");
         for line in block.lines() {
-            match line.strip_prefix("$ ") {
-                Some(command) => steps.push((command.to_owned(), String::new())),
-                None => {
-                    let (_, expected) = steps.last_mut().expect("a command comes first");
-                    expected.push_str(line);
-                    expected.push('\n');
-                }
+            if let Some(command) = line.strip_prefix("$ ") {
+                steps.push((command.to_owned(), String::new()));
+                continue;
             }
+            let (_, expected) = steps.last_mut().expect("a command comes first");
+            expected.push_str(line);
+            expected.push('\n');
         }
     }
     steps
@@ -103,12 +102,12 @@ impl Node {
             .expect("the program runs");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
         let mut exported = |name: &str| {
-            let lines = lines.by_ref().map(|line| line.expect("text"));
+            let mut lines = lines.by_ref().map(|line| line.expect("text"));
             let value = |line: String| {
                 let (_, value) = line.split_once(&format!("export {name}="))?;
                 value.split(' ').next().map(str::to_owned)
             };
-            lines.filter_map(value).next().expect("it says where it is")
+            lines.find_map(value).expect("it says where it is")
         };
         let (clients, admin) = (exported("TIDEWIRE_URL"), exported("TIDEWIRE_ADMIN"));
         Self { child, clients, admin }

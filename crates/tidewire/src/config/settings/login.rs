@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::address::{self, InvalidAddress};
 use super::check_prefix;
 use crate::config::Secret;
 use crate::config::document::{self, RedisMode};
 use crate::config::draft::Draft;
 use crate::config::problem::Origin;
+use tidewire_tenant::{InvalidAddress, check_address};
 
 #[derive(Clone, Debug)]
 pub struct Nats {
@@ -65,7 +65,7 @@ pub struct RedisLogin {
 pub(super) fn check_nats(nats: &document::Nats, draft: &mut Draft) -> Option<Nats> {
     let mut valid = true;
     for (index, server) in nats.servers.iter().enumerate() {
-        let checked = address::check(server, &["nats", "tls"]).and_then(no_path);
+        let checked = check_address(server, &["nats", "tls"]).and_then(no_path);
         valid &= draft.accept(&format!("nats.servers[{index}]"), checked).is_some();
     }
     let prefix = check_prefix("nats.prefix", &nats.prefix, draft);
@@ -126,7 +126,7 @@ pub(super) fn check_redis(redis: &document::Redis, draft: &mut Draft) -> Option<
 fn check_topology(redis: &document::Redis, draft: &mut Draft) -> Option<RedisTopology> {
     let mut valid = true;
     for (index, address) in redis.addresses.iter().enumerate() {
-        let path = address::check(address, &["redis", "rediss"]);
+        let path = check_address(address, &["redis", "rediss"]);
         let checked = path.and_then(|path| match redis.mode {
             RedisMode::Single => database(path),
             RedisMode::Sentinel | RedisMode::Cluster => no_path(path),

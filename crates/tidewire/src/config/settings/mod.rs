@@ -1,6 +1,5 @@
 //! What a configuration means, once every value is known to be valid.
 
-mod address;
 mod limits;
 mod login;
 mod registry;
@@ -17,14 +16,13 @@ use std::time::Duration;
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::DrainConfig;
 use tidewire_model::{ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits};
-use tidewire_tenant::{TenantDetails, Tenants};
+use tidewire_tenant::{InvalidAddress, Origins, TenantDetails, Tenants, check_address};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
 use super::document::{self, Document, LogFormat, TenantMetrics};
 use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
-use address::{InvalidAddress, Origins};
 pub use login::{Nats, NatsLogin, Redis, RedisLogin, RedisTopology};
 pub use registry::Registry;
 pub use tls::{Tls, TlsFiles};
@@ -292,13 +290,13 @@ fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> 
             document::Compression::Off => Compression::Off,
             document::Compression::On => Compression::On,
         },
-        allowed_origins: origins?.0,
+        allowed_origins: origins?.into(),
         advertise: advertise?,
     })
 }
 
 fn advertised(text: &str) -> Result<String, InvalidAddress> {
-    match address::check(text, &["ws", "wss"])? {
+    match check_address(text, &["ws", "wss"])? {
         "" => Ok(text.to_owned()),
         _ => Err(InvalidAddress::Path),
     }

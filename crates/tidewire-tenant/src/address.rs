@@ -1,6 +1,10 @@
 /// Checks `scheme://host:port`, where `schemes` are allowed, the port may be left out, and IPv6
 /// addresses stand in brackets. Returns what follows the authority.
-pub(super) fn check<'a>(text: &'a str, schemes: &[&str]) -> Result<&'a str, InvalidAddress> {
+///
+/// # Errors
+///
+/// When it is not of that form, of another scheme, or has credentials.
+pub fn check_address<'a>(text: &'a str, schemes: &[&str]) -> Result<&'a str, InvalidAddress> {
     let (scheme, rest) = text.split_once("://").ok_or(InvalidAddress::Form)?;
     if !schemes.contains(&scheme) {
         let allowed = schemes.join("`, `");
@@ -34,7 +38,7 @@ fn check_authority(authority: &str) -> Result<(), InvalidAddress> {
 
 /// Why a text is no address.
 #[derive(Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum InvalidAddress {
+pub enum InvalidAddress {
     #[error("expected `scheme://host:port`")]
     Form,
     #[error("the scheme must be `{allowed}`")]
@@ -43,28 +47,6 @@ pub(super) enum InvalidAddress {
     Credentials,
     #[error("nothing may follow the port")]
     Path,
-}
-
-/// Origins as browsers write them (RFC 6454 section 6.2).
-pub(super) struct Origins(pub(super) Vec<String>);
-
-impl Origins {
-    pub(super) fn parse(texts: &[String]) -> Result<Self, InvalidOrigin> {
-        let parse = |text: &String| {
-            let text = text.to_ascii_lowercase();
-            match check(&text, &["http", "https"]) {
-                Ok("") => Ok(text),
-                _ => Err(InvalidOrigin { text }),
-            }
-        };
-        texts.iter().map(parse).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("{text:?} is not an origin such as `https://app.example.com`, without path or slash")]
-pub(super) struct InvalidOrigin {
-    text: String,
 }
 
 #[cfg(test)]
@@ -79,7 +61,7 @@ mod tests {
             ("redis://[::1]", ""),
             ("redis://redis-0.redis.svc", ""),
         ] {
-            assert_eq!(check(text, &["redis"]), Ok(path), "{text}");
+            assert_eq!(check_address(text, &["redis"]), Ok(path), "{text}");
         }
     }
 
@@ -96,12 +78,12 @@ mod tests {
             "redis://[nonsense]:1",
             "redis://a b",
         ] {
-            assert_eq!(check(text, &["redis"]), Err(InvalidAddress::Form), "{text}");
+            assert_eq!(check_address(text, &["redis"]), Err(InvalidAddress::Form), "{text}");
         }
-        assert_eq!(check("redis://u:p@host", &["redis"]), Err(InvalidAddress::Credentials));
+        assert_eq!(check_address("redis://u:p@host", &["redis"]), Err(InvalidAddress::Credentials));
         let allowed = "redis`, `rediss".to_owned();
         assert_eq!(
-            check("http://host", &["redis", "rediss"]),
+            check_address("http://host", &["redis", "rediss"]),
             Err(InvalidAddress::Scheme { allowed })
         );
     }
