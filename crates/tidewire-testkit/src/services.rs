@@ -7,12 +7,14 @@
 //!
 //! A test process that is itself killed leaves its servers behind.
 
+mod https;
 mod nats;
 mod process;
 mod redis;
 mod resp;
 mod sentinel;
 
+pub use https::HttpsStub;
 pub use nats::NatsServer;
 pub use process::free_port;
 pub use redis::RedisServer;

@@ -30,15 +30,22 @@ impl Address {
         self.authority.as_str()
     }
 
+    /// The name or address, without brackets.
+    pub(crate) fn host(&self) -> &str {
+        self.authority.host().trim_start_matches('[').trim_end_matches(']')
+    }
+
+    pub(crate) fn port_or(&self, usual: u16) -> u16 {
+        self.authority.port_u16().unwrap_or(usual)
+    }
+
     /// Path and query, as a request line has them.
     pub(crate) fn target(&self) -> &str {
         &self.target
     }
 
     pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
-        let host = self.authority.host().trim_start_matches('[').trim_end_matches(']');
-        let port = self.authority.port_u16().unwrap_or(80);
-        let stream = TcpStream::connect((host, port)).await?;
+        let stream = TcpStream::connect((self.host(), self.port_or(80))).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -50,6 +57,6 @@ impl Address {
 pub enum InvalidUrl {
     #[error("url is not of the form scheme://host:port/path")]
     Malformed,
-    #[error("url has to begin with {expected}://, tls is not supported")]
+    #[error("url has to begin with {expected}://{}", if *expected == "https" { "" } else { ", tls is not supported" })]
     Scheme { expected: &'static str },
 }

@@ -12,7 +12,9 @@
 
 mod address;
 pub mod client;
+pub mod guard;
 pub mod http;
+pub mod https;
 mod link;
 mod prepared;
 mod scratch;

@@ -9,6 +9,7 @@ mod codec;
 mod deflate;
 mod differential;
 mod http;
+mod https;
 mod link;
 mod oracle;
 mod properties;
