@@ -72,14 +72,24 @@ def until(condition, what, seconds=15):
     pytest.fail(f"{what} did not happen in {seconds} s")
 
 
-def balancer_configuration(nodes, port, ops_port):
-    """Our haproxy.cfg for ports of this machine. `nodes`: name to (client port, operations port)."""
+def balancer_configuration(nodes, port, ops_port, weights=None):
+    """Our haproxy.cfg for ports of this machine.
+
+    `nodes`: name to (client port, operations port). `weights`: name to weight, where it is not 100.
+    """
     text = (ROOT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
-    checked, _, unchecked = text.partition("\nbackend any\n")
-    for name, (client, ops) in nodes.items():
-        checked = checked.replace(f"{name}:8000", f"127.0.0.1:{client} port {ops}")
-        unchecked = unchecked.replace(f"{name}:8000", f"127.0.0.1:{client}")
-    text = f"{checked}\nbackend any\n{unchecked}"
+    weights = weights or {}
+    checked = [
+        f"    server {name} 127.0.0.1:{client} port {ops} weight {weights.get(name, 100)}\n"
+        for name, (client, ops) in nodes.items()
+    ]
+    unchecked = [
+        f"    server {name} 127.0.0.1:{client} track by_tenant/{name}\n" for name, (client, _) in nodes.items()
+    ]
+    text, count = re.subn(r"(    server \S+ \S+:8000 weight 100\n)+", "".join(checked), text)
+    assert count == 1, "one list of servers that are checked"
+    text, count = re.subn(r"(    server \S+ \S+:8000 track \S+\n)+", "".join(unchecked), text)
+    assert count == 1, "one list of servers that are not"
     text = text.replace("bind :8000", f"bind 127.0.0.1:{port}").replace(
         "bind :8404", f"bind 127.0.0.1:{ops_port}"
     )

@@ -1,20 +1,17 @@
 """Compose, images, and the configuration of everything around a node, given to the real programs."""
 
-import http.server
 import json
 import pathlib
 import re
 import socket
 import subprocess
 import sys
-import threading
-import urllib.error
-import urllib.request
 
 import pytest
 import yaml
+from balancer import HAPROXY, FakeNode, balancing, lay_out
 from conftest import ROOT, only, render
-from processes import accepts, balancer_configuration, child, free_port, program, run, until
+from processes import accepts, child, free_port, program, run, until
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -115,80 +112,14 @@ def test_everything_the_image_is_built_from_reaches_the_builder():
 # Balancer
 
 
-class FakeNode(http.server.ThreadingHTTPServer):
-    """Answers every request with its own name, and readiness as told."""
-
-    daemon_threads = True
-
-    def __init__(self, name):
-        self.name, self.ready = name, True
-        super().__init__(("127.0.0.1", 0), FakeNodeRequest)
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-
-    @property
-    def port(self):
-        return self.server_address[1]
-
-
-class FakeNodeRequest(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        if self.headers.get("Upgrade"):
-            return self.echo()
-        self.send_response(503 if self.path == "/readyz" and not self.server.ready else 200)
-        self.end_headers()
-        self.wfile.write(self.server.name.encode())
-        return None
-
-    def echo(self):
-        """A tunnel that gives back every line."""
-        self.protocol_version = "HTTP/1.1"
-        self.send_response(101)
-        self.send_header("Connection", "Upgrade")
-        self.send_header("Upgrade", "websocket")
-        # The answer to the key of RFC 6455 section 1.3, which the client sends.
-        self.send_header("Sec-WebSocket-Accept", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
-        self.end_headers()
-        while line := self.rfile.readline():
-            self.wfile.write(line)
-        self.close_connection = True
-
-    def log_message(self, *_):
-        pass
-
-
-class Balancer:
-    """HAProxy with our configuration in front of two fake nodes."""
-
-    def __init__(self, port, nodes):
-        self.port, self.nodes = port, nodes
-
-    def ask(self, path, headers=None):
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers or {})
-        try:
-            with urllib.request.urlopen(request, timeout=5) as answer:
-                return answer.read().decode()
-        except urllib.error.HTTPError as refusal:
-            return str(refusal.code)
-
-    def placement(self, tenants):
-        return {tenant: self.ask(f"/v1/{tenant}/ws") for tenant in tenants}
-
-
 @pytest.fixture
 def balancer(tmp_path):
     nodes = {name: FakeNode(name) for name in NODES}
-    port, ops = free_port(), free_port()
-    ports = {name: (node.port, node.port) for name, node in nodes.items()}
-    text = balancer_configuration(ports, port, ops)
-    (tmp_path / "haproxy.cfg").write_text(text)
-    subject = Balancer(port, nodes)
-    with child(program("haproxy"), "-db", "-f", tmp_path / "haproxy.cfg"):
-        until(lambda: accepts(port), "haproxy listening")
-        until(lambda: {subject.ask("/v1/ws") for _ in range(8)} == set(NODES), "both nodes in use")
+    # Of one home each, so that it is known where they are.
+    with balancing(tmp_path, nodes, homes=dict.fromkeys(TENANTS, 1)) as subject:
         yield subject
     for node in nodes.values():
-        node.shutdown()
-        node.server_close()
+        node.end()
 
 
 TENANTS = [f"tenant-{number}" for number in range(60)]
@@ -196,28 +127,20 @@ TENANTS = [f"tenant-{number}" for number in range(60)]
 
 def test_the_balancer_accepts_its_configuration(tmp_path):
     # Names of containers do not resolve here; every other warning counts.
-    text = (DEPLOY / "haproxy" / "haproxy.cfg").read_text()
-    (tmp_path / "haproxy.cfg").write_text(re.sub(r"node-[ab]:8000", "127.0.0.1:1", text))
+    text = re.sub(r"node-[ab]:8000", "127.0.0.1:1", (HAPROXY / "haproxy.cfg").read_text())
 
-    output = run(program("haproxy"), "-c", "-f", tmp_path / "haproxy.cfg")
+    output = run(program("haproxy"), "-c", "-f", lay_out(tmp_path, text))
 
     assert "WARNING" not in output, output
 
 
-def test_a_tenant_always_meets_on_one_node_and_tenants_spread(balancer):
-    first = balancer.placement(TENANTS)
+def test_servers_are_called_what_nodes_call_their_slots_and_every_file_is_mounted():
+    text = (HAPROXY / "haproxy.cfg").read_text()
+    slots = [COMPOSE["services"][name]["hostname"] for name in NODES]
+    mounted = {volume.split(":")[0] for volume in COMPOSE["services"]["lb"]["volumes"]}
 
-    assert balancer.placement(TENANTS) == first
-    assert min(list(first.values()).count(name) for name in NODES) >= len(TENANTS) // 5
-
-
-def test_path_header_and_parameter_name_the_same_tenant(balancer):
-    for tenant in TENANTS[:20]:
-        node = balancer.ask(f"/v1/{tenant}/ws")
-        assert balancer.ask("/v1/ws", {"x-tidewire-tenant": tenant}) == node
-        assert balancer.ask(f"/v1/ws?tenant={tenant}") == node
-        assert balancer.ask(f"/v1/{tenant}/channels/a/publications") == node
-        assert balancer.ask(f"/v1/{tenant}/ws?tenant=other", {"x-tidewire-tenant": "other"}) == node
+    assert re.findall(r"server (\S+) \S+:8000 weight 100$", text, re.M) == slots
+    assert mounted == {f"./deploy/haproxy/{file.name}" for file in HAPROXY.iterdir()}
 
 
 def test_a_connection_without_a_tenant_goes_anywhere(balancer):

@@ -14,6 +14,7 @@ import urllib.request
 
 import pytest
 import yaml
+from balancer import lay_out
 from conftest import ROOT
 from processes import accepts, balancer_configuration, child, environment, free_port, program, run, until
 
@@ -36,9 +37,8 @@ class Topology:
             nats, redis = self.services(stack)
             for name in NODES:
                 self.node(stack, name, nats, redis)
-            text = balancer_configuration(self.ports, self.port, free_port())
-            (self.folder / "haproxy.cfg").write_text(text)
-            stack.enter_context(child(program("haproxy"), "-db", "-f", self.folder / "haproxy.cfg"))
+            file = lay_out(self.folder, balancer_configuration(self.ports, self.port, free_port()))
+            stack.enter_context(child(program("haproxy"), "-db", "-f", file))
             until(lambda: accepts(self.port), "haproxy listening")
             until(lambda: all(self.ready(name) for name in NODES), "both nodes ready", 30)
             yield self
@@ -59,6 +59,8 @@ class Topology:
         client, ops = self.ports[name]
         variables = {
             **environment(),
+            # As the host's name is in a container.
+            "TIDEWIRE_NODE__SLOT": name,
             "TIDEWIRE_SERVER__LISTEN": f"127.0.0.1:{client}",
             "TIDEWIRE_OPS__LISTEN": f"127.0.0.1:{ops}",
             "TIDEWIRE_ADMIN__LISTEN": "127.0.0.1:0",

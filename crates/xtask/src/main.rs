@@ -14,6 +14,7 @@ mod dependencies;
 mod graph;
 mod guard;
 mod mutants;
+mod placement_sim;
 mod process;
 mod programs;
 mod proto;
@@ -43,6 +44,8 @@ usage: cargo xtask <command>
   sim              the engine under faults drawn from seeds
                    [--seeds 300] [--first 1] [--survey]
                    [--seed 17 [--keep 3,9] [--trace file]]
+  placement-sim    what placing tenants does to a fleet: balance, movement, blast radius
+                   [--nodes 100,300,1000] [--tenants 1000000] [--seed 1] [--within 60] [--full]
   chaos            whole clusters under faults, judged by what their clients saw
                    --rows | --row N | [--seed S] --minutes M [--small] [--debug]
   drain            a node with 10,000 clients drains under load; fails when a promise is broken
@@ -84,6 +87,7 @@ fn dispatch(arguments: &[String]) -> Result<()> {
         ["mutants"] => mutants::run(&root, None),
         ["mutants", rule] => mutants::run(&root, Some(rule)),
         ["sim", options @ ..] => sim::run(&root, options),
+        ["placement-sim", options @ ..] => placement_sim::run(&root, options),
         ["chaos", options @ ..] => chaos::run(&root, options),
         ["drain", options @ ..] => bench::drain(&root, options),
         ["fairness", options @ ..] => bench::fairness(&root, options),

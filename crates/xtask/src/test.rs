@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::process::{cargo, count, succeed};
 use crate::steps::Steps;
-use crate::{check, guard, programs, sim, tree};
+use crate::{check, guard, placement_sim, programs, sim, tree};
 
 /// Crates whose tests need no service and next to nothing compiled.
 const FAST: [&str; 7] = [
@@ -38,6 +38,7 @@ pub(crate) fn everything(root: &Path) -> Result<()> {
         check::compiled(root, steps)?;
         rust_steps(root, steps)?;
         steps.run("simulation", |tally| sim::check(root, tally))?;
+        steps.run("placement", |_| placement_sim::check(root))?;
         steps.run("instructions of hot paths", |_| guard::check(root))?;
         deploy_steps(root, steps)?;
         steps.run("fuzz targets compile", |_| check_fuzz_targets(root))
