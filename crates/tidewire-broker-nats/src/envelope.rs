@@ -20,6 +20,7 @@
 //! - announcement: epoch (16), offset (8), tenant, channel;
 //! - session moved, a notice: session (16), generation (8), tenant;
 //! - drain, a notice: nothing;
+//! - a publication of kind 8 is of presence: its channel is a reserved one, which no other has;
 //! - news, a notice of kind 7 with zeros up to here: of what (1), 1 for tenants, 2 for revocations;
 //! - probe: number (8);
 //! - beat: id of the node.
@@ -31,8 +32,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use tidewire_broker::{News, Notice};
 use tidewire_model::{
-    Channel, Epoch, Generation, NodeId, Payload, Position, Publication, PublicationId, SessionId,
-    Tenant, TenantChannel, UserId,
+    Channel, Epoch, Generation, InvalidChannel, NodeId, Payload, Position, Publication,
+    PublicationId, SessionId, Tenant, TenantChannel, UserId,
 };
 
 /// What an envelope holds.
@@ -65,8 +66,9 @@ pub(crate) fn encode_publication(publication: &Publication) -> Bytes {
     let publisher = publication.publisher.as_ref().map_or("", UserId::as_str);
     let names = [tenant.as_str(), channel.as_str(), id, publisher];
     let flags = if publication.payload.is_json() { FLAG_JSON } else { 0 };
+    let kind = if channel.is_reserved() { KIND_PRESENCE } else { KIND_PUBLICATION };
 
-    let mut out = begin(KIND_PUBLICATION, flags, names, publication.payload.len());
+    let mut out = begin(kind, flags, names, publication.payload.len());
     put_position(&mut out, publication.position);
     out.put_u64(publication.time_ms);
     put_names(&mut out, names);
@@ -148,11 +150,14 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
         return Err(Misread::Version);
     }
     let [_, kind, flags, names @ .., reserved] = take::<8>(&mut envelope).ok_or(malformed)?;
-    if !(KIND_PUBLICATION..=KIND_NEWS).contains(&kind) {
+    if !(KIND_PUBLICATION..=KIND_PRESENCE).contains(&kind) {
         return Err(Misread::Kind);
     }
     let content = match (kind, flags) {
-        (KIND_PUBLICATION, _) => decode_publication(envelope, flags, names),
+        (KIND_PUBLICATION, _) => decode_publication(envelope, flags, names, Channel::parse),
+        (KIND_PRESENCE, FLAG_JSON) => {
+            decode_publication(envelope, flags, names, Channel::parse_reserved)
+        }
         (KIND_ANNOUNCEMENT, 0) => decode_announcement(envelope, names),
         (KIND_SESSION_MOVED, 0) => decode_session_moved(envelope, names),
         (KIND_PROBE, 0) => decode_probe(envelope, names),
@@ -166,14 +171,19 @@ pub(crate) fn decode(mut envelope: Bytes) -> Result<Content, Misread> {
     content.filter(|_| reserved == 0).ok_or(malformed)
 }
 
-fn decode_publication(mut rest: Bytes, flags: u8, names: [u8; 4]) -> Option<Content> {
+fn decode_publication(
+    mut rest: Bytes,
+    flags: u8,
+    names: [u8; 4],
+    parse: fn(&str) -> Result<Channel, InvalidChannel>,
+) -> Option<Content> {
     if flags & !FLAG_JSON != 0 {
         return None;
     }
     let [tenant, channel, id, publisher] = names;
     let position = take_position(&mut rest)?;
     let time_ms = take_number(&mut rest)?;
-    let channel = take_channel(&mut rest, tenant, channel)?;
+    let channel = take_channel(&mut rest, tenant, channel, parse)?;
     let id = match id {
         0 => None,
         len => Some(take_name(&mut rest, len, |text| PublicationId::parse(text).ok())?),
@@ -192,7 +202,7 @@ fn decode_publication(mut rest: Bytes, flags: u8, names: [u8; 4]) -> Option<Cont
 fn decode_announcement(mut rest: Bytes, names: [u8; 4]) -> Option<Content> {
     let [tenant, channel, 0, 0] = names else { return None };
     let position = take_position(&mut rest)?;
-    let channel = take_channel(&mut rest, tenant, channel)?;
+    let channel = take_channel(&mut rest, tenant, channel, Channel::parse)?;
     rest.is_empty().then_some(Content::Announcement { channel, position })
 }
 
@@ -243,9 +253,14 @@ fn take_position(rest: &mut Bytes) -> Option<Position> {
     (offset <= Position::MAX_OFFSET).then_some(Position::new(epoch, offset))
 }
 
-fn take_channel(rest: &mut Bytes, tenant: u8, channel: u8) -> Option<TenantChannel> {
+fn take_channel(
+    rest: &mut Bytes,
+    tenant: u8,
+    channel: u8,
+    parse: fn(&str) -> Result<Channel, InvalidChannel>,
+) -> Option<TenantChannel> {
     let tenant = take_name(rest, tenant, |text| Tenant::parse(text).ok())?;
-    let channel = take_name(rest, channel, |text| Channel::parse(text).ok())?;
+    let channel = take_name(rest, channel, |text| parse(text).ok())?;
     Some(TenantChannel::new(tenant, channel))
 }
 
@@ -265,6 +280,7 @@ const KIND_PROBE: u8 = 4;
 const KIND_BEAT: u8 = 5;
 const KIND_DRAIN: u8 = 6;
 const KIND_NEWS: u8 = 7;
+const KIND_PRESENCE: u8 = 8;
 const NEWS_TENANTS: u8 = 1;
 const NEWS_REVOCATIONS: u8 = 2;
 const FLAG_JSON: u8 = 1;

@@ -106,13 +106,14 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// The partition of a channel: the low byte of XXH3-64 of its name, the same in every version.
+    /// The partition of a channel: the low byte of XXH3-64 of its name, or of the name that it is named
+    /// after if it is reserved; the same in every version.
     pub fn of(channel: &TenantChannel) -> Self {
         Self { tenant: channel.tenant.clone(), index: Self::index_of(&channel.channel) }
     }
 
     fn index_of(channel: &Channel) -> u8 {
-        xxhash_rust::xxh3::xxh3_64(channel.as_str().as_bytes()).to_le_bytes()[0]
+        xxhash_rust::xxh3::xxh3_64(channel.stem().as_bytes()).to_le_bytes()[0]
     }
 }
 

@@ -87,7 +87,7 @@ struct LimitBody {
 }
 
 /// A request that is refused as a whole.
-struct Refused {
+pub(crate) struct Refused {
     status: StatusCode,
     failure: Failure,
 }
@@ -99,7 +99,7 @@ impl From<Failure> for Refused {
 }
 
 impl Refused {
-    fn response(self) -> Response {
+    pub(crate) fn response(self) -> Response {
         let wait = self.failure.retry_after.unwrap_or_default();
         let mut response = respond(self.status, &answer(Err(self.failure)));
         if is_to_come_back(self.status) {
@@ -258,7 +258,7 @@ fn draft(item: &Item<'_>, most_bytes: usize) -> Result<Draft, Failure> {
 }
 
 /// Says whose server is calling, if it may ask this. An unknown tenant is no different from a wrong key.
-fn authenticate(
+pub(crate) fn authenticate(
     edge: &Edge,
     tenant: &str,
     headers: &HeaderMap,
@@ -360,7 +360,7 @@ fn is_to_come_back(status: StatusCode) -> bool {
     matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
 }
 
-fn respond(status: StatusCode, body: &impl Serialize) -> Response {
+pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Response {
     let mut response = (status, axum::Json(body)).into_response();
     let headers = response.headers_mut();
     if status == StatusCode::UNAUTHORIZED {

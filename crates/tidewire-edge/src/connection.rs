@@ -13,6 +13,7 @@ mod held;
 mod leaving;
 mod line;
 mod opening;
+mod presence;
 mod serving;
 mod taking;
 mod toll;

@@ -10,6 +10,7 @@
 
 mod admin;
 mod api;
+mod api_presence;
 mod config;
 mod connection;
 mod drain;

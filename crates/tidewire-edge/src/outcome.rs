@@ -1,4 +1,4 @@
-use tidewire_model::{Event, Failure, HistoryPage, Published, RequestId};
+use tidewire_model::{Channel, Event, Failure, HistoryPage, MemberPage, Published, RequestId};
 use tidewire_store::{Saved, StoreError};
 
 use crate::handshake::{Claimed, Rejected};
@@ -7,6 +7,7 @@ use crate::handshake::{Claimed, Rejected};
 pub(crate) enum Outcome {
     Claimed(Box<Result<Claimed, Rejected>>),
     Read { request: RequestId, page: Result<HistoryPage, Failure> },
+    Members { request: RequestId, channel: Channel, page: Result<MemberPage, Failure> },
     Saved(Result<Saved, StoreError>),
     Released,
 }
@@ -21,6 +22,17 @@ pub(crate) fn published(request: RequestId, outcome: Result<Published, Failure>)
 pub(crate) fn read(request: RequestId, page: Result<HistoryPage, Failure>) -> Event {
     match page {
         Ok(page) => Event::History { request, page },
+        Err(failure) => Event::Failed { request: Some(request), failure },
+    }
+}
+
+pub(crate) fn members(
+    request: RequestId,
+    channel: Channel,
+    page: Result<MemberPage, Failure>,
+) -> Event {
+    match page {
+        Ok(page) => Event::Members { request, channel, page },
         Err(failure) => Event::Failed { request: Some(request), failure },
     }
 }

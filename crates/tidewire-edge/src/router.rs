@@ -2,9 +2,9 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderValue, Request, Response, header};
 use axum::middleware::{Next, from_fn};
-use axum::routing::{any, post};
+use axum::routing::{any, get, post};
 
-use crate::{Edge, api, upgrade};
+use crate::{Edge, api, api_presence, upgrade};
 
 /// Bytes of a request body; a batch holds up to a thousand publications.
 pub(crate) const BODY_BYTES: usize = 4 << 20;
@@ -14,6 +14,8 @@ pub(crate) fn router(edge: Edge) -> Router {
         .route("/v1/ws", any(upgrade::without_tenant))
         .route("/v1/{tenant}/ws", any(upgrade::with_tenant))
         .route("/v1/{tenant}/channels/{channel}/publications", post(api::publish))
+        .route("/v1/{tenant}/channels/{channel}/presence", get(api_presence::members))
+        .route("/v1/{tenant}/channels/{channel}/occupancy", get(api_presence::occupancy))
         .route("/v1/{tenant}/publications", post(api::publish_batch))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn(no_store))

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use tidewire_broker::{Log, MemoryBroker, MemoryLog, MemoryNetwork, Retention};
 use tidewire_model::NodeId;
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
+use tidewire_store::{
+    MemoryMembership, MemoryPresence, MemorySessionStore, NodeLease, NodeLoad, NodeState,
+};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +21,7 @@ pub(crate) fn start(tracker: &TaskTracker, stop: &CancellationToken) -> Node {
         broker: Arc::new(MemoryBroker::new(MemoryNetwork::default(), id.clone())),
         sessions: Arc::new(MemorySessionStore::default()),
         membership: Arc::new(MemoryMembership::default()),
+        presence: Arc::new(MemoryPresence::default()),
     };
     let runtimes = [Handle::current()];
     let config = NodeConfig { shards: 1, ..NodeConfig::new(id.clone()) };

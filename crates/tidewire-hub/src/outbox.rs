@@ -204,6 +204,7 @@ mod tests {
             Delivery::Gap { gap, .. } => gap.position.offset,
             Delivery::Published { request, .. } => u64::from(request.0),
             Delivery::Lagged { tenure, .. } => u64::from(tenure.0),
+            Delivery::Told { connection, .. } => connection.0,
             Delivery::Joined { join, .. } => u64::from(join.0),
         };
         batch.iter().map(number).collect()

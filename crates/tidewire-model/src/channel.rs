@@ -46,6 +46,11 @@ impl Channel {
         self.0.strip_prefix(PRESENCE).map(|name| Self(name.into()))
     }
 
+    /// The channel itself, or the one it is named after if it is reserved: both are in one partition.
+    pub fn stem(&self) -> &str {
+        self.0.strip_prefix(PRESENCE).unwrap_or(&self.0)
+    }
+
     /// Whether no client can name it.
     pub fn is_reserved(&self) -> bool {
         self.0.as_bytes()[0] == b'$'

@@ -1,5 +1,6 @@
 use crate::{
-    Channel, DeltaFormat, Payload, Position, PublicationId, RequestId, SessionNonce, Token,
+    Channel, DeltaFormat, MemberWord, PageMark, Payload, Position, PublicationId, RequestId,
+    SessionNonce, Token,
 };
 
 /// A command and what its client calls it.
@@ -27,6 +28,29 @@ pub enum Command {
     History {
         channel: Channel,
         query: HistoryQuery,
+    },
+    /// Wants to hear who comes and goes in a channel.
+    Watch {
+        channel: Channel,
+    },
+    Unwatch {
+        channel: Channel,
+    },
+    /// Becomes a member of a channel, or says something else there.
+    Enter {
+        channel: Channel,
+        word: Option<MemberWord>,
+    },
+    /// Is no member any more.
+    Leave {
+        channel: Channel,
+    },
+    /// Asks for a page of who is in a channel.
+    Members {
+        channel: Channel,
+        from: Option<PageMark>,
+        /// At least 1; the page may hold fewer or more.
+        limit: u32,
     },
     Ping,
     /// Replaces the credential of a live connection.

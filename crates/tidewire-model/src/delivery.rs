@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{ConnectionId, Envelope, Failure, Gap, Position, Recovery, RequestId, TenantChannel};
+use crate::{
+    ConnectionId, Envelope, Event, Failure, Gap, Position, Recovery, RequestId, TenantChannel,
+};
 
 /// One attempt of a connection to join a channel. Unique inside the connection, so that an answer or
 /// a publication that belongs to an earlier attempt is told apart and dropped.
@@ -43,6 +45,8 @@ pub enum Delivery {
         took: Duration,
         outcome: Result<Published, Failure>,
     },
+    /// What a connection's client asked for is answered.
+    Told { connection: ConnectionId, event: Box<Event> },
 }
 
 impl Delivery {
@@ -57,7 +61,8 @@ impl Delivery {
             Self::Joined { outcome: Err(_), .. }
             | Self::Gap { .. }
             | Self::Lagged { .. }
-            | Self::Published { .. } => ALLOWANCE,
+            | Self::Published { .. }
+            | Self::Told { .. } => ALLOWANCE,
         }
     }
 }

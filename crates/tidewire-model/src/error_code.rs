@@ -22,6 +22,8 @@ pub enum ErrorCode {
     BadPublicationId,
     /// A payload that should be JSON is not, or is nested too deeply.
     BadPayload,
+    /// A mark of a page means nothing any more.
+    BadMark,
     /// A payload is larger than the channel takes.
     PayloadTooLarge,
     /// The identity may not do this, whether or not the channel exists.
@@ -42,6 +44,8 @@ pub enum ErrorCode {
     NotSubscribed,
     /// The connection is connected already.
     AlreadyConnected,
+    /// The channel keeps no presence.
+    NoPresence,
     /// A bound on the number of something was reached.
     LimitExceeded,
     /// The log or the store cannot be reached.
@@ -62,7 +66,7 @@ pub enum ErrorCode {
 
 impl ErrorCode {
     /// Every code there is, by number.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::UnknownCommand,
         Self::BadChannel,
@@ -70,6 +74,7 @@ impl ErrorCode {
         Self::BadPublicationId,
         Self::BadPayload,
         Self::PayloadTooLarge,
+        Self::BadMark,
         Self::PermissionDenied,
         Self::BadToken,
         Self::TokenExpired,
@@ -79,6 +84,7 @@ impl ErrorCode {
         Self::AlreadySubscribed,
         Self::NotSubscribed,
         Self::AlreadyConnected,
+        Self::NoPresence,
         Self::LimitExceeded,
         Self::Unavailable,
         Self::Timeout,
@@ -98,6 +104,7 @@ impl ErrorCode {
             Self::BadPublicationId => 1004,
             Self::BadPayload => 1005,
             Self::PayloadTooLarge => 1006,
+            Self::BadMark => 1007,
             Self::PermissionDenied => 1100,
             Self::BadToken => 1101,
             Self::TokenExpired => 1102,
@@ -107,6 +114,7 @@ impl ErrorCode {
             Self::AlreadySubscribed => 1200,
             Self::NotSubscribed => 1201,
             Self::AlreadyConnected => 1202,
+            Self::NoPresence => 1203,
             Self::LimitExceeded => 1300,
             Self::Unavailable => 2000,
             Self::Timeout => 2001,
@@ -128,6 +136,7 @@ impl ErrorCode {
             Self::BadPublicationId => "bad_publication_id",
             Self::BadPayload => "bad_payload",
             Self::PayloadTooLarge => "payload_too_large",
+            Self::BadMark => "bad_mark",
             Self::PermissionDenied => "permission_denied",
             Self::BadToken => "bad_token",
             Self::TokenExpired => "token_expired",
@@ -137,6 +146,7 @@ impl ErrorCode {
             Self::AlreadySubscribed => "already_subscribed",
             Self::NotSubscribed => "not_subscribed",
             Self::AlreadyConnected => "already_connected",
+            Self::NoPresence => "no_presence",
             Self::LimitExceeded => "limit_exceeded",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",

@@ -2,11 +2,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Channel, DeltaFormat, Deltas, Disconnect, Envelope, Failure, NodeId, Position, Publication,
-    RequestId, SessionId, Token,
+    Channel, DeltaFormat, Deltas, Disconnect, Envelope, Failure, MemberId, MemberPage, NodeId,
+    Position, Publication, RequestId, SessionId, Token,
 };
 
 /// What a client hears, in any protocol.
+///
+/// What is told of a [reserved](Channel::is_reserved) channel is about presence in the one that it is named
+/// after: that watching it began or ended, changes, and that changes are missing.
 #[derive(Clone, Debug)]
 pub enum Event {
     Connected(Connected),
@@ -21,6 +24,22 @@ pub enum Event {
     History {
         request: RequestId,
         page: HistoryPage,
+    },
+    /// The client is a member of the channel now.
+    Entered {
+        request: RequestId,
+        channel: Channel,
+        /// What others call it.
+        member: MemberId,
+    },
+    Left {
+        request: RequestId,
+        channel: Channel,
+    },
+    Members {
+        request: RequestId,
+        channel: Channel,
+        page: MemberPage,
     },
     Pong {
         request: RequestId,

@@ -10,6 +10,7 @@ use tidewire_model::{
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::presence::{Answer, Away, Depart, Enter};
 use crate::publish::stopped;
 
 /// What a worker of the edge asks of the shard that owns a channel.
@@ -45,6 +46,12 @@ pub enum Ask {
         request: RequestId,
         outbox: Outbox,
     },
+    /// Makes a session a member of a channel; answered by [`Delivery::Told`].
+    Enter(Box<Enter>),
+    /// A member's connection is lost; not answered.
+    Away(Box<Away>),
+    /// A session is no member any more; answered by [`Delivery::Told`].
+    Depart(Box<Depart>),
 }
 
 /// A connection's wish to be handed the publications of a channel. Answered by
@@ -70,6 +77,9 @@ impl Ask {
             | Self::Release { channel, .. }
             | Self::GiveUp { channel, .. }
             | Self::Publish { channel, .. } => channel,
+            Self::Enter(enter) => &enter.channel,
+            Self::Away(away) => &away.channel,
+            Self::Depart(depart) => &depart.channel,
         }
     }
 
@@ -86,8 +96,16 @@ impl Ask {
                     outcome: Err(stopped()),
                 });
             }
-            Self::Withdraw { .. } | Self::Release { .. } | Self::GiveUp { .. } => {}
+            Self::Enter(enter) => refuse_if_awaited(enter.answer),
+            Self::Depart(depart) => refuse_if_awaited(depart.answer),
+            Self::Withdraw { .. } | Self::Release { .. } | Self::GiveUp { .. } | Self::Away(_) => {}
         }
+    }
+}
+
+fn refuse_if_awaited(answer: Option<Answer>) {
+    if let Some(answer) = answer {
+        answer.refuse(stopped());
     }
 }
 

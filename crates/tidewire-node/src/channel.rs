@@ -242,6 +242,7 @@ impl Shard {
         if !state.feed.is_fleeting() {
             self.checks.give_turn(channel, now);
         }
+        self.desk.follow(channel, now);
         self.channels.insert(channel.clone(), state);
     }
 
@@ -250,6 +251,7 @@ impl Shard {
         self.channels.remove(channel);
         self.alarms.set(channel, None);
         self.checks.forget(channel);
+        self.desk.forget(channel);
         let partition = Partition::of(channel);
         if self.interest.remove(&partition) {
             self.around.broker.unsubscribe(&partition);

@@ -27,6 +27,7 @@ impl Shard {
         self.watch(now);
         self.compare_classes(now);
         self.check_due(now);
+        self.tick_presence(now);
         self.forget_idle(now);
         self.count_subscriptions();
         if let Some(gaps) = self.gap_warnings.overdue(now) {
@@ -47,6 +48,7 @@ impl Shard {
         if self.checks.may_hurry_all() {
             let channels = self.liveliest(usize::MAX);
             self.checks.hurry_all(&channels, now);
+            self.desk.hurry(now);
         }
         self.check_due(now);
     }

@@ -43,6 +43,9 @@ impl Shard {
 
     /// Takes a publication without a position.
     pub(crate) fn receive_fleeting(&mut self, publication: Publication, now: Instant) {
+        if publication.channel.channel.is_reserved() {
+            self.desk.hear(&publication);
+        }
         let channel = publication.channel.clone();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         if !state.feed.is_fleeting() {

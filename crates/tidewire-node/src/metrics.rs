@@ -24,6 +24,9 @@ pub(crate) struct Metrics {
     pub(crate) heals_abandoned: Counter,
     tail_bytes: Gauge,
     tail_seconds: Gauge,
+    members: Gauge,
+    unsaid: Gauge,
+    watched: Gauge,
 }
 
 impl Metrics {
@@ -47,7 +50,10 @@ impl Metrics {
             healed: metrics::counter!("tidewire_healed_total"),
             heals_abandoned: metrics::counter!("tidewire_heal_abandoned_total"),
             tail_bytes: metrics::gauge!("tidewire_origin_tail_bytes", "shard" => shard.clone()),
-            tail_seconds: metrics::gauge!("tidewire_origin_tail_seconds", "shard" => shard),
+            tail_seconds: metrics::gauge!("tidewire_origin_tail_seconds", "shard" => shard.clone()),
+            members: metrics::gauge!("tidewire_presence_members", "shard" => shard.clone()),
+            unsaid: metrics::gauge!("tidewire_presence_unsaid", "shard" => shard.clone()),
+            watched: metrics::gauge!("tidewire_presence_watched_channels", "shard" => shard),
         }
     }
 
@@ -71,6 +77,15 @@ impl Metrics {
     pub(crate) fn subscriptions(&self, channels: usize, subscriptions: usize) {
         self.channels.set(channels as f64);
         self.subscriptions.set(subscriptions as f64);
+    }
+
+    /// How many members are here, how many of them the store has not been told of, and how many channels
+    /// somebody here watches.
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    pub(crate) fn presence(&self, members: usize, unsaid: usize, watched: usize) {
+        self.members.set(members as f64);
+        self.unsaid.set(unsaid as f64);
+        self.watched.set(watched as f64);
     }
 
     /// How much of what was acknowledged is remembered, and how far back that is all of it.

@@ -6,7 +6,7 @@ use tidewire_model::{
     DeliveryClass, Failure, HistoryPage, HistoryQuery, Live, NodeId, Position, Tenant,
     TenantChannel,
 };
-use tidewire_store::{Membership, NodeLease, SessionStore};
+use tidewire_store::{Life, Membership, NodeLease, Presence, SessionStore};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
@@ -19,6 +19,7 @@ use crate::hearing::{Hearing, Listener};
 use crate::lane::Pending;
 use crate::metrics::Metrics;
 use crate::placement::{AtHome, Slots};
+use crate::presence::{DUES, PresenceWay, Sweeper};
 use crate::publish::{Publishing, failure};
 use crate::router::Router;
 use crate::shard::{Action, Shard, Surroundings, Suspicion};
@@ -47,6 +48,7 @@ pub struct Ports {
     pub broker: Arc<dyn Broker>,
     pub sessions: Arc<dyn SessionStore>,
     pub membership: Arc<dyn Membership>,
+    pub presence: Arc<dyn Presence>,
 }
 
 /// Where a node's tasks run, who waits for them, and what ends them.
@@ -86,7 +88,8 @@ impl Node {
     ) -> (Self, mpsc::Receiver<Notice>) {
         let Tasks { tracker, stop, .. } = tasks;
         let is_deaf = Arc::new(AtomicBool::new(false));
-        let (shards, suspicions) = start_shards(&config, &ports, &is_deaf, tasks);
+        let (way, due) = presence_way(&ports, &report());
+        let (shards, suspicions) = start_shards(&config, &ports, (&is_deaf, &way), tasks);
         let (notices, received_notices) = mpsc::channel(NOTICES);
         let (beats, heard) = mpsc::channel(BEATS);
         let router = Router::new(shards.clone(), suspicions.clone(), notices.clone(), beats);
@@ -101,6 +104,8 @@ impl Node {
             suspicions: suspicions.clone(),
         };
         tracker.spawn(listener.run(stop.clone()));
+        let sweeper = Sweeper::new(way, shards.clone(), members.clone(), config.rules.clone(), due);
+        tracker.spawn(sweeper.run(stop.clone()));
         let (news, slots) = (Arc::new(Notify::new()), Live::new(Slots::unknown()));
         tracker.spawn(members::run(
             members::Keeper {
@@ -239,11 +244,21 @@ impl Node {
     }
 }
 
+/// What the shards share of presence, and what they tell the sweeper.
+fn presence_way(
+    ports: &Ports,
+    lease: &NodeLease,
+) -> (Arc<PresenceWay>, mpsc::Receiver<(u16, Instant)>) {
+    let (due, dues) = mpsc::channel(DUES);
+    let life = Life { node: lease.node.clone(), started_at_ms: lease.started_at_ms };
+    (Arc::new(PresenceWay::new(Arc::clone(&ports.presence), life, due)), dues)
+}
+
 /// Starts the shards. Yields their inboxes, and what makes each suspicious.
 fn start_shards(
     config: &NodeConfig,
     ports: &Ports,
-    is_deaf: &Arc<AtomicBool>,
+    (is_deaf, way): (&Arc<AtomicBool>, &Arc<PresenceWay>),
     Tasks { runtimes, tracker, stop }: Tasks<'_>,
 ) -> (Vec<mpsc::Sender<Action>>, Vec<Arc<Suspicion>>) {
     let repairs = Arc::new(Semaphore::new(REPAIRS));
@@ -260,6 +275,7 @@ fn start_shards(
             polled_per_second: POLLED_PER_SECOND.div_ceil(count),
             ring_limits: config.ring_limits,
             tail_limits,
+            presence: Arc::clone(way),
             random: config.random.clone(),
             metrics: Metrics::new(index),
         });

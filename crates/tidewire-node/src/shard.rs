@@ -35,6 +35,7 @@ use crate::feed::Step;
 use crate::interest::Interest;
 use crate::lane::{Batch, Lane, Pending};
 use crate::metrics::Metrics;
+use crate::presence::{self, Desk, PresenceWay};
 use crate::publish::stopped;
 use crate::ring::RingLimits;
 use crate::tail::{Tail, TailLimits};
@@ -61,6 +62,7 @@ pub(crate) enum Done {
     Healed(TenantChannel, Vec<Draft>, Result<Outcome, LogError>),
     Watched(u16, Result<Incarnation, LogError>),
     Heads(Vec<TenantChannel>, Result<Vec<Head>, LogError>),
+    Presence(presence::Done),
     /// Whoever wanted it had left before it was begun.
     Nothing,
 }
@@ -81,6 +83,7 @@ pub(crate) struct Surroundings {
     pub(crate) ring_limits: RingLimits,
     /// Of each shard.
     pub(crate) tail_limits: TailLimits,
+    pub(crate) presence: Arc<PresenceWay>,
     /// Tells the node's own numberings apart.
     pub(crate) random: Random,
     pub(crate) metrics: Metrics,
@@ -119,6 +122,7 @@ pub(crate) struct Shard {
     pub(crate) running: FuturesUnordered<BoxFuture<'static, Done>>,
     pub(crate) checks: Checks,
     pub(crate) reclassing: Reclassing,
+    pub(crate) desk: Desk,
     pub(crate) gap_warnings: Throttle,
     /// Reused between publications.
     pub(crate) steps: Vec<Step>,
@@ -152,6 +156,7 @@ impl Shard {
             running: FuturesUnordered::new(),
             checks: Checks::default(),
             reclassing: Reclassing::default(),
+            desk: Desk::default(),
             gap_warnings: Throttle::default(),
             steps: Vec::new(),
         }
@@ -194,11 +199,12 @@ impl Shard {
     /// Whether no publisher waits. Where the log cannot be reached to bring back what it has lost,
     /// nobody does.
     fn has_answered_all(&self) -> bool {
-        self.unconfirmed == 0 && self.lanes.len() == self.heals.len()
+        self.unconfirmed == 0 && self.lanes.len() == self.heals.len() && self.desk.has_said_all()
     }
 
     fn next_alarm(&self) -> Instant {
-        let timers = [&self.alarms, &self.announcements, &self.heals].map(Timers::next);
+        let timers =
+            [&self.alarms, &self.announcements, &self.heals, &self.desk.retries].map(Timers::next);
         let next =
             timers.into_iter().chain([self.checks.next(), self.reclassing.next()]).flatten().min();
         next.unwrap_or_else(|| Instant::now() + TICK)
@@ -235,6 +241,9 @@ impl Shard {
                 self.release(&channel, (&outbox, tenure), now);
             }
             Ask::GiveUp { channel, outbox } => self.give_up(channel, &outbox, now),
+            ask @ (Ask::Enter(_) | Ask::Away(_) | Ask::Depart(_)) => {
+                self.answer_presence(ask, now);
+            }
             Ask::Publish { channel, draft, connection, request, outbox } => {
                 let reply = Reply::Worker { connection, request, outbox, asked_at };
                 self.accept(channel, Pending { draft, reply }, now);
@@ -248,7 +257,7 @@ impl Shard {
         actions.close();
         while let Some(action) = actions.recv().await {
             match action {
-                Action::Ask { ask, .. } => ask.refuse(),
+                Action::Ask { ask, .. } => self.take_last(ask),
                 Action::Publish { pending, .. } => {
                     pending.reply.send(Err(stopped()), Instant::now());
                 }
@@ -256,6 +265,7 @@ impl Shard {
             }
         }
         self.refuse_joiners();
+        self.say_last().await;
         if !self.lanes.is_empty() {
             let channels = self.lanes.len();
             tracing::error!(channels, "the log may lack acknowledged publications");
@@ -272,7 +282,7 @@ impl Shard {
         }
     }
 
-    fn finish(&mut self, done: Done, now: Instant) {
+    pub(crate) fn finish(&mut self, done: Done, now: Instant) {
         match done {
             Done::Subscribed(partition, outcome) => self.subscribed(&partition, &outcome, now),
             Done::Read(channel, outcome) => self.finish_read(&channel, outcome, now),
@@ -291,6 +301,7 @@ impl Shard {
             }
             Done::Watched(part, outcome) => self.finish_watch(part, outcome, now),
             Done::Heads(channels, outcome) => self.finish_check(&channels, outcome, now),
+            Done::Presence(done) => self.finish_presence(done, now),
             Done::Nothing => {}
         }
     }
@@ -304,6 +315,9 @@ impl Shard {
         }
         while let Some(channel) = self.heals.due(now) {
             self.compare(&channel);
+        }
+        while let Some(channel) = self.desk.retries.due(now) {
+            self.say_again(&channel);
         }
         if self.checks.is_behind(now) {
             self.check_due(now);

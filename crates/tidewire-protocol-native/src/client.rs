@@ -5,6 +5,7 @@
 
 mod event;
 mod json;
+mod presence;
 mod protobuf;
 
 use serde::Deserialize;

@@ -10,6 +10,7 @@
 mod assembly;
 mod json;
 mod parse;
+mod presence;
 mod protobuf;
 mod publications;
 

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use tidewire_model::{
-    Channel, Command, Connect, Epoch, ErrorCode, Failure, InvalidPayload, Payload, Position,
-    PublicationId, Publish, RequestId, Resume, SessionNonce, Token,
+    Channel, Command, Connect, Epoch, ErrorCode, Failure, InvalidPayload, MemberWord, PageMark,
+    Payload, Position, PublicationId, Publish, RequestId, Resume, SessionNonce, Token,
 };
 use tidewire_protocol::{Decoded, ProtocolError};
 
@@ -78,8 +78,8 @@ pub(crate) fn refresh(token: Token) -> Result<Command, Failure> {
 }
 
 pub(crate) fn no_command() -> Failure {
-    let message = "this version knows connect, subscribe, unsubscribe, publish, history, ping and \
-                   refresh, and found none of them";
+    let message = "this version knows connect, subscribe, unsubscribe, publish, history, watch, \
+                   unwatch, enter, leave, members, ping and refresh, and found none of them";
     Failure::new(ErrorCode::UnknownCommand, message)
 }
 
@@ -93,6 +93,32 @@ pub(crate) fn publish(
         id: id.map(publication_id).transpose()?,
         payload,
     }))
+}
+
+pub(crate) fn enter(channel: &str, word: Option<Payload>) -> Result<Command, Failure> {
+    let channel = self::channel(channel)?;
+    let word = match word {
+        None => None,
+        Some(payload) => Some(MemberWord::of(&payload).ok_or_else(|| {
+            Failure::new(ErrorCode::BadPayload, "what a member says of itself is JSON")
+        })?),
+    };
+    Ok(Command::Enter { channel, word })
+}
+
+pub(crate) fn members(
+    channel: &str,
+    from: Option<&str>,
+    limit: Option<u32>,
+) -> Result<Command, Failure> {
+    let from = from.map(mark).transpose()?;
+    Ok(Command::Members { channel: self::channel(channel)?, from, limit: history_limit(limit)? })
+}
+
+pub(crate) fn mark(text: &str) -> Result<PageMark, Failure> {
+    text.parse().map_err(|_| {
+        Failure::new(ErrorCode::BadMark, "`from` is the `next` of another page, as it came")
+    })
 }
 
 pub(crate) fn no_payload() -> Failure {

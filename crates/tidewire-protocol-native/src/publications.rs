@@ -65,6 +65,9 @@ fn is_unwanted(event: &Event) -> bool {
     match event {
         Event::Published { request, .. }
         | Event::History { request, .. }
+        | Event::Entered { request, .. }
+        | Event::Left { request, .. }
+        | Event::Members { request, .. }
         | Event::Pong { request }
         | Event::Refreshed { request, .. } => *request == RequestId(0),
         _ => false,

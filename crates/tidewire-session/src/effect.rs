@@ -1,6 +1,6 @@
 use tidewire_model::{
-    Channel, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, Publish, RequestId,
-    Since, Token,
+    Channel, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, MemberWord, PageMark,
+    Publish, RequestId, Since, Token,
 };
 
 /// What a session wants done.
@@ -14,6 +14,13 @@ pub enum Effect {
     Publish { request: RequestId, publish: Publish },
     /// Read a page; the answer goes to the client as it is.
     History { request: RequestId, channel: Channel, query: HistoryQuery },
+    /// Say that the session is a member of a channel; the answer goes to the client as it is, if it has
+    /// asked.
+    Enter { request: Option<RequestId>, channel: Channel, word: Option<MemberWord> },
+    /// Say that it is none any more, likewise.
+    Depart { request: Option<RequestId>, channel: Channel },
+    /// Read a page of who is in a channel; the answer goes to the client as it is.
+    Members { request: RequestId, channel: Channel, from: Option<PageMark>, limit: u32 },
     /// Verify a new credential; answered by [`Session::refreshed`](crate::Session::refreshed).
     Refresh { request: RequestId, token: Token },
     /// Write the session's snapshot to the store, some time soon.

@@ -19,4 +19,4 @@ pub use effect::{Effect, Outputs};
 pub use limits::Limits;
 pub use meeting::Meeting;
 pub use session::Session;
-pub use snapshot::{SavedSubscription, Snapshot};
+pub use snapshot::{SavedMember, SavedPresence, SavedSubscription, Snapshot};

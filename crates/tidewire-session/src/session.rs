@@ -3,15 +3,15 @@ use std::sync::Arc;
 
 use tidewire_model::{
     Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason,
-    HistoryQuery, Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId,
-    SessionKind, Since, Subscribed,
+    Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, SessionKind, Since,
+    Subscribed,
 };
 
 use self::confirming::Ended;
 use self::replay::{Replayed, gap_after, recovery_after};
 use crate::subscription::{Asked, Live, Pending, State, Subscription};
 use crate::subscriptions::Subscriptions;
-use crate::{Effect, Limits, Outputs, SavedSubscription, Snapshot};
+use crate::{Effect, Limits, Outputs, SavedMember};
 
 /// One client's identity and subscriptions, as the owner of its connection sees them.
 ///
@@ -22,21 +22,22 @@ pub struct Session {
     identity: Identity,
     limits: Arc<Limits>,
     subscriptions: Subscriptions,
-    /// `None` while nothing waits.
-    queue: Option<Box<Queue>>,
+    /// `None` while nothing waits, and of a session that is no member anywhere.
+    rare: Option<Box<Rare>>,
     joins_in_flight: u16,
     kind: SessionKind,
     last_join: JoinId,
 }
 
-/// What a session has that waits for answers to joins, or for the store.
+/// What a session has that waits for answers to joins, or for the store, or is a member of a channel.
 #[derive(Debug, Default)]
-struct Queue {
+struct Rare {
     /// Channels whose turn to join has yet to come; at most one entry for each subscription.
     channels: VecDeque<Channel>,
     /// What has been sent of what was missed, in all channels.
     replayed: Replayed,
     ended: Ended,
+    entered: Vec<SavedMember>,
 }
 
 impl Session {
@@ -46,7 +47,7 @@ impl Session {
             identity,
             limits: limits.into(),
             subscriptions: Subscriptions::default(),
-            queue: None,
+            rare: None,
             joins_in_flight: 0,
             kind: SessionKind::default(),
             last_join: JoinId::default(),
@@ -55,17 +56,6 @@ impl Session {
 
     pub fn identity(&self) -> &Identity {
         &self.identity
-    }
-
-    /// What of this session should outlive its connection.
-    pub fn snapshot(&self) -> Snapshot {
-        let saved = |subscription: &Subscription| SavedSubscription {
-            channel: subscription.channel.clone(),
-            start: subscription.start(),
-            delta: subscription.delta(),
-        };
-        let subscriptions = self.subscriptions.iter().map(saved).collect();
-        Snapshot { identity: self.identity.clone(), subscriptions }
     }
 
     /// Every join the node may still hold, to be left when the connection ends.
@@ -95,6 +85,13 @@ impl Session {
             Command::Unsubscribe { channel } => self.handle_unsubscribe(id, &channel, out),
             Command::Publish(publish) => self.handle_publish(id, publish, out),
             Command::History { channel, query } => self.handle_history(id, channel, query, out),
+            Command::Watch { channel } => self.handle_watch(id, &channel, out),
+            Command::Unwatch { channel } => self.handle_unwatch(id, &channel, out),
+            Command::Enter { channel, word } => self.handle_enter(id, channel, word, out),
+            Command::Leave { channel } => self.handle_leave(id, channel, out),
+            Command::Members { channel, from, limit } => {
+                self.handle_members(id, channel, (from, limit), out);
+            }
         }
     }
 
@@ -113,6 +110,17 @@ impl Session {
         {
             return;
         }
+        self.subscribe_anew(request, channel, pending, out);
+    }
+
+    /// Subscribes to what is allowed, unless that is so already, or there are too many.
+    fn subscribe_anew(
+        &mut self,
+        request: RequestId,
+        channel: Channel,
+        pending: Pending,
+        out: &mut Outputs,
+    ) {
         if self.subscriptions.contains(&channel) {
             let message = "already subscribed to this channel";
             return out.refuse(request, ErrorCode::AlreadySubscribed, message);
@@ -145,19 +153,6 @@ impl Session {
             return out.fail(request, self.limits.too_large(publish.payload.len()));
         }
         out.effects.push(Effect::Publish { request, publish });
-    }
-
-    fn handle_history(
-        &mut self,
-        request: RequestId,
-        channel: Channel,
-        query: HistoryQuery,
-        out: &mut Outputs,
-    ) {
-        if self.may(Action::History, &channel, request, out) {
-            let query = HistoryQuery { limit: query.limit.clamp(1, self.limits.page), ..query };
-            out.effects.push(Effect::History { request, channel, query });
-        }
     }
 
     /// Refuses what is not granted, in the same words whether or not the channel exists.
@@ -194,34 +189,33 @@ impl Session {
 
     /// Takes those that have ended out of the queue, once for all of them.
     fn tidy_queue(&mut self) {
-        let Some(queue) = &mut self.queue else { return };
-        queue.channels.retain(|channel| self.subscriptions.contains(channel));
+        let Some(rare) = &mut self.rare else { return };
+        rare.channels.retain(|channel| self.subscriptions.contains(channel));
         self.forget_queue();
     }
 
     fn forget_queue(&mut self) {
-        let is_empty = self
-            .queue
-            .as_ref()
-            .is_some_and(|queue| queue.channels.is_empty() && queue.ended.is_empty());
+        let is_empty = self.rare.as_ref().is_some_and(|rare| {
+            rare.channels.is_empty() && rare.ended.is_empty() && rare.entered.is_empty()
+        });
         if is_empty && self.joins_in_flight == 0 {
-            self.queue = None;
+            self.rare = None;
         }
     }
 
     /// Starts a join at once if it may be in flight, or lets it wait for its turn.
     fn line_up(&mut self, channel: Channel, out: &mut Outputs) {
-        let is_next = self.queue.as_ref().is_none_or(|queue| queue.channels.is_empty());
+        let is_next = self.rare.as_ref().is_none_or(|rare| rare.channels.is_empty());
         if is_next && self.may_join() {
             return self.start(channel, out);
         }
-        self.queue.get_or_insert_default().channels.push_back(channel);
+        self.rare.get_or_insert_default().channels.push_back(channel);
     }
 
     /// Starts as many of the queued joins as may be in flight.
     fn join_next(&mut self, out: &mut Outputs) {
         while self.may_join() {
-            let next = self.queue.as_mut().and_then(|queue| queue.channels.pop_front());
+            let next = self.rare.as_mut().and_then(|rare| rare.channels.pop_front());
             let Some(channel) = next else { break };
             self.start(channel, out);
         }
@@ -235,7 +229,7 @@ impl Session {
     fn start(&mut self, channel: Channel, out: &mut Outputs) {
         let join = JoinId(self.last_join.0 + 1);
         let Some(pending) = self.subscriptions.start(&channel, join) else { return };
-        let replayed = self.queue.as_ref().map(|queue| queue.replayed);
+        let replayed = self.rare.as_ref().map(|rare| rare.replayed);
         if replayed.is_some_and(|replayed| replayed.is_enough_for_all(&self.limits)) {
             pending.skip_first();
         }
@@ -281,7 +275,7 @@ impl Session {
             return false;
         }
         let is_enough = pending.replayed.as_mut().is_some_and(|replayed| {
-            let all = &mut self.queue.get_or_insert_default().replayed;
+            let all = &mut self.rare.get_or_insert_default().replayed;
             replayed.add(&joined.missed);
             all.add(&joined.missed);
             replayed.is_enough_for_one(&self.limits) || all.is_enough_for_all(&self.limits)
@@ -392,6 +386,8 @@ fn push_publications(
 
 mod confirming;
 mod delivery;
+mod presence;
+mod reading;
 mod renewal;
 pub(crate) mod replay;
 mod resumption;

@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use tidewire_model::{Channel, DeltaFormat, Identity, Position};
+use tidewire_model::{Channel, DeltaFormat, Identity, MemberWord, Position};
 
 /// What of a session outlives its connection, written to the store while the connection lives.
 ///
@@ -10,6 +10,34 @@ use tidewire_model::{Channel, DeltaFormat, Identity, Position};
 pub struct Snapshot {
     pub identity: Identity,
     pub subscriptions: Vec<SavedSubscription>,
+    /// Absent from the record of most sessions, and of all from before there was presence.
+    #[serde(default, skip_serializing_if = "SavedPresence::is_empty")]
+    pub presence: SavedPresence,
+}
+
+/// What a session has to do with presence, as the store keeps it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Deserialize, Serialize)]
+pub struct SavedPresence {
+    /// Channels whose members it wants to hear of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watched: Vec<Channel>,
+    /// Channels it is a member of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entered: Vec<SavedMember>,
+}
+
+/// What a session says of itself in a channel.
+#[derive(Clone, Debug, Eq, PartialEq, Deserialize, Serialize)]
+pub struct SavedMember {
+    pub channel: Channel,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub word: Option<MemberWord>,
+}
+
+impl SavedPresence {
+    pub fn is_empty(&self) -> bool {
+        self.watched.is_empty() && self.entered.is_empty()
+    }
 }
 
 /// A subscription as the store keeps it.
@@ -35,6 +63,21 @@ mod tests {
 
         assert_eq!(saved.delta, None);
         assert_eq!(serde_json::to_string(&saved).expect("json"), text);
+    }
+
+    #[test]
+    fn presence_is_kept_and_a_record_without_it_is_as_it_was_before() {
+        let identity = r#"{"tenant":"acme","user":"ann","permissions":{},"expires_at":null}"#;
+        let before = format!(r#"{{"identity":{identity},"subscriptions":[]}}"#);
+        let presence = r#"{"watched":["a"],"entered":[{"channel":"b","word":{"x":1.0}}]}"#;
+        let after =
+            format!(r#"{{"identity":{identity},"subscriptions":[],"presence":{presence}}}"#);
+
+        for text in [before, after] {
+            let snapshot: Snapshot = serde_json::from_str(&text).expect("a snapshot");
+
+            assert_eq!(serde_json::to_string(&snapshot).expect("json"), text);
+        }
     }
 
     #[test]

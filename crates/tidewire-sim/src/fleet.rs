@@ -6,7 +6,7 @@ use tidewire_broker::{Broker as _, MemoryBroker, MemoryNetwork, Retention};
 use tidewire_hub::QueueLimits;
 use tidewire_model::{NodeId, Random};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, RingLimits, Tasks};
-use tidewire_store::{NodeLease, NodeLoad, NodeState};
+use tidewire_store::{MemoryPresence, NodeLease, NodeLoad, NodeState};
 use tidewire_store_redis::{RedisLog, RedisMembership, RedisSessionStore, simulated};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -126,6 +126,7 @@ impl Fleet {
             broker: Arc::clone(broker) as _,
             sessions: Arc::new(RedisSessionStore::new(sessions)),
             membership: Arc::new(RedisMembership::new(connection)),
+            presence: Arc::new(MemoryPresence::default()),
         }
     }
 

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tidewire_model::{Identity, SessionNonce};
 use tidewire_node::{OwnedSession, SessionError};
-use tidewire_session::Snapshot;
+use tidewire_session::{SavedPresence, Snapshot};
 use tidewire_store::Saved;
 use tokio::time::timeout;
 
@@ -143,7 +143,11 @@ impl Rivals {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { identity: self.identity.clone(), subscriptions: Vec::new() }
+        Snapshot {
+            identity: self.identity.clone(),
+            subscriptions: Vec::new(),
+            presence: SavedPresence::default(),
+        }
     }
 
     async fn rest(&mut self) {

@@ -304,6 +304,8 @@ impl Desk {
                     line.push(Word::Published { request, outcome });
                 }
             }
+            // Nobody here enters a channel.
+            Delivery::Told { .. } => {}
         }
     }
 

@@ -18,7 +18,7 @@ use tidewire_model::{
     Action, Channel, Epoch, Filter, Generation, Identity, NodeId, Permissions, Position, SessionId,
     SessionNonce, Tenant, UserId,
 };
-use tidewire_session::{SavedSubscription, Snapshot};
+use tidewire_session::{SavedPresence, SavedSubscription, Snapshot};
 use tidewire_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore as _, SessionWrite};
 use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisSessionStore};
 use tidewire_testkit::services::RedisServer;
@@ -121,7 +121,11 @@ impl Bench<'_> {
             expires_at: Some(1_900_000_000),
             provenance: None,
         };
-        Snapshot { identity, subscriptions: (0..self.subscriptions).map(subscription).collect() }
+        Snapshot {
+            presence: SavedPresence::default(),
+            identity,
+            subscriptions: (0..self.subscriptions).map(subscription).collect(),
+        }
     }
 }
 

@@ -132,6 +132,7 @@ impl Membership for MemoryMembership {
 #[cfg(test)]
 mod tests {
     use tidewire_model::{Identity, Permissions, SessionId, Tenant, UserId};
+    use tidewire_session::SavedPresence;
 
     use super::*;
     use crate::conformance::{
@@ -263,7 +264,7 @@ mod tests {
             expires_at: None,
             provenance: None,
         };
-        Snapshot { identity, subscriptions: Vec::new() }
+        Snapshot { identity, subscriptions: Vec::new(), presence: SavedPresence::default() }
     }
     #[async_trait]
     impl RevocationStoreFactory for InMemory {

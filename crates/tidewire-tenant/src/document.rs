@@ -119,7 +119,8 @@ pub struct ChannelRule {
     pub pattern: String,
     /// What holds where the rule says nothing itself. `chat` keeps 1000 publications for 24 h, `notify`
     /// 100 for 7 d and is durable, `state` 16 for 24 h with `latest = "on"` and `delta = "fossil"`;
-    /// `ticker` and `presence` are ephemeral, with a `flush_window` of 50 ms and 100 ms.
+    /// `ticker` and `presence` are ephemeral, with a `flush_window` of 50 ms and 100 ms, and
+    /// `presence` has `presence = "members"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preset: Option<PresetName>,
     /// What is promised. Publications of a `recoverable` channel go through Redis: in order, without a
@@ -163,6 +164,15 @@ pub struct ChannelRule {
     /// `latest` for the preset `ticker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_slow: Option<WhenSlowName>,
+    /// Whether clients may enter the channels, and those with the right `presence` are told who has. `off`
+    /// unless set here or by the preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub presence: Option<PresenceName>,
+    /// How long a member whose connection is lost is still one, so that coming back in time is neither
+    /// a leave nor a join; `5s` unless set. While its node drains, 30 s at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-min" = "0s", "x-max" = "1m"))]
+    pub presence_debounce: Option<Period>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -246,6 +256,13 @@ pub enum LatestName {
 pub enum DeltaName {
     Off,
     Fossil,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PresenceName {
+    Members,
+    Off,
 }
 
 impl From<DeltaName> for Option<DeltaFormat> {

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tidewire_model::{ChannelRule, DeliveryClass, DeltaFormat, Filter, Retention, WhenSlow};
+use tidewire_model::{
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, PresenceRule, Retention, WhenSlow,
+};
 
-use crate::document::{self, LatestName, PresetName};
+use crate::document::{self, LatestName, PresenceName, PresetName};
 use crate::{Period, Problems};
 
 /// The rules of one tenant, or nothing if one of them cannot hold, which has then been reported.
@@ -86,9 +88,21 @@ fn checked(rule: &document::ChannelRule, filter: Filter, history: Retention) -> 
         gives_latest: rule.latest.map_or(basis.gives_latest, |latest| latest == LatestName::On),
         flush_window: rule.flush_window.map_or(basis.flush_window, Period::duration),
         delta: rule.delta.map_or(basis.delta, Into::into),
+        presence: presence_rule(rule, basis.presence),
         ..basis
     }
 }
+
+fn presence_rule(
+    rule: &document::ChannelRule,
+    basis: Option<PresenceRule>,
+) -> Option<PresenceRule> {
+    let is_kept = rule.presence.map_or(basis.is_some(), |name| name == PresenceName::Members);
+    let debounce = rule.presence_debounce.map_or(DEBOUNCE, Period::duration);
+    is_kept.then_some(PresenceRule { debounce })
+}
+
+const DEBOUNCE: Duration = Duration::from_secs(5);
 
 /// What a preset stands for; the reference of the configuration says the same in words.
 fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
@@ -114,7 +128,10 @@ fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
             when_slow: WhenSlow::Latest,
             ..ephemeral(Duration::from_millis(50), rule)
         },
-        PresetName::Presence => ephemeral(Duration::from_millis(100), rule),
+        PresetName::Presence => {
+            let presence = Some(PresenceRule { debounce: DEBOUNCE });
+            ephemeral(Duration::from_millis(100), ChannelRule { presence, ..rule })
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 const MAX_RULES: usize = 256;
 const HISTORY_SIZES: std::ops::RangeInclusive<u32> = 1..=100_000;
 const HISTORY_TTLS: [Duration; 2] = [Duration::from_secs(1), Duration::from_hours(7 * 24)];
+const PRESENCE_DEBOUNCES: [Duration; 2] = [Duration::ZERO, Duration::from_mins(1)];
 const FLUSH_WINDOWS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(100)];
 
 /// Reads and checks the document of `tenant`, as it came from outside or from the registry.
@@ -88,6 +89,12 @@ fn check_rule(rule: &ChannelRule, path: &str, problems: &mut Problems) {
     let spans = [
         ("history_ttl", rule.history_ttl, HISTORY_TTLS, "expected a duration from 1s to 7d"),
         ("flush_window", rule.flush_window, FLUSH_WINDOWS, "expected a duration from 0s to 100ms"),
+        (
+            "presence_debounce",
+            rule.presence_debounce,
+            PRESENCE_DEBOUNCES,
+            "expected a duration from 0s to 1m",
+        ),
     ];
     for (name, span, [least, most], message) in spans {
         let span = span.map(Period::duration);

@@ -6,5 +6,7 @@
 
 pub mod services;
 mod switched_log;
+mod switched_presence;
 
 pub use switched_log::SwitchedLog;
+pub use switched_presence::SwitchedPresence;

@@ -33,6 +33,22 @@ fn the_other_kinds_are_written_exactly_like_this() {
 }
 
 #[test]
+fn presence_is_a_kind_of_its_own_for_reserved_channels_alone() {
+    let plain = publication();
+    let reserved = plain.channel.channel.presence().unwrap();
+    let channel = TenantChannel::new(plain.channel.tenant.clone(), reserved);
+    let presence = Publication { channel, ..plain.clone() };
+
+    let envelope = encode_publication(&presence);
+
+    assert_eq!(envelope[..2], [1, 8]);
+    assert_eq!(decode(envelope.clone()), Ok(Content::Publication(presence)));
+    assert_eq!(decode(with(&envelope, 1, 1)), Err(Misread::Malformed));
+    assert_eq!(decode(with(&encode_publication(&plain), 1, 8)), Err(Misread::Malformed));
+    assert_eq!(decode(with(&envelope, 2, 0)), Err(Misread::Malformed), "it is not JSON");
+}
+
+#[test]
 fn a_payload_does_not_keep_the_buffer_it_came_in() {
     let envelope = encode_publication(&publication());
 
@@ -50,7 +66,7 @@ fn another_version_or_kind_is_told_from_rubbish() {
     let good = encode_publication(&publication());
 
     assert_eq!(decode(with(&good, 0, 2)), Err(Misread::Version));
-    assert_eq!(decode(with(&good, 1, 8)), Err(Misread::Kind));
+    assert_eq!(decode(with(&good, 1, 9)), Err(Misread::Kind));
     assert_eq!(decode(with(&good, 1, 0)), Err(Misread::Kind));
     assert_eq!(decode(Bytes::new()), Err(Misread::Malformed));
     assert_eq!(decode(good.slice(..7)), Err(Misread::Malformed));

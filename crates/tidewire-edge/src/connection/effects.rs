@@ -47,6 +47,18 @@ impl Serving {
                     Outcome::Read { request, page }
                 });
             }
+            Effect::Enter { request, channel, word } => {
+                self.enter((request, channel, word), line, cx);
+            }
+            Effect::Depart { request, channel } => self.depart(request, channel, line, cx),
+            Effect::Members { request, channel, from, limit } => {
+                let (node, whole) = (cx.shared.node.clone(), self.in_tenant(channel.clone()));
+                self.reads += 1;
+                cx.start(line.id, async move {
+                    let page = node.members_of(&whole, from, limit).await;
+                    Outcome::Members { request, channel, page }
+                });
+            }
             Effect::Refresh { request, token } => self.refresh(request, &token, line, cx),
             Effect::Save => self.save_in_time(line, cx),
             Effect::Disconnect(disconnect) => return Err(Ending::Disconnected(disconnect)),

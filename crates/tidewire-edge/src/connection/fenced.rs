@@ -27,7 +27,13 @@ impl Serving {
     pub(super) fn refuse_if_moved(&self, request: &Request, cx: &mut Context) -> bool {
         let changes_session = matches!(
             request.command,
-            Command::Subscribe { .. } | Command::Unsubscribe { .. } | Command::Refresh { .. }
+            Command::Subscribe { .. }
+                | Command::Unsubscribe { .. }
+                | Command::Watch { .. }
+                | Command::Unwatch { .. }
+                | Command::Enter { .. }
+                | Command::Leave { .. }
+                | Command::Refresh { .. }
         );
         if !self.is_fenced || !changes_session {
             return false;

@@ -89,6 +89,7 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
     for (channel, join) in joins {
         cx.leave(&serving.in_tenant(channel), line.id, join);
     }
+    serving.be_away(cx);
     let end = match disconnect {
         Some(disconnect) => End::ByServer(disconnect),
         None if serving.is_fenced && line.alarms.is_leaving() => End::Moved,
@@ -160,10 +161,14 @@ impl Leaving {
 
     pub(super) fn answer(&mut self, answer: Delivery, line: &mut Line, cx: &mut Context) {
         cx.give_back(&answer);
-        let Delivery::Published { request, outcome, .. } = answer else { return };
+        let event = match answer {
+            Delivery::Published { request, outcome, .. } => outcome::published(request, outcome),
+            Delivery::Told { event, .. } => *event,
+            _ => return,
+        };
         self.publishing = self.publishing.saturating_sub(1);
         if matches!(self.stage, Stage::Releasing | Stage::Answering) {
-            cx.outputs.events.push(outcome::published(request, outcome));
+            cx.outputs.events.push(event);
             let _ = line.queue_events(cx);
         }
         if self.stage == Stage::Answering && self.publishing == 0 {

@@ -33,7 +33,7 @@ const LONGER_WINDOW: Duration = Duration::from_secs(1);
 pub(super) struct Serving {
     pub(super) session: Session,
     pub(super) owned: OwnedSession,
-    /// Publications that have not been answered.
+    /// Publications, and wishes to come and go, that have not been answered.
     pub(super) publishing: u16,
     /// Pages of history under way.
     pub(super) reads: u8,
@@ -228,6 +228,10 @@ impl Serving {
                 self.reads -= 1;
                 cx.outputs.events.push(outcome::read(request, page));
             }
+            Outcome::Members { request, channel, page } => {
+                self.reads -= 1;
+                cx.outputs.events.push(outcome::members(request, channel, page));
+            }
             Outcome::Saved(saved) => self.saved(saved, line, cx)?,
             Outcome::Claimed(_) | Outcome::Released => {}
         }
@@ -268,6 +272,10 @@ impl Serving {
                 self.publishing -= 1;
                 cx.counts.published(took, &outcome, &cx.shared.metrics);
                 cx.outputs.events.push(outcome::published(request, outcome));
+            }
+            Delivery::Told { event, .. } => {
+                self.publishing -= 1;
+                cx.outputs.events.push(*event);
             }
             Delivery::Joined { channel, join, tenure, outcome, .. } => {
                 self.joined((&channel, tenure, join), outcome, line, cx);

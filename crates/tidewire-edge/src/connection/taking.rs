@@ -57,6 +57,7 @@ impl Serving {
     pub(super) fn take(&mut self, decoded: Decoded, line: &mut Line, cx: &mut Context) -> Verdict {
         match decoded {
             Decoded::Request(request) if self.refuse_if_moved(&request, cx) => {}
+            Decoded::Request(request) if self.refuse_without_presence(&request, cx) => {}
             Decoded::Request(mut request) => {
                 self.heed_limits(line, cx);
                 if self.is_refused(&request, line, cx)? {

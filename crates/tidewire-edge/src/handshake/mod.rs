@@ -11,7 +11,7 @@ use tidewire_model::{
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Descriptor;
-use tidewire_session::{Limits, Outputs, Session, Snapshot};
+use tidewire_session::{Limits, Outputs, SavedPresence, Session, Snapshot};
 use tokio::time::{Duration, timeout};
 
 use crate::edge::{Peer, Shared};
@@ -144,7 +144,11 @@ impl Claimant<'_> {
         if self.shared.tenants.session_kind(&identity.tenant) == SessionKind::None {
             return Ok(self.shared.node.unkept_session(identity.tenant.clone()));
         }
-        let snapshot = Snapshot { identity: identity.clone(), subscriptions: Vec::new() };
+        let snapshot = Snapshot {
+            identity: identity.clone(),
+            subscriptions: Vec::new(),
+            presence: SavedPresence::default(),
+        };
         self.shared.node.open_session(&snapshot).await.map_err(|error| {
             tracing::warn!(%error, "cannot open a session");
             unavailable(self.request)

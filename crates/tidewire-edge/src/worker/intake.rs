@@ -73,7 +73,7 @@ impl Worker {
                     self.served().perform(delivery);
                 }
             }
-            Delivery::Published { .. } => self.served().perform(delivery),
+            Delivery::Published { .. } | Delivery::Told { .. } => self.served().perform(delivery),
         }
     }
 

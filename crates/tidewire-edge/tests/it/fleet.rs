@@ -15,11 +15,11 @@ use tidewire_auth::{
 use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, News, Notice};
 use tidewire_edge::{Edge, EdgeConfig, Parts, drain_router, ops_router};
 use tidewire_model::{
-    Action, ChannelRules, Filter, NodeId, Permissions, SessionKind, Tenant, UserId,
+    Action, ChannelRules, Filter, LiveRules, NodeId, Permissions, SessionKind, Tenant, UserId,
 };
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{MemoryMembership, NodeLease, NodeLoad, NodeState};
+use tidewire_store::{MemoryMembership, MemoryPresence, NodeLease, NodeLoad, NodeState};
 use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_testkit::SwitchedLog;
 use tidewire_transport::http::{Response, request};
@@ -44,7 +44,9 @@ pub(crate) struct Fleet {
     pub(crate) nodes: Vec<Running>,
     pub(crate) log: Arc<SwitchedLog>,
     pub(crate) sessions: Arc<SwitchedStore>,
+    pub(crate) presence: Arc<MemoryPresence>,
     network: MemoryNetwork,
+    rules: LiveRules,
     /// Of all nodes.
     pub(crate) tenants: Tenants,
     tracker: TaskTracker,
@@ -72,12 +74,23 @@ impl Fleet {
 
     /// Nodes that treat their tenants in some way.
     pub(crate) async fn of(nodes: usize, config: EdgeConfig, tenants: Tenants) -> Self {
+        Self::ruled(nodes, LiveRules::default(), (config, tenants)).await
+    }
+
+    /// As [`of`](Self::of), where the engine goes by rules too.
+    pub(crate) async fn ruled(
+        nodes: usize,
+        rules: LiveRules,
+        (config, tenants): (EdgeConfig, Tenants),
+    ) -> Self {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut fleet = Self {
             nodes: Vec::new(),
             log: Arc::new(SwitchedLog::new(10_000)),
             sessions: Arc::default(),
+            presence: Arc::default(),
             network: MemoryNetwork::default(),
+            rules,
             tenants,
             tracker,
             _stop: stop.clone().drop_guard(),
@@ -112,6 +125,7 @@ impl Fleet {
             broker: Arc::new(MemoryBroker::new(self.network.clone(), id.clone())),
             sessions: Arc::clone(&self.sessions) as _,
             membership: Arc::clone(membership) as _,
+            presence: Arc::clone(&self.presence) as _,
         }
     }
 
@@ -135,7 +149,8 @@ impl Fleet {
         ports: Ports,
         (config, tenants): (EdgeConfig, Tenants),
     ) -> Running {
-        let node_config = NodeConfig { shards: 1, ..NodeConfig::new(id.clone()) };
+        let rules = self.rules.clone();
+        let node_config = NodeConfig { shards: 1, rules, ..NodeConfig::new(id.clone()) };
         let (tracker, stop) = (&self.tracker, &self.stop);
         let (listener, address) = listen().await;
         let metrics = metrics();
@@ -234,7 +249,7 @@ pub(crate) fn tenants(rules: ChannelRules, sessions: SessionKind) -> Tenants {
         let id = ApiKeyId::parse(id).expect("id");
         let filters = ["room/*", "*"].map(|filter| Filter::parse(filter).expect("filter"));
         let permissions = filters.into_iter().fold(Permissions::default(), |granted, filter| {
-            granted.grant(filter, [Action::Publish])
+            granted.grant(filter, [Action::Publish, Action::Presence])
         });
         TenantKeys {
             tenant: Tenant::parse(tenant).expect("tenant"),

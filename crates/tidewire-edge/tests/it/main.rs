@@ -15,6 +15,7 @@ mod operators;
 mod origins;
 mod peer;
 mod policies;
+mod presence;
 mod publishing;
 mod registry;
 mod sessions;

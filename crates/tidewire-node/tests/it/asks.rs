@@ -10,7 +10,7 @@ use tidewire_model::{
     Since, Tenure,
 };
 use tidewire_node::{Ask, Join, Node, NodeConfig, Ports, Tasks};
-use tidewire_store::{MemoryMembership, MemorySessionStore};
+use tidewire_store::{MemoryMembership, MemoryPresence, MemorySessionStore};
 use tidewire_testkit::SwitchedLog;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -315,6 +315,7 @@ fn a_shard_runs_on_the_runtime_it_was_given() {
             broker: Arc::new(MemoryBroker::new(MemoryNetwork::default(), id.clone())),
             sessions: Arc::new(MemorySessionStore::default()),
             membership: Arc::new(MemoryMembership::default()),
+            presence: Arc::new(MemoryPresence::default()),
         };
         let (node, _) = Node::start(NodeConfig::new(id.clone()), ports, report(id), tasks);
         let mut worker = Worker::new(&node, QueueLimits::default());

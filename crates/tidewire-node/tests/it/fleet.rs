@@ -13,7 +13,7 @@ use tidewire_model::{
 };
 use tidewire_node::{Ask, Join, LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_store::{MemoryMembership, MemorySessionStore, NodeLease, NodeLoad, NodeState};
-use tidewire_testkit::SwitchedLog;
+use tidewire_testkit::{SwitchedLog, SwitchedPresence};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +25,8 @@ pub(crate) struct Fleet<const N: usize> {
     pub(crate) notices: [mpsc::Receiver<Notice>; N],
     pub(crate) network: MemoryNetwork,
     pub(crate) log: Arc<SwitchedLog>,
+    pub(crate) presence: Arc<SwitchedPresence>,
+    pub(crate) membership: Arc<MemoryMembership>,
     pub(crate) tracker: TaskTracker,
     stop: DropGuard,
 }
@@ -58,6 +60,7 @@ impl<const N: usize> Fleet<N> {
         let network = MemoryNetwork::default();
         let sessions = Arc::new(MemorySessionStore::default());
         let membership = Arc::new(MemoryMembership::default());
+        let presence = Arc::new(SwitchedPresence::default());
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let runtimes = [Handle::current()];
         let tasks = Tasks { runtimes: &runtimes, tracker: &tracker, stop: &stop };
@@ -68,6 +71,7 @@ impl<const N: usize> Fleet<N> {
                 broker: Arc::new(MemoryBroker::new(network.clone(), id.clone())),
                 sessions: Arc::clone(&sessions) as _,
                 membership: Arc::clone(&membership) as _,
+                presence: Arc::clone(&presence) as _,
             };
             let config = NodeConfig { rules: rules(index), ..NodeConfig::new(id.clone()) };
             Node::start(config, ports, report(id), tasks)
@@ -78,7 +82,16 @@ impl<const N: usize> Fleet<N> {
             node
         });
         let notices = notices.try_into().expect("one each");
-        Self { nodes, notices, network, log, tracker, stop: stop.drop_guard() }
+        Self {
+            nodes,
+            notices,
+            network,
+            log,
+            presence,
+            membership,
+            tracker,
+            stop: stop.drop_guard(),
+        }
     }
 
     /// Ends the nodes' tasks, and waits for that.
@@ -141,8 +154,16 @@ impl Subscriber {
         since: Since,
         limits: QueueLimits,
     ) -> (Self, Result<Joined, Failure>) {
+        Self::join_at(node, channel(name), since, limits).await
+    }
+
+    async fn join_at(
+        node: &Node,
+        channel: TenantChannel,
+        since: Since,
+        limits: QueueLimits,
+    ) -> (Self, Result<Joined, Failure>) {
         let (outbox, mut inbox) = outbox(limits);
-        let channel = channel(name);
         let connection = ConnectionId(CONNECTIONS.fetch_add(1, Ordering::Relaxed));
         let join = Join {
             channel: channel.clone(),
@@ -162,6 +183,14 @@ impl Subscriber {
 
     pub(crate) async fn live(node: &Node, name: &str) -> Self {
         let (subscriber, outcome) = Self::join(node, name, Since::Now).await;
+        assert!(outcome.expect("joined").live);
+        subscriber
+    }
+
+    /// As [`live`](Self::live), in a channel that no client can name.
+    pub(crate) async fn live_at(node: &Node, channel: TenantChannel) -> Self {
+        let limits = QueueLimits::default();
+        let (subscriber, outcome) = Self::join_at(node, channel, Since::Now, limits).await;
         assert!(outcome.expect("joined").live);
         subscriber
     }

@@ -7,5 +7,6 @@ mod durable;
 mod ephemeral;
 mod fleet;
 mod heal;
+mod presence;
 mod publications;
 mod sessions;

@@ -1,7 +1,7 @@
 use tidewire_broker::Notice;
 use tidewire_model::{Identity, Permissions, SessionNonce, Tenant, UserId};
 use tidewire_node::SessionError;
-use tidewire_session::Snapshot;
+use tidewire_session::{SavedPresence, Snapshot};
 use tidewire_store::Saved;
 
 use crate::fleet::Fleet;
@@ -69,7 +69,7 @@ fn snapshot() -> Snapshot {
         expires_at: None,
         provenance: None,
     };
-    Snapshot { identity, subscriptions: Vec::new() }
+    Snapshot { identity, subscriptions: Vec::new(), presence: SavedPresence::default() }
 }
 
 fn nonce(number: u8) -> SessionNonce {

@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_model::{
-    Channel, Connected, Disconnect, ErrorCode, Gap, GapReason, Payload, Position, PublicationId,
-    Recovery, RequestId, Subscribed, Token, UserId,
+    Channel, Connected, Disconnect, ErrorCode, Gap, GapReason, MemberId, MemberPage, Payload,
+    Position, PresenceChange, PublicationId, Recovery, RequestId, Subscribed, Token, UserId,
 };
 
 use crate::fossil::{self, BadDelta};
@@ -71,6 +71,36 @@ pub enum ServerEvent {
     Failed {
         request: Option<RequestId>,
         refusal: Refusal,
+    },
+    /// From here on it is told who comes and goes in a channel: the list is to be loaded now.
+    Watching {
+        request: RequestId,
+        channel: Channel,
+    },
+    Unwatched {
+        /// `None` when the server ended it.
+        request: Option<RequestId>,
+        channel: Channel,
+        refusal: Option<Refusal>,
+    },
+    /// Changes in who is in a channel, in order.
+    Presence {
+        channel: Channel,
+        changes: Vec<PresenceChange>,
+    },
+    Entered {
+        request: RequestId,
+        channel: Channel,
+        member: MemberId,
+    },
+    Left {
+        request: RequestId,
+        channel: Channel,
+    },
+    Members {
+        request: RequestId,
+        channel: Channel,
+        page: MemberPage,
     },
     /// The last event of a connection.
     Closing(Closing),

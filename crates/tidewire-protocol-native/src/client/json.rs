@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tidewire_model::{
     Channel, Command, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery,
-    NodeId, Payload, Position, Publish, Request, RequestId, Resume, SessionId, Since, Subscribed,
-    UserId,
+    MemberPage, NodeId, Occupancy, Payload, Position, Publish, Request, RequestId, Resume,
+    SessionId, Since, Subscribed, UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
@@ -18,12 +18,13 @@ use super::event::{
     recovery,
 };
 use crate::json::command_object::{
-    ChannelPositionBody, CommandBody, ConnectBody, HistoryBody, PingBody, PositionBody,
-    PublishBody, RefreshBody, ResumeBody, SubscribeBody, UnsubscribeBody,
+    ChannelBody, ChannelPositionBody, CommandBody, ConnectBody, EnterBody, HistoryBody,
+    MembersBody, PingBody, PositionBody, PublishBody, RefreshBody, ResumeBody, SubscribeBody,
+    UnsubscribeBody,
 };
 use crate::json::event_object::{
     ClosingBody, ConnectedBody, ErrorBody, EventBody, EventObject, GapBody, HistoryPageBody,
-    LimitBody, PointBody, PublicationBody, PublicationsBody, SubscribedBody,
+    LimitBody, MemberPageBody, PointBody, PublicationBody, PublicationsBody, SubscribedBody,
 };
 use crate::json::object::{Object, Offset};
 use crate::json::{binary_payload, check_syntax, is_zero, payload, push_value, text_of};
@@ -61,11 +62,27 @@ fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
         }
         Command::Publish(publish) => CommandBody::Publish(publish_body(publish, encoded)),
         Command::History { channel, query } => CommandBody::History(history_body(channel, query)),
+        Command::Watch { channel } => CommandBody::Watch(channel_body(channel)),
+        Command::Unwatch { channel } => CommandBody::Unwatch(channel_body(channel)),
+        Command::Enter { channel, word } => CommandBody::Enter(EnterBody {
+            channel: channel.as_str().into(),
+            data: word.as_ref().map(|word| raw_value(word.bytes())),
+        }),
+        Command::Leave { channel } => CommandBody::Leave(channel_body(channel)),
+        Command::Members { channel, from, limit } => CommandBody::Members(MembersBody {
+            channel: channel.as_str().into(),
+            from: from.map(|mark| mark.to_string().into()),
+            limit: Some(*limit),
+        }),
         Command::Ping => CommandBody::Ping(PingBody {}),
         Command::Refresh { token } => {
             CommandBody::Refresh(RefreshBody { token: token.as_str().into() })
         }
     }
+}
+
+fn channel_body(channel: &Channel) -> ChannelBody<'_> {
+    ChannelBody { channel: channel.as_str().into() }
 }
 
 fn resume_body(resume: &Resume) -> ResumeBody<'_> {
@@ -185,7 +202,33 @@ fn server_event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEve
             ServerEvent::Failed { request: optional(id), refusal: refusal(body) }
         }
         EventBody::Closing(body) => ServerEvent::Closing(closing(body)),
+        EventBody::Watching(body) => {
+            ServerEvent::Watching { request, channel: channel(&body.channel)? }
+        }
+        EventBody::Unwatched(body) => ServerEvent::Unwatched {
+            request: optional(id),
+            channel: channel(&body.channel)?,
+            refusal: body.error.map(refusal),
+        },
+        EventBody::Presence(body) => {
+            ServerEvent::Presence { channel: channel(&body.channel)?, changes: body.items }
+        }
+        EventBody::Entered(body) => {
+            ServerEvent::Entered { request, channel: channel(&body.channel)?, member: body.member }
+        }
+        EventBody::Left(body) => ServerEvent::Left { request, channel: channel(&body.channel)? },
+        EventBody::Members(body) => members(request, body)?,
     })
+}
+
+fn members(request: RequestId, body: MemberPageBody<'_>) -> Result<ServerEvent, ProtocolError> {
+    let position = position(&body.epoch, body.offset)?;
+    let page = MemberPage {
+        members: body.items,
+        occupancy: Occupancy { count: body.count, position },
+        next: checked(body.next.as_deref().map(parse::mark).transpose())?,
+    };
+    Ok(ServerEvent::Members { request, channel: channel(&body.channel)?, page })
 }
 
 fn connected(request: RequestId, body: ConnectedBody<'_>) -> Result<Connected, ProtocolError> {

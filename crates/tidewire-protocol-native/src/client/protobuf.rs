@@ -9,11 +9,11 @@ use tidewire_model::{
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
-use super::checked;
 use super::event::{
     self, Closing, Content, ReachedLimit, Received, ReceivedPage, Refusal, ServerEvent, optional,
     recovery,
 };
+use super::{checked, presence};
 use crate::parse;
 use crate::protobuf::wire::command::Command as CommandBody;
 use crate::protobuf::wire::event::Event as EventBody;
@@ -43,6 +43,24 @@ fn command_body(command: &Command) -> CommandBody {
             payload: Some(wire_payload(payload)),
         }),
         Command::History { channel, query } => CommandBody::History(history_body(channel, query)),
+        Command::Watch { channel } => {
+            CommandBody::Watch(wire::Watch { channel: channel.to_string() })
+        }
+        Command::Unwatch { channel } => {
+            CommandBody::Unwatch(wire::Unwatch { channel: channel.to_string() })
+        }
+        Command::Enter { channel, word } => CommandBody::Enter(wire::Enter {
+            channel: channel.to_string(),
+            data: word.as_ref().map(|word| word.bytes().clone()),
+        }),
+        Command::Leave { channel } => {
+            CommandBody::Leave(wire::Leave { channel: channel.to_string() })
+        }
+        Command::Members { channel, from, limit } => CommandBody::Members(wire::Members {
+            channel: channel.to_string(),
+            from: from.map(|mark| mark.to_string()),
+            limit: Some(*limit),
+        }),
         Command::Ping => CommandBody::Ping(wire::Ping {}),
         Command::Refresh { token } => {
             CommandBody::Refresh(wire::Refresh { token: token.as_str().to_owned() })
@@ -130,6 +148,29 @@ fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, 
             ServerEvent::Failed { request: optional(id), refusal: refusal(body)? }
         }
         EventBody::Closing(body) => ServerEvent::Closing(closing(body)?),
+        EventBody::Watching(body) => {
+            ServerEvent::Watching { request, channel: channel(&body.channel)? }
+        }
+        EventBody::Unwatched(body) => ServerEvent::Unwatched {
+            request: optional(id),
+            channel: channel(&body.channel)?,
+            refusal: body.error.map(refusal).transpose()?,
+        },
+        EventBody::Presence(body) => ServerEvent::Presence {
+            channel: channel(&body.channel)?,
+            changes: body.items.into_iter().map(presence::change).collect::<Result<_, _>>()?,
+        },
+        EventBody::Entered(body) => ServerEvent::Entered {
+            request,
+            channel: channel(&body.channel)?,
+            member: checked(body.member.parse())?,
+        },
+        EventBody::Left(body) => ServerEvent::Left { request, channel: channel(&body.channel)? },
+        EventBody::Members(body) => ServerEvent::Members {
+            request,
+            channel: channel(&body.channel)?,
+            page: presence::page(body)?,
+        },
     })
 }
 
@@ -241,7 +282,7 @@ fn channel(name: &str) -> Result<Channel, ProtocolError> {
     checked(parse::channel(name))
 }
 
-fn position(position: Option<&wire::Position>) -> Result<Position, ProtocolError> {
+pub(super) fn position(position: Option<&wire::Position>) -> Result<Position, ProtocolError> {
     let position = position.ok_or_else(|| parse::malformed("a position is missing"))?;
     checked(parse::position(&position.epoch, position.offset))
 }

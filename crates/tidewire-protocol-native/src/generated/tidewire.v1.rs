@@ -11,7 +11,7 @@ pub struct Command {
     /// Comes back in the reply. 0 asks for no reply; a refusal is sent all the same, without an id.
     #[prost(uint32, tag = "1")]
     pub id: u32,
-    #[prost(oneof = "command::Command", tags = "2, 3, 4, 5, 6, 7, 8")]
+    #[prost(oneof = "command::Command", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub command: ::core::option::Option<command::Command>,
 }
 /// Nested message and enum types in `Command`.
@@ -32,6 +32,16 @@ pub mod command {
         Refresh(super::Refresh),
         #[prost(message, tag = "8")]
         Connect(super::Connect),
+        #[prost(message, tag = "9")]
+        Watch(super::Watch),
+        #[prost(message, tag = "10")]
+        Unwatch(super::Unwatch),
+        #[prost(message, tag = "11")]
+        Enter(super::Enter),
+        #[prost(message, tag = "12")]
+        Leave(super::Leave),
+        #[prost(message, tag = "13")]
+        Members(super::Members),
     }
 }
 /// The first command of a connection. One of the two is needed.
@@ -128,6 +138,43 @@ pub struct History {
     #[prost(uint32, optional, tag = "4")]
     pub limit: ::core::option::Option<u32>,
 }
+/// Asks to be told who comes and goes in a channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Watch {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unwatch {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+}
+/// Becomes a member of a channel, or says something else there.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Enter {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    /// One JSON value of at most 1024 bytes.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    pub data: ::core::option::Option<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Leave {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+}
+/// Asks for a page of the members of a channel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Members {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    /// `next` of the page before; absent: from the beginning.
+    #[prost(string, optional, tag = "2")]
+    pub from: ::core::option::Option<::prost::alloc::string::String>,
+    /// At least 1; absent means 100.
+    #[prost(uint32, optional, tag = "3")]
+    pub limit: ::core::option::Option<u32>,
+}
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Ping {}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -147,7 +194,10 @@ pub struct Event {
     /// The id of the command this replies to; 0 for what the server says by itself.
     #[prost(uint32, tag = "1")]
     pub id: u32,
-    #[prost(oneof = "event::Event", tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14")]
+    #[prost(
+        oneof = "event::Event",
+        tags = "2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+    )]
     pub event: ::core::option::Option<event::Event>,
 }
 /// Nested message and enum types in `Event`.
@@ -180,6 +230,18 @@ pub mod event {
         Error(super::Error),
         #[prost(message, tag = "14")]
         Closing(super::Closing),
+        #[prost(message, tag = "15")]
+        Presence(super::Presence),
+        #[prost(message, tag = "16")]
+        Entered(super::Entered),
+        #[prost(message, tag = "17")]
+        Left(super::Left),
+        #[prost(message, tag = "18")]
+        Members(super::MemberPage),
+        #[prost(message, tag = "19")]
+        Watching(super::Watching),
+        #[prost(message, tag = "20")]
+        Unwatched(super::Unwatched),
     }
 }
 /// Consecutive publications of one channel and epoch, in order.
@@ -348,6 +410,84 @@ pub struct Limit {
     /// In the unit of the key.
     #[prost(uint64, tag = "2")]
     pub value: u64,
+}
+/// Changes in who is in a channel, in order.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Presence {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "3")]
+    pub items: ::prost::alloc::vec::Vec<PresenceChange>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PresenceChange {
+    /// Where the last of these changes stands; absent where `lost` is set.
+    #[prost(message, optional, tag = "1")]
+    pub position: ::core::option::Option<Position>,
+    #[prost(message, repeated, tag = "2")]
+    pub joined: ::prost::alloc::vec::Vec<Member>,
+    #[prost(message, repeated, tag = "3")]
+    pub updated: ::prost::alloc::vec::Vec<Member>,
+    /// Without `data`.
+    #[prost(message, repeated, tag = "4")]
+    pub left: ::prost::alloc::vec::Vec<Member>,
+    /// How many are there after these changes, where that is known.
+    #[prost(uint64, optional, tag = "5")]
+    pub count: ::core::option::Option<u64>,
+    /// Changes may be missing: load the list.
+    #[prost(bool, tag = "6")]
+    pub lost: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Member {
+    /// 16 hexadecimal digits.
+    #[prost(string, tag = "1")]
+    pub member: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub user: ::prost::alloc::string::String,
+    /// One JSON value.
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    pub data: ::core::option::Option<::prost::bytes::Bytes>,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct MemberPage {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "2")]
+    pub items: ::prost::alloc::vec::Vec<Member>,
+    #[prost(uint64, tag = "3")]
+    pub count: u64,
+    /// The list is as of this change, or a later one.
+    #[prost(message, optional, tag = "4")]
+    pub position: ::core::option::Option<Position>,
+    /// Absent on the last page.
+    #[prost(string, optional, tag = "5")]
+    pub next: ::core::option::Option<::prost::alloc::string::String>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Entered {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub member: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Left {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Watching {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Unwatched {
+    #[prost(string, tag = "1")]
+    pub channel: ::prost::alloc::string::String,
+    /// Why the server ended it; absent when the client asked.
+    #[prost(message, optional, tag = "2")]
+    pub error: ::core::option::Option<Error>,
 }
 /// The last event of a connection.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

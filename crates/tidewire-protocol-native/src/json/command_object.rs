@@ -27,6 +27,11 @@ pub(crate) enum CommandBody<'a> {
     Unsubscribe(UnsubscribeBody<'a>),
     Publish(PublishBody<'a>),
     History(HistoryBody<'a>),
+    Watch(ChannelBody<'a>),
+    Unwatch(ChannelBody<'a>),
+    Enter(EnterBody<'a>),
+    Leave(ChannelBody<'a>),
+    Members(MembersBody<'a>),
     Ping(PingBody),
     Refresh(RefreshBody<'a>),
 }
@@ -115,6 +120,34 @@ pub(crate) struct HistoryBody<'a> {
     pub(crate) limit: Option<u32>,
 }
 
+/// A command about a channel and nothing else.
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct ChannelBody<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Str<'a>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct EnterBody<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Str<'a>,
+    #[serde(borrow, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(default)]
+pub(crate) struct MembersBody<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Str<'a>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<Str<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) limit: Option<u32>,
+}
+
 #[derive(Deserialize, Serialize)]
 pub(crate) struct PingBody {}
 
@@ -149,6 +182,11 @@ impl<'de> Visitor<'de> for CommandVisitor {
                 "unsubscribe" => CommandBody::Unsubscribe(object(&mut members)?),
                 "publish" => CommandBody::Publish(object(&mut members)?),
                 "history" => CommandBody::History(object(&mut members)?),
+                "watch" => CommandBody::Watch(object(&mut members)?),
+                "unwatch" => CommandBody::Unwatch(object(&mut members)?),
+                "enter" => CommandBody::Enter(object(&mut members)?),
+                "leave" => CommandBody::Leave(object(&mut members)?),
+                "members" => CommandBody::Members(object(&mut members)?),
                 "ping" => CommandBody::Ping(object(&mut members)?),
                 "refresh" => CommandBody::Refresh(object(&mut members)?),
                 "id" => {

@@ -85,6 +85,18 @@ fn command(body: CommandBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
         }
         CommandBody::Publish(body) => publish(&body, frame),
         CommandBody::History(body) => history(&body),
+        CommandBody::Watch(body) => Ok(Command::Watch { channel: parse::channel(&body.channel)? }),
+        CommandBody::Unwatch(body) => {
+            Ok(Command::Unwatch { channel: parse::channel(&body.channel)? })
+        }
+        CommandBody::Enter(body) => {
+            let word = body.data.map(|data| payload(data, frame)).transpose()?;
+            parse::enter(&body.channel, word)
+        }
+        CommandBody::Leave(body) => Ok(Command::Leave { channel: parse::channel(&body.channel)? }),
+        CommandBody::Members(body) => {
+            parse::members(&body.channel, body.from.as_deref(), body.limit)
+        }
         CommandBody::Ping(_) => Ok(Command::Ping),
         CommandBody::Refresh(body) => parse::refresh(token(body.token)),
     }

@@ -6,16 +6,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use tidewire_model::{
     Channel, Connected, Disconnect, Encoding, Epoch, Event, Exceeded, Failure, Gap, HistoryPage,
-    Payload, Position, Publication, Recovery, RequestId, Subscribed, Token,
+    Payload, Position, PresenceChange, Publication, Recovery, RequestId, Subscribed, Token,
 };
 
+use super::command_object::ChannelBody;
 use super::event_object::{
-    ClosingBody, ConnectedBody, ErrorBody, EventBody, ExpiringBody, GapBody, LimitBody, PointBody,
-    PongBody, PublishedBody, ReconnectBody, RefreshedBody, SubscribedBody, UnsubscribedBody,
+    ClosingBody, ConnectedBody, EnteredBody, ErrorBody, EventBody, ExpiringBody, GapBody,
+    LimitBody, MemberPageBody, PointBody, PongBody, PresenceBody, PublishedBody, ReconnectBody,
+    RefreshedBody, SubscribedBody, UnsubscribedBody,
 };
 use super::push_value;
 use crate::assembly::{Assembly, Framing};
 use crate::millis;
+use crate::presence::{self, Told};
 use crate::publications::{Content, EventWriter, push_publications};
 
 pub(crate) struct JsonWriter;
@@ -26,6 +29,12 @@ impl EventWriter for JsonWriter {
 
     fn head(channel: &Channel, epoch: Epoch) -> Vec<u8> {
         let mut head = Vec::with_capacity(channel.as_str().len() + 64);
+        if let Some(watched) = channel.watched() {
+            head.extend_from_slice(br#"{"presence":{"channel":"#);
+            push_value(&mut head, &watched.as_str());
+            head.extend_from_slice(br#","items":["#);
+            return head;
+        }
         head.extend_from_slice(br#"{"publications":{"channel":"#);
         push_value(&mut head, &channel.as_str());
         head.extend_from_slice(br#","epoch":""#);
@@ -35,6 +44,9 @@ impl EventWriter for JsonWriter {
     }
 
     fn item(publication: &Publication, content: Content<'_>) -> Vec<u8> {
+        if publication.channel.channel.is_reserved() {
+            return publication.payload.bytes().to_vec();
+        }
         let mut item = Vec::with_capacity(publication.payload.len() + 256);
         item.push(b'{');
         push_publication(&mut item, publication, content);
@@ -60,6 +72,10 @@ impl EventWriter for JsonWriter {
     }
 
     fn push_event(assembly: &mut Assembly<'_>, event: &Event) {
+        if let Some(told) = presence::told(event) {
+            let (id, body) = told_body(&told);
+            return push_value(assembly.part(), &OutgoingEvent { id, body: &body });
+        }
         let (id, body) = match event {
             Event::Publications { publications, deltas, .. } => {
                 return push_publications::<Self>(assembly, publications, *deltas);
@@ -90,6 +106,8 @@ impl EventWriter for JsonWriter {
                 (optional(*request), EventBody::Error(error_body(failure)))
             }
             Event::Closing(disconnect) => (0, closing_body(*disconnect)),
+            // Told above.
+            Event::Entered { .. } | Event::Left { .. } | Event::Members { .. } => return,
         };
         push_value(assembly.part(), &OutgoingEvent { id, body: &body });
     }
@@ -238,6 +256,40 @@ fn reconnect_body<'a>(
     let token = token.map(|token| token.as_str().into());
     let endpoints = endpoints.iter().map(|url| url.as_str().into()).collect();
     EventBody::Reconnect(ReconnectBody { after_ms, window_ms, token, endpoints })
+}
+
+fn told_body<'a>(told: &'a Told<'a>) -> (u32, EventBody<'a>) {
+    let channel_body = |channel: &'a Channel| ChannelBody { channel: channel.as_str().into() };
+    match told {
+        Told::Watching { request, channel } => {
+            (request.0, EventBody::Watching(channel_body(channel)))
+        }
+        Told::Unwatched { request, channel, failure } => {
+            let (channel, error) = (channel.as_str().into(), failure.map(error_body));
+            (optional(*request), EventBody::Unwatched(UnsubscribedBody { channel, error }))
+        }
+        Told::Lost { channel } => {
+            let (channel, items) = (channel.as_str().into(), vec![PresenceChange::loss()]);
+            (0, EventBody::Presence(PresenceBody { channel, items }))
+        }
+        Told::Entered { request, channel, member } => {
+            let (channel, member) = (channel.as_str().into(), *member);
+            (request.0, EventBody::Entered(EnteredBody { channel, member }))
+        }
+        Told::Left { request, channel } => (request.0, EventBody::Left(channel_body(channel))),
+        Told::Members { request, channel, page } => {
+            let position = &page.occupancy.position;
+            let body = MemberPageBody {
+                channel: channel.as_str().into(),
+                items: page.members.clone(),
+                count: page.occupancy.count,
+                epoch: position.epoch.as_str().into(),
+                offset: position.offset,
+                next: page.next.map(|mark| mark.to_string().into()),
+            };
+            (request.0, EventBody::Members(body))
+        }
+    }
 }
 
 fn error_body(failure: &Failure) -> ErrorBody<'_> {

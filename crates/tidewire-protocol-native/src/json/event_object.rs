@@ -7,7 +7,9 @@ use std::fmt;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tidewire_model::{Member, MemberId, PresenceChange};
 
+use super::command_object::ChannelBody;
 use super::object::{Str, object, present};
 
 /// `{"id":1,"pong":{}}`, as read: without a body if this version does not know the event.
@@ -33,6 +35,12 @@ pub(crate) enum EventBody<'a> {
     Expiring(ExpiringBody),
     Error(ErrorBody<'a>),
     Closing(ClosingBody<'a>),
+    Presence(PresenceBody<'a>),
+    Entered(EnteredBody<'a>),
+    Left(ChannelBody<'a>),
+    Members(MemberPageBody<'a>),
+    Watching(ChannelBody<'a>),
+    Unwatched(UnsubscribedBody<'a>),
 }
 
 #[derive(Deserialize, Serialize)]
@@ -73,6 +81,33 @@ pub(crate) struct UnsubscribedBody<'a> {
     pub(crate) channel: Str<'a>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<ErrorBody<'a>>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(crate) struct PresenceBody<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Str<'a>,
+    pub(crate) items: Vec<PresenceChange>,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(crate) struct EnteredBody<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Str<'a>,
+    pub(crate) member: MemberId,
+}
+
+#[derive(Deserialize, Serialize)]
+pub(crate) struct MemberPageBody<'a> {
+    #[serde(borrow)]
+    pub(crate) channel: Str<'a>,
+    pub(crate) items: Vec<Member>,
+    pub(crate) count: u64,
+    #[serde(borrow)]
+    pub(crate) epoch: Str<'a>,
+    pub(crate) offset: u64,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next: Option<Str<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -245,6 +280,12 @@ impl<'de> Visitor<'de> for EventVisitor {
                 "expiring" => EventBody::Expiring(object(&mut members)?),
                 "error" => EventBody::Error(object(&mut members)?),
                 "closing" => EventBody::Closing(object(&mut members)?),
+                "presence" => EventBody::Presence(object(&mut members)?),
+                "entered" => EventBody::Entered(object(&mut members)?),
+                "left" => EventBody::Left(object(&mut members)?),
+                "members" => EventBody::Members(object(&mut members)?),
+                "watching" => EventBody::Watching(object(&mut members)?),
+                "unwatched" => EventBody::Unwatched(object(&mut members)?),
                 "id" => {
                     event.id = members.next_value()?;
                     continue;

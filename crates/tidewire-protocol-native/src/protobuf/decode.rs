@@ -61,6 +61,14 @@ fn command(body: wire::command::Command, frame: &Bytes) -> Result<Command, Failu
         }
         Body::Publish(body) => publish(&body, frame),
         Body::History(body) => history(&body),
+        Body::Watch(body) => Ok(Command::Watch { channel: parse::channel(&body.channel)? }),
+        Body::Unwatch(body) => Ok(Command::Unwatch { channel: parse::channel(&body.channel)? }),
+        Body::Enter(body) => {
+            let word = body.data.map(parse::json_payload).transpose()?;
+            parse::enter(&body.channel, word)
+        }
+        Body::Leave(body) => Ok(Command::Leave { channel: parse::channel(&body.channel)? }),
+        Body::Members(body) => parse::members(&body.channel, body.from.as_deref(), body.limit),
         Body::Ping(wire::Ping {}) => Ok(Command::Ping),
         Body::Refresh(body) => parse::refresh(body.token.into()),
     }

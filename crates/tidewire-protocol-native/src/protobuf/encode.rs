@@ -1,13 +1,15 @@
 use prost::{Message as _, encode_length_delimiter, length_delimiter_len};
 use tidewire_model::{
-    Channel, Connected, Disconnect, Encoding, Epoch, Event, Exceeded, Failure, Gap, GapReason,
-    HistoryPage, Publication, Recovery, RequestId, Subscribed, Token,
+    ChangePosition, Channel, Connected, Disconnect, Encoding, Epoch, Event, Exceeded, Failure,
+    FormerMember, Gap, GapReason, HistoryPage, Member, PresenceChange, Publication, Recovery,
+    RequestId, Subscribed, Token,
 };
 
 use super::wire::event::Event as Body;
 use super::{push_frame, wire, wire_delta_format, wire_payload, wire_position};
 use crate::assembly::{Assembly, Framing};
 use crate::millis;
+use crate::presence::{self, Told};
 use crate::publications::{Content, EventWriter, push_publications};
 
 pub(crate) struct ProtobufWriter;
@@ -16,21 +18,42 @@ pub(crate) struct ProtobufWriter;
 const EVENT_TAG: u8 = 0x0a;
 /// Field 2 of `Event`, `publications`, length-delimited.
 const PUBLICATIONS_TAG: u8 = 0x12;
-/// Field 3 of `Publications`, `items`, length-delimited.
+/// Field 15 of `Event`, `presence`, length-delimited.
+const PRESENCE_TAG: u8 = 0x7a;
+/// Field 3 of `Publications` and of `Presence`, `items`, length-delimited.
 const ITEM_TAG: u8 = 0x1a;
 
 impl EventWriter for ProtobufWriter {
     const FRAMING: Framing = Framing::Protobuf;
     const ENCODING: Encoding = Encoding::NativeProtobuf;
 
-    /// A `Publications` message without items: they are its last field, so they can be appended.
+    /// The tag of what it is in an event, and a `Publications` or `Presence` message without items: they are
+    /// its last field, so they can be appended.
     fn head(channel: &Channel, epoch: Epoch) -> Vec<u8> {
-        let (channel, epoch) = (channel.as_str().to_owned(), epoch.to_string());
-        wire::Publications { channel, epoch, items: Vec::new() }.encode_to_vec()
+        let (tag, message) = match channel.watched() {
+            None => {
+                let (channel, epoch) = (channel.as_str().to_owned(), epoch.to_string());
+                let message = wire::Publications { channel, epoch, items: Vec::new() };
+                (PUBLICATIONS_TAG, message.encode_to_vec())
+            }
+            Some(watched) => {
+                let message = wire::Presence { channel: watched.to_string(), items: Vec::new() };
+                (PRESENCE_TAG, message.encode_to_vec())
+            }
+        };
+        [&[tag], &*message].concat()
     }
 
-    /// An item with its tag and length, as it stands in a `Publications` message.
+    /// An item with its tag and length, as it stands in a `Publications` or `Presence` message.
     fn item(publication: &Publication, content: Content<'_>) -> Vec<u8> {
+        if publication.channel.channel.is_reserved() {
+            let change =
+                PresenceChange::of(&publication.payload).unwrap_or_else(PresenceChange::loss);
+            let message = wire_change(&change);
+            let mut item = vec![ITEM_TAG];
+            message.encode_length_delimited(&mut item).expect("a vector grows as needed");
+            return item;
+        }
         let message = wire_publication(publication, content, String::new());
         let mut item = Vec::with_capacity(message.encoded_len() + 8);
         item.push(ITEM_TAG);
@@ -39,11 +62,12 @@ impl EventWriter for ProtobufWriter {
     }
 
     fn push_batch(out: &mut Vec<u8>, head: &[u8], items: &[&[u8]]) {
+        let Some((tag, head)) = head.split_first() else { return };
         let batch = head.len() + items.iter().map(|item| item.len()).sum::<usize>();
         let event = 1 + length_delimiter_len(batch) + batch;
         out.reserve(1 + length_delimiter_len(event) + event);
         push_tag(out, EVENT_TAG, event);
-        push_tag(out, PUBLICATIONS_TAG, batch);
+        push_tag(out, *tag, batch);
         out.extend_from_slice(head);
         for item in items {
             out.extend_from_slice(item);
@@ -52,10 +76,15 @@ impl EventWriter for ProtobufWriter {
 
     fn only_item<'a>(batch: &'a [u8], head: &[u8]) -> &'a [u8] {
         let publications = skip_tag(skip_tag(batch));
-        &publications[head.len()..]
+        &publications[head.len() - 1..]
     }
 
     fn push_event(assembly: &mut Assembly<'_>, event: &Event) {
+        if let Some(told) = presence::told(event) {
+            let (id, body) = told_body(&told);
+            let events = vec![wire::Event { id, event: Some(body) }];
+            return push_frame(assembly.part(), &wire::ServerFrame { events });
+        }
         let (id, body) = match event {
             Event::Publications { publications, deltas, .. } => {
                 return push_publications::<Self>(assembly, publications, *deltas);
@@ -88,6 +117,8 @@ impl EventWriter for ProtobufWriter {
                 (optional(*request), Body::Error(wire_error(failure)))
             }
             Event::Closing(disconnect) => (0, closing_body(*disconnect)),
+            // Told above.
+            Event::Entered { .. } | Event::Left { .. } | Event::Members { .. } => return,
         };
         let events = vec![wire::Event { id, event: Some(body) }];
         push_frame(assembly.part(), &wire::ServerFrame { events });
@@ -196,6 +227,67 @@ fn wire_reason(reason: GapReason) -> wire::GapReason {
         GapReason::Rewind => wire::GapReason::Rewind,
         GapReason::Limit => wire::GapReason::Limit,
         GapReason::Skipped => wire::GapReason::Skipped,
+    }
+}
+
+fn told_body(told: &Told<'_>) -> (u32, Body) {
+    match told {
+        Told::Watching { request, channel } => {
+            (request.0, Body::Watching(wire::Watching { channel: channel.to_string() }))
+        }
+        Told::Unwatched { request, channel, failure } => {
+            let (channel, error) = (channel.to_string(), failure.map(wire_error));
+            (optional(*request), Body::Unwatched(wire::Unwatched { channel, error }))
+        }
+        Told::Lost { channel } => {
+            let items = vec![wire_change(&PresenceChange::loss())];
+            (0, Body::Presence(wire::Presence { channel: channel.to_string(), items }))
+        }
+        Told::Entered { request, channel, member } => {
+            let (channel, member) = (channel.to_string(), member.to_string());
+            (request.0, Body::Entered(wire::Entered { channel, member }))
+        }
+        Told::Left { request, channel } => {
+            (request.0, Body::Left(wire::Left { channel: channel.to_string() }))
+        }
+        Told::Members { request, channel, page } => {
+            let body = wire::MemberPage {
+                channel: channel.to_string(),
+                items: page.members.iter().map(wire_member).collect(),
+                count: page.occupancy.count,
+                position: Some(wire_position(&page.occupancy.position)),
+                next: page.next.map(|mark| mark.to_string()),
+            };
+            (request.0, Body::Members(body))
+        }
+    }
+}
+
+fn wire_change(change: &PresenceChange) -> wire::PresenceChange {
+    let position = change.position.map(|ChangePosition { epoch, offset }| wire::Position {
+        epoch: epoch.to_string(),
+        offset,
+    });
+    let left = change.left.iter().map(|FormerMember { id, user }| wire::Member {
+        member: id.to_string(),
+        user: user.to_string(),
+        data: None,
+    });
+    wire::PresenceChange {
+        position,
+        joined: change.joined.iter().map(wire_member).collect(),
+        updated: change.updated.iter().map(wire_member).collect(),
+        left: left.collect(),
+        count: change.count,
+        lost: change.lost,
+    }
+}
+
+fn wire_member(member: &Member) -> wire::Member {
+    wire::Member {
+        member: member.id.to_string(),
+        user: member.user.to_string(),
+        data: member.data.as_ref().map(|word| word.bytes().clone()),
     }
 }
 

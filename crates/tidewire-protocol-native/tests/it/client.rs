@@ -37,7 +37,7 @@ fn no_frame_holds_more_requests_than_a_server_takes() {
 
 #[test]
 fn events_and_members_this_version_does_not_know_are_ignored() {
-    let json = r#"[{"presence":{"joined":["ada"]}},{"id":3,"pong":{"load":0.5},"trace":"x"}]"#;
+    let json = r#"[{"applause":{"from":["ada"]}},{"id":3,"pong":{"load":0.5},"trace":"x"}]"#;
     let protobuf = [
         message(1, &[message(99, &[text(1, "ada")])]),
         message(1, &[varint(1, 3), message(7, &[text(8, "x")])]),

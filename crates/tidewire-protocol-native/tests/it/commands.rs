@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use tidewire_model::{
-    Command, Connect, Direction, HistoryQuery, Payload, PublicationId, Publish, Request, RequestId,
-    Resume, Since,
+    Command, Connect, Direction, HistoryQuery, MemberWord, Payload, PublicationId, Publish,
+    Request, RequestId, Resume, Since,
 };
 use tidewire_protocol::Decoded;
 use tidewire_protocol_native::MAX_COMMANDS;
@@ -109,6 +109,43 @@ fn subscribing() -> Vec<Row> {
     ]
 }
 
+fn presence() -> Vec<Row> {
+    let word = |text: &str| MemberWord::parse(text.to_owned().into()).ok();
+    let (room, mark) = (|| channel("room:42"), "mfabc1200001:17");
+    vec![
+        row(
+            r#""watch":{"channel":"room:42"}"#,
+            message(9, &[text(1, "room:42")]),
+            Command::Watch { channel: room() },
+        ),
+        row(
+            r#""unwatch":{"channel":"room:42"}"#,
+            message(10, &[text(1, "room:42")]),
+            Command::Unwatch { channel: room() },
+        ),
+        row(
+            r#""enter":{"channel":"room:42"}"#,
+            message(11, &[text(1, "room:42")]),
+            Command::Enter { channel: room(), word: None },
+        ),
+        row(
+            r#""enter":{"channel":"room:42","data":{"a":1.50}}"#,
+            message(11, &[text(1, "room:42"), text(2, r#"{"a":1.50}"#)]),
+            Command::Enter { channel: room(), word: word(r#"{"a":1.50}"#) },
+        ),
+        row(
+            r#""leave":{"channel":"room:42"}"#,
+            message(12, &[text(1, "room:42")]),
+            Command::Leave { channel: room() },
+        ),
+        row(
+            format!(r#""members":{{"channel":"room:42","from":"{mark}","limit":7}}"#),
+            message(13, &[text(1, "room:42"), text(2, mark), varint(3, 7)]),
+            Command::Members { channel: room(), from: mark.parse().ok(), limit: 7 },
+        ),
+    ]
+}
+
 fn publishing() -> Vec<Row> {
     let publish = |id: Option<&str>, payload| {
         Command::Publish(Publish {
@@ -177,7 +214,10 @@ fn looking_back() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    [connecting(), subscribing(), publishing(), looking_back()].into_iter().flatten().collect()
+    [connecting(), subscribing(), presence(), publishing(), looking_back()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn request(id: u32, command: Command) -> Decoded {

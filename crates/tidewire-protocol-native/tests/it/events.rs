@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tidewire_model::{
-    Connected, Disconnect, ErrorCode, Event, Failure, Gap, GapReason, HistoryPage, Limit, NodeId,
-    Payload, Position, Recovery, RequestId, SessionId, Subscribed,
+    Channel, Connected, Disconnect, ErrorCode, Event, Failure, FormerMember, Gap, GapReason,
+    HistoryPage, Limit, Member, MemberPage, MemberWord, NodeId, Occupancy, Payload, Position,
+    PresenceChange, Publication, Recovery, RequestId, SessionId, Subscribed, Tenant, TenantChannel,
+    UserId,
 };
 use tidewire_protocol_native::client::{
     Closing, Codec, ReachedLimit, Received, ReceivedPage, Refusal, ServerEvent,
@@ -253,7 +255,7 @@ fn pages() -> Vec<Row> {
     ]
 }
 
-fn received(of: tidewire_model::Publication) -> Received {
+fn received(of: Publication) -> Received {
     Received {
         position: of.position,
         time_ms: of.time_ms,
@@ -490,6 +492,164 @@ fn partings() -> Vec<Row> {
     ]
 }
 
+fn presence() -> Vec<Row> {
+    [coming_and_going(), lists_of_members(), changes(), watching()].into_iter().flatten().collect()
+}
+
+fn member(data: Option<&str>) -> Member {
+    Member {
+        id: ADA.parse().unwrap(),
+        user: UserId::parse("ada").unwrap(),
+        data: data.map(|text| MemberWord::parse(text.to_owned().into()).unwrap()),
+    }
+}
+
+fn wire_member(field: u64, data: &[u8]) -> Vec<u8> {
+    message(field, &[text(1, ADA), text(2, "ada"), data.to_vec()])
+}
+
+fn room() -> Channel {
+    channel("room:42")
+}
+
+fn reserved() -> Channel {
+    room().presence().unwrap()
+}
+
+fn occupancy() -> Occupancy {
+    Occupancy { count: 4, position: at(10) }
+}
+
+fn coming_and_going() -> Vec<Row> {
+    vec![
+        Row {
+            event: Event::Entered { request: REQUEST, channel: room(), member: member(None).id },
+            json: format!(r#"{{"id":3,"entered":{{"channel":"room:42","member":"{ADA}"}}}}"#),
+            protobuf: [varint(1, 3), message(16, &[text(1, "room:42"), text(2, ADA)])].concat(),
+            heard: ServerEvent::Entered {
+                request: REQUEST,
+                channel: room(),
+                member: member(None).id,
+            },
+        },
+        Row {
+            event: Event::Left { request: REQUEST, channel: room() },
+            json: r#"{"id":3,"left":{"channel":"room:42"}}"#.into(),
+            protobuf: [varint(1, 3), message(17, &[text(1, "room:42")])].concat(),
+            heard: ServerEvent::Left { request: REQUEST, channel: room() },
+        },
+    ]
+}
+
+fn lists_of_members() -> Vec<Row> {
+    let mark = "mfabc1200001:17";
+    let page = MemberPage {
+        members: vec![member(Some("[1.50]")), member(None)],
+        occupancy: occupancy(),
+        next: mark.parse().ok(),
+    };
+    vec![Row {
+        event: Event::Members { request: REQUEST, channel: room(), page: page.clone() },
+        json: format!(
+            r#"{{"id":3,"members":{{"channel":"room:42","items":[{{"member":"{ADA}","user":"ada","data":[1.50]}},{{"member":"{ADA}","user":"ada"}}],"count":4,"epoch":"{EPOCH}","offset":10,"next":"{mark}"}}}}"#
+        ),
+        protobuf: [
+            varint(1, 3),
+            message(
+                18,
+                &[
+                    text(1, "room:42"),
+                    wire_member(2, &text(3, "[1.50]")),
+                    wire_member(2, &[]),
+                    varint(3, 4),
+                    wire_position(4, EPOCH, 10),
+                    text(5, mark),
+                ],
+            ),
+        ]
+        .concat(),
+        heard: ServerEvent::Members { request: REQUEST, channel: room(), page },
+    }]
+}
+
+fn changes() -> Vec<Row> {
+    let change = PresenceChange {
+        joined: vec![member(Some("[1.50]"))],
+        left: vec![FormerMember { id: ADA.parse().unwrap(), user: member(None).user }],
+        ..PresenceChange::at(occupancy())
+    };
+    let publication = Publication {
+        channel: TenantChannel::new(Tenant::parse("acme").unwrap(), reserved()),
+        ..publication("room:42", at(1), change.to_payload())
+    };
+    vec![
+        Row {
+            event: publications([publication]),
+            json: format!(
+                r#"{{"presence":{{"channel":"room:42","items":[{{"epoch":"{EPOCH}","offset":10,"joined":[{{"member":"{ADA}","user":"ada","data":[1.50]}}],"left":[{{"member":"{ADA}","user":"ada"}}],"count":4}}]}}}}"#
+            ),
+            protobuf: message(
+                15,
+                &[
+                    text(1, "room:42"),
+                    message(
+                        3,
+                        &[
+                            wire_position(1, EPOCH, 10),
+                            wire_member(2, &text(3, "[1.50]")),
+                            wire_member(4, &[]),
+                            varint(5, 4),
+                        ],
+                    ),
+                ],
+            ),
+            heard: ServerEvent::Presence { channel: room(), changes: vec![change] },
+        },
+        Row {
+            event: Event::Gap {
+                channel: reserved(),
+                gap: Gap { reason: GapReason::Reset, position: at(1), missed: None },
+            },
+            json: r#"{"presence":{"channel":"room:42","items":[{"lost":true}]}}"#.into(),
+            protobuf: message(15, &[text(1, "room:42"), message(3, &[varint(6, 1)])]),
+            heard: ServerEvent::Presence { channel: room(), changes: vec![PresenceChange::loss()] },
+        },
+    ]
+}
+
+fn watching() -> Vec<Row> {
+    vec![
+        Row {
+            event: Event::Subscribed(Subscribed {
+                request: Some(REQUEST),
+                channel: reserved(),
+                recovery: Recovery::NotAsked,
+                position: at(1),
+                delta: None,
+            }),
+            json: r#"{"id":3,"watching":{"channel":"room:42"}}"#.into(),
+            protobuf: [varint(1, 3), message(19, &[text(1, "room:42")])].concat(),
+            heard: ServerEvent::Watching { request: REQUEST, channel: room() },
+        },
+        Row {
+            event: Event::Unsubscribed {
+                request: Some(REQUEST),
+                channel: reserved(),
+                failure: None,
+            },
+            json: r#"{"id":3,"unwatched":{"channel":"room:42"}}"#.into(),
+            protobuf: [varint(1, 3), message(20, &[text(1, "room:42")])].concat(),
+            heard: ServerEvent::Unwatched {
+                request: Some(REQUEST),
+                channel: room(),
+                refusal: None,
+            },
+        },
+    ]
+}
+
+const ADA: &str = "6f1f63a5b7d94f0c";
+
 fn rows() -> Vec<Row> {
     [
         connections(),
@@ -500,6 +660,7 @@ fn rows() -> Vec<Row> {
         failures(),
         limits(),
         partings(),
+        presence(),
     ]
     .into_iter()
     .flatten()

@@ -43,8 +43,8 @@ impl Session {
         if self.is_strict() {
             let held = self.subscriptions.iter_mut().filter_map(Subscription::held).flatten();
             held.for_each(|held| held.is_written = true);
-            if let Some(queue) = &mut self.queue {
-                queue.ended.written = queue.ended.waiting.len();
+            if let Some(rare) = &mut self.rare {
+                rare.ended.written = rare.ended.waiting.len();
             }
         }
         self.snapshot()
@@ -55,8 +55,7 @@ impl Session {
         if !self.is_strict() {
             return;
         }
-        if let Some(Ended { waiting, written }) = self.queue.as_mut().map(|queue| &mut queue.ended)
-        {
+        if let Some(Ended { waiting, written }) = self.rare.as_mut().map(|rare| &mut rare.ended) {
             out.events.extend(waiting.drain(..std::mem::take(written)).map(unsubscribed));
         }
         let is_written = |held: &mut Box<Held>| held.is_written;
@@ -76,7 +75,7 @@ impl Session {
     /// Confirms that a subscription has ended, at once or when the store knows.
     pub(super) fn confirm_end(&mut self, request: RequestId, channel: Channel, out: &mut Outputs) {
         if self.is_strict() {
-            self.queue.get_or_insert_default().ended.waiting.push((request, channel));
+            self.rare.get_or_insert_default().ended.waiting.push((request, channel));
         } else {
             out.events.push(unsubscribed((request, channel)));
         }
@@ -84,7 +83,7 @@ impl Session {
 
     /// Whether there is room for another end to be confirmed; if not, that has been said.
     pub(super) fn may_end(&self, request: RequestId, out: &mut Outputs) -> bool {
-        let waiting = self.queue.as_ref().map_or(0, |queue| queue.ended.waiting.len());
+        let waiting = self.rare.as_ref().map_or(0, |rare| rare.ended.waiting.len());
         let has_room = waiting < self.limits.subscriptions;
         if !has_room {
             let message = "sessions cannot be written now: try again later";

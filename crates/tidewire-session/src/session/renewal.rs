@@ -1,8 +1,9 @@
 use std::sync::Arc;
 
-use tidewire_model::{Action, Channel, Disconnect, ErrorCode, Event, Failure, Identity, RequestId};
+use tidewire_model::{Channel, Disconnect, ErrorCode, Event, Failure, Identity, RequestId};
 
 use super::Session;
+use super::presence::is_allowed;
 use crate::{Effect, Limits, Outputs};
 
 impl Session {
@@ -41,7 +42,7 @@ impl Session {
             .subscriptions
             .iter()
             .map(|subscription| &subscription.channel)
-            .filter(|channel| !permissions.allows(Action::Subscribe, channel))
+            .filter(|channel| !is_allowed(permissions, channel))
             .cloned()
             .collect();
         for channel in denied {
@@ -50,6 +51,7 @@ impl Session {
             let failure = Some(Failure::new(ErrorCode::PermissionDenied, message));
             out.events.push(Event::Unsubscribed { request: None, channel, failure });
         }
+        self.leave_what_is_denied(out);
         self.tidy_queue();
         self.join_next(out);
     }

@@ -1,10 +1,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidewire_model::{Action, Channel, ErrorCode, Event, Failure, Position, Since};
+use tidewire_model::{Channel, ErrorCode, Event, Failure, Position, Since};
 
 use super::Session;
-use crate::subscription::{Asked, Pending};
+use super::presence::is_allowed;
+use crate::subscription::{Asked, Pending, Subscription};
 use crate::{Limits, Outputs, SavedSubscription, Snapshot};
 
 impl Session {
@@ -30,10 +31,24 @@ impl Session {
             let asked = resumed_at(Some(position));
             session.take_up(channel, Pending::new(asked, None, None), out);
         }
+        session.take_up_presence(snapshot.presence, out);
         session
     }
 
-    fn take_up(&mut self, channel: Channel, pending: Pending, out: &mut Outputs) {
+    /// What of this session should outlive its connection.
+    pub fn snapshot(&self) -> Snapshot {
+        let saved = |subscription: &Subscription| SavedSubscription {
+            channel: subscription.channel.clone(),
+            start: subscription.start(),
+            delta: subscription.delta(),
+        };
+        let subscriptions = self.subscriptions.iter().filter(|one| !one.channel.is_reserved());
+        let subscriptions = subscriptions.map(saved).collect();
+        let presence = self.saved_presence();
+        Snapshot { identity: self.identity.clone(), subscriptions, presence }
+    }
+
+    pub(super) fn take_up(&mut self, channel: Channel, pending: Pending, out: &mut Outputs) {
         if self.subscriptions.contains(&channel) {
             return;
         }
@@ -45,7 +60,7 @@ impl Session {
     }
 
     fn refusal(&self, channel: &Channel) -> Option<Failure> {
-        if !self.identity.permissions.allows(Action::Subscribe, channel) {
+        if !is_allowed(&self.identity.permissions, channel) {
             let message = "the token does not allow subscribing to this channel";
             return Some(Failure::new(ErrorCode::PermissionDenied, message));
         }
@@ -57,6 +72,6 @@ impl Session {
     }
 }
 
-fn resumed_at(position: Option<Position>) -> Asked {
+pub(super) fn resumed_at(position: Option<Position>) -> Asked {
     Asked::ByClient { request: None, since: position.map_or(Since::Now, Since::Position) }
 }

@@ -1,13 +1,14 @@
 use bytes::Bytes;
 use tidewire_model::{
-    DeltaFormat, Disconnect, Filter, Incarnation, Payload, Permissions, Position, Publication,
-    Tenant, TenantChannel, UserId,
+    DeltaFormat, Disconnect, Filter, HistoryQuery, Incarnation, Payload, Permissions, Position,
+    Publication, Tenant, TenantChannel, UserId,
 };
 
 use super::*;
-use crate::Meeting;
+use crate::{Meeting, SavedPresence, SavedSubscription, Snapshot};
 
 mod meeting;
+mod presence;
 mod replay;
 mod small;
 mod strict;
@@ -225,7 +226,8 @@ fn a_resumed_session_joins_a_few_channels_at_a_time_from_the_clients_positions()
         .iter()
         .map(|name| SavedSubscription { channel: channel(name), start, delta: None })
         .collect();
-    let snapshot = Snapshot { identity: identity(), subscriptions };
+    let snapshot =
+        Snapshot { identity: identity(), subscriptions, presence: SavedPresence::default() };
     let mut out = Outputs::default();
 
     let positions = vec![(channel("c0"), position_of(9))];
@@ -243,7 +245,11 @@ fn a_resumed_session_joins_a_few_channels_at_a_time_from_the_clients_positions()
 
 #[test]
 fn a_resumed_session_takes_up_what_only_the_client_remembers() {
-    let snapshot = Snapshot { identity: identity(), subscriptions: Vec::new() };
+    let snapshot = Snapshot {
+        identity: identity(),
+        subscriptions: Vec::new(),
+        presence: SavedPresence::default(),
+    };
     let mut out = Outputs::default();
 
     let positions = vec![(channel("late"), position_of(9)), (channel("late"), position_of(9))];
@@ -262,7 +268,11 @@ fn a_resumed_session_keeps_to_its_permissions_and_its_limit() {
     let subscriptions = ["open/1", "shut"]
         .map(|name| SavedSubscription { channel: channel(name), start: None, delta: None })
         .to_vec();
-    let snapshot = Snapshot { identity: Identity { permissions, ..identity() }, subscriptions };
+    let snapshot = Snapshot {
+        identity: Identity { permissions, ..identity() },
+        subscriptions,
+        presence: SavedPresence::default(),
+    };
     let limits = Limits { subscriptions: 1, ..Limits::default() };
     let mut out = Outputs::default();
 
@@ -402,6 +412,14 @@ impl Client {
 
     /// The join among the effects so far, of which there must be one; forgets the effects.
     fn only_join(&mut self, name: &str, since: Since) -> JoinId {
+        self.only_join_at(&channel(name), since)
+    }
+
+    fn only_join_of(&mut self, channel: &Channel) -> JoinId {
+        self.only_join_at(channel, Since::Now)
+    }
+
+    fn only_join_at(&mut self, channel: &Channel, since: Since) -> JoinId {
         let joins: Vec<_> = self
             .out
             .effects
@@ -412,7 +430,7 @@ impl Client {
             })
             .collect();
         assert_eq!(joins.len(), 1, "{joins:?}");
-        assert_eq!((&joins[0].0, joins[0].1), (&channel(name), since));
+        assert_eq!((&joins[0].0, joins[0].1), (channel, since));
         joins[0].2
     }
 

@@ -11,7 +11,7 @@ use tidewire_model::{
     Channel, DeltaFormat, Generation, Identity, Incarnation, NodeId, Permissions, Position,
     Provenance, SessionId, SessionNonce, Tenant, Trace, UserId,
 };
-use tidewire_session::{SavedSubscription, Snapshot};
+use tidewire_session::{SavedPresence, SavedSubscription, Snapshot};
 
 use super::{LONG, until};
 use crate::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
@@ -261,6 +261,7 @@ pub async fn every_field_of_a_snapshot_is_kept(factory: &impl SessionStoreFactor
     let store = factory.open().await;
     let position = Position::new(Incarnation::new(5, 6).epoch(7), Position::MAX_OFFSET);
     let snapshot = Snapshot {
+        presence: SavedPresence::default(),
         identity: Identity {
             tenant: tenant("acme"),
             user: UserId::parse("ann \u{e9} \"quoted\"").expect("a valid user"),
@@ -371,6 +372,7 @@ fn snapshot_of(claim: Claim) -> Option<Snapshot> {
 
 fn snapshot(channel: &str) -> Snapshot {
     Snapshot {
+        presence: SavedPresence::default(),
         identity: Identity {
             tenant: tenant("acme"),
             user: UserId::parse("ann").expect("a valid user"),

@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -13,7 +14,7 @@ use crate::{
 
 /// Keeps who is in which channel in memory: all in one part. Time is tokio's, which a test can pause.
 pub struct MemoryPresence {
-    incarnation: Mutex<Incarnation>,
+    incarnation: Incarnation,
     kept: Mutex<Kept>,
 }
 
@@ -39,6 +40,8 @@ struct Present {
     away_until: Option<Instant>,
 }
 
+/// Tells apart those that are made in one millisecond.
+static MADE: AtomicU32 = AtomicU32::new(0);
 const PAGE_OF_CHANNELS: usize = 100;
 const PAGE_OF_ORPHANS: usize = 500;
 
@@ -46,13 +49,8 @@ impl Default for MemoryPresence {
     fn default() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ms = u64::try_from(since_epoch.as_millis()).unwrap_or_default();
-        Self { incarnation: Mutex::new(Incarnation::new(ms, 0)), kept: Mutex::default() }
-    }
-}
-
-impl MemoryPresence {
-    fn incarnation(&self) -> Incarnation {
-        *self.incarnation.lock()
+        let nonce = MADE.fetch_add(1, Ordering::Relaxed);
+        Self { incarnation: Incarnation::new(ms, nonce), kept: Mutex::default() }
     }
 }
 
@@ -140,7 +138,7 @@ impl Presence for MemoryPresence {
     ) -> Result<Applied, StoreError> {
         let mut kept = self.kept.lock();
         let fates = moves.iter().map(|one| kept.apply(channel, life, one, debounce)).collect();
-        Ok(Applied { fates, occupancy: kept.occupancy(channel, self.incarnation()) })
+        Ok(Applied { fates, occupancy: kept.occupancy(channel, self.incarnation) })
     }
 
     async fn page(
@@ -150,7 +148,7 @@ impl Presence for MemoryPresence {
         limit: u32,
     ) -> Result<EntryPage, StoreError> {
         let kept = self.kept.lock();
-        let incarnation = self.incarnation();
+        let incarnation = self.incarnation;
         let is_anew = from.is_some_and(|from| from.incarnation != incarnation);
         // The place is the beginning of the session to go on after, which nobody else's is likely to share.
         let after = from.filter(|_| !is_anew).map(|from| from.place);
@@ -174,12 +172,12 @@ impl Presence for MemoryPresence {
     }
 
     async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Occupancy>, StoreError> {
-        let (kept, incarnation) = (self.kept.lock(), self.incarnation());
+        let (kept, incarnation) = (self.kept.lock(), self.incarnation);
         Ok(channels.iter().map(|channel| kept.occupancy(channel, incarnation)).collect())
     }
 
     async fn expire(&self, _part: u16, limit: u32) -> Result<Expired, StoreError> {
-        let (mut kept, incarnation) = (self.kept.lock(), self.incarnation());
+        let (mut kept, incarnation) = (self.kept.lock(), self.incarnation);
         let now = Instant::now();
         let mut gone: BTreeMap<TenantChannel, Vec<_>> = BTreeMap::new();
         for _ in 0..limit {
@@ -209,7 +207,7 @@ impl Presence for MemoryPresence {
         from: u64,
         debounce: Duration,
     ) -> Result<Orphaned, StoreError> {
-        let (kept, incarnation) = (&mut *self.kept.lock(), self.incarnation());
+        let (kept, incarnation) = (&mut *self.kept.lock(), self.incarnation);
         let until = Instant::now() + debounce;
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let (mut marked, mut looked_at) = (0, 0);

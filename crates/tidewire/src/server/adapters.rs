@@ -8,9 +8,10 @@ use tidewire_broker::{LogError, MemoryBroker, MemoryLog, MemoryNetwork, Retentio
 use tidewire_broker_nats::{NatsAuth, NatsBroker, NatsConfig};
 use tidewire_model::{DeliveryClass, NodeId};
 use tidewire_node::Ports;
-use tidewire_store::{MemoryMembership, MemorySessionStore, SavedSession};
+use tidewire_store::{MemoryMembership, MemoryPresence, MemorySessionStore, SavedSession};
 use tidewire_store_redis::{
-    Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisSessionStore,
+    Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence,
+    RedisSessionStore,
 };
 use tidewire_tenant::Tenants;
 
@@ -56,6 +57,7 @@ impl Memory {
             broker: Arc::new(MemoryBroker::new(MemoryNetwork::default(), node.clone())),
             sessions: self.sessions.clone(),
             membership: Arc::new(MemoryMembership::default()),
+            presence: Arc::new(MemoryPresence::default()),
         }
     }
 }
@@ -77,7 +79,8 @@ pub(crate) async fn cluster(
         log: Arc::new(log.with_rules(tenants.rules().clone())),
         broker: Arc::new(broker),
         sessions: Arc::new(RedisSessionStore::new(redis.clone())),
-        membership: Arc::new(RedisMembership::new(redis)),
+        membership: Arc::new(RedisMembership::new(redis.clone())),
+        presence: Arc::new(RedisPresence::new(redis)),
     })
 }
 

@@ -93,6 +93,7 @@ fn describe() {
     describe_clients();
     describe_limits();
     describe_engine();
+    describe_presence();
     describe_adapters();
 }
 
@@ -162,6 +163,18 @@ fn describe_limits() {
     describe_counter!("tidewire_limited_total", "What was refused for a limit, by its key.");
     describe_counter!("tidewire_tenant_limited_total", "The same of each tenant.");
     describe_gauge!("tidewire_paused_connections", "Connections not read for not heeding limits.");
+}
+
+fn describe_presence() {
+    describe_gauge!("tidewire_presence_members", "Members that clients of this node have made.");
+    describe_gauge!("tidewire_presence_unsaid", "Members of whom the store is still to be told.");
+    describe_gauge!("tidewire_presence_watched_channels", "Channels whose members are watched.");
+    describe_counter!("tidewire_presence_changes_total", "Changes told from here, by kind.");
+    describe_counter!("tidewire_presence_stale_total", "Words of members that had moved on.");
+    describe_counter!("tidewire_presence_failed_calls_total", "Calls to be repeated.");
+    describe_counter!("tidewire_presence_lost_total", "Watched channels that missed a change.");
+    describe_counter!("tidewire_presence_swept_total", "Members of dead nodes marked as away.");
+    describe_counter!("tidewire_presence_asserted_total", "Members told again, by reason.");
 }
 
 fn describe_engine() {

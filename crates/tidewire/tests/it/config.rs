@@ -10,8 +10,8 @@ use tidewire::config::{
 };
 use tidewire_auth::Verifier;
 use tidewire_model::{
-    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, Retention, SessionKind, Tenant,
-    TenantLimits, WhenSlow,
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, PresenceRule, Retention, SessionKind,
+    Tenant, TenantLimits, WhenSlow,
 };
 use tidewire_transport::Compression;
 
@@ -226,6 +226,33 @@ fn what_becomes_of_a_slow_client_is_for_the_rule_its_preset_and_its_class_to_say
 }
 
 #[test]
+fn a_rule_says_whether_presence_is_kept_and_how_long_members_are_waited_for() {
+    for (settings, expected) in [
+        ("", None),
+        ("presence_debounce = \"1m\"", None),
+        ("presence = \"members\"", Some(members(5))),
+        ("presence = \"members\"\npresence_debounce = \"0s\"", Some(members(0))),
+        ("preset = \"presence\"\npresence_debounce = \"1m\"", Some(members(60))),
+        ("preset = \"presence\"\npresence = \"off\"", None),
+    ] {
+        let rule = format!("[[tenants.rules]]\npattern = \"a\"\n{settings}\n");
+
+        let config = Setup::new(&tenant("acme", &rule)).config();
+
+        let rules = config.channel_rules.of(&Tenant::parse("acme").expect("tenant"));
+        assert_eq!(rules[0].presence, expected, "{settings}");
+    }
+}
+
+fn members(seconds: u64) -> PresenceRule {
+    PresenceRule { debounce: Duration::from_secs(seconds) }
+}
+
+fn with_members(rule: ChannelRule) -> ChannelRule {
+    ChannelRule { presence: Some(members(5)), ..rule }
+}
+
+#[test]
 fn a_preset_holds_where_a_rule_says_nothing_itself() {
     const DAY: Duration = Duration::from_hours(24);
     let basis = || ChannelRule::new(Filter::parse("a").expect("filter"));
@@ -257,7 +284,7 @@ fn a_preset_holds_where_a_rule_says_nothing_itself() {
             },
         ),
         ("preset = \"ticker\"", ephemeral(50, WhenSlow::Latest)),
-        ("preset = \"presence\"", ephemeral(100, WhenSlow::DropOldest)),
+        ("preset = \"presence\"", with_members(ephemeral(100, WhenSlow::DropOldest))),
         ("preset = \"ticker\"\nflush_window = \"0s\"", ephemeral(0, WhenSlow::Latest)),
         ("class = \"ephemeral\"", ephemeral(0, WhenSlow::DropOldest)),
         (

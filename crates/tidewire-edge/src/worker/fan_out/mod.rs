@@ -252,12 +252,12 @@ impl Clients for Served<'_> {
 
     fn perform(&mut self, delivery: Delivery) {
         match &delivery {
-            Delivery::Joined { connection, .. } | Delivery::Published { connection, .. } => {
-                match self.connections.find(*connection) {
-                    Some(connection) => connection.answer(delivery, self.cx),
-                    None => self.cx.give_back(&delivery),
-                }
-            }
+            Delivery::Joined { connection, .. }
+            | Delivery::Published { connection, .. }
+            | Delivery::Told { connection, .. } => match self.connections.find(*connection) {
+                Some(connection) => connection.answer(delivery, self.cx),
+                None => self.cx.give_back(&delivery),
+            },
             Delivery::Lagged { channel, tenure } => {
                 for subscriber in self.cx.hub.evict(channel, *tenure) {
                     if let Some(connection) = self.connections.find(subscriber.connection) {

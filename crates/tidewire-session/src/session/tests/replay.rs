@@ -15,7 +15,11 @@ const LIMITS: Limits = Limits {
 /// A client that comes back to channels in which it has seen 7, the first of which joins.
 fn back(channels: &[&str], limits: Limits) -> Client {
     let mut out = Outputs::default();
-    let snapshot = Snapshot { identity: identity(), subscriptions: Vec::new() };
+    let snapshot = Snapshot {
+        identity: identity(),
+        subscriptions: Vec::new(),
+        presence: SavedPresence::default(),
+    };
     let positions = channels.iter().map(|name| (channel(name), position_of(7))).collect();
     let session = Session::resume(snapshot, positions, limits, &mut out);
     Client { session, out, join: JoinId::default() }
@@ -96,7 +100,7 @@ fn counting_begins_anew_once_a_client_has_caught_up() {
     client.send(subscribe(1, "b", Since::Position(position_of(3))));
 
     client.only_join("b", Since::Position(position_of(3)));
-    assert!(client.session.queue.is_none());
+    assert!(client.session.rare.is_none());
 }
 
 #[test]

@@ -17,11 +17,11 @@ fn an_idle_session_keeps_nothing_of_how_it_came_to_be_so() {
     for name in &names {
         client.send(subscribe(1, name, Since::Now));
     }
-    assert!(client.session.queue.is_some());
+    assert!(client.session.rare.is_some());
 
     client.answer_all();
 
-    assert!(client.session.queue.is_none());
+    assert!(client.session.rare.is_none());
     assert_eq!(client.session.joins_in_flight, 0);
 }
 
@@ -35,7 +35,7 @@ fn ending_all_that_wait_leaves_no_queue() {
 
     client.session.refreshed(RequestId(2), Ok(narrower), &mut client.out);
 
-    assert!(client.session.queue.is_none());
+    assert!(client.session.rare.is_none());
     assert_eq!(client.session.joins_in_flight, 0);
     assert_eq!(client.session.joins().count(), 0);
 }
@@ -55,7 +55,7 @@ fn subscribing_to_what_waits_again_and_again_makes_the_queue_no_longer() {
     }
     client.send(subscribe(6, "e", Since::Now));
 
-    assert_eq!(client.session.queue.as_ref().map(|queue| queue.channels.len()), Some(1));
+    assert_eq!(client.session.rare.as_ref().map(|rare| rare.channels.len()), Some(1));
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn an_end_is_confirmed_once_the_store_does_not_have_the_subscription() {
         client.events(),
         [Event::Unsubscribed { request: Some(RequestId(2)), failure: None, .. }]
     ));
-    assert!(client.session.queue.is_none());
+    assert!(client.session.rare.is_none());
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_session_that_is_idle_keeps_nothing_of_having_waited_for_the_store() {
 
     client.answer_all();
 
-    assert!(client.session.queue.is_none());
+    assert!(client.session.rare.is_none());
     assert!(client.session.subscriptions.iter_mut().all(|one| one.held().is_none()));
 }
 

@@ -6,7 +6,7 @@ use tidewire_model::{
     Channel, Generation, Identity, NodeId, Payload, Permissions, PublicationId, SessionId, Since,
     Tenant, TenantChannel, UserId,
 };
-use tidewire_session::{SavedSubscription, Snapshot};
+use tidewire_session::{SavedPresence, SavedSubscription, Snapshot};
 use tidewire_store::{Claim, ClaimRequest, SessionKey, SessionWrite};
 
 use super::*;
@@ -263,6 +263,7 @@ async fn save_session(memory: &Memory) {
     let subscription =
         SavedSubscription { channel: channel("room").channel, start: None, delta: None };
     let snapshot = Snapshot {
+        presence: SavedPresence::default(),
         identity: Identity {
             tenant: key.tenant.clone(),
             user: UserId::parse("ann").expect("valid"),

@@ -1,0 +1,292 @@
+//! Letting those leave whose time is up, and marking the members of nodes that are gone as away.
+//!
+//! There is one sweeper in each node. What it does may be done by two at once, so nobody is locked
+//! out: which node does it first follows from the leases, by rendezvous hashing.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tidewire_broker::Partition;
+use tidewire_model::{LiveRules, PresenceChange, TenantChannel};
+use tidewire_store::{Departed, Life, NodeLease, NodeState, StoreError};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::PresenceWay;
+use super::roll::former;
+use super::say::{DEBOUNCE, publications};
+use crate::ask::Reply;
+use crate::lane::Pending;
+use crate::shard::Action;
+
+pub(crate) struct Sweeper {
+    way: Arc<PresenceWay>,
+    shards: Vec<mpsc::Sender<Action>>,
+    members: watch::Receiver<Vec<NodeLease>>,
+    rules: LiveRules,
+    due: mpsc::Receiver<(u16, Instant)>,
+    /// When to look for those whose time is up, in which part. Rounded, so that there are not many.
+    dues: BTreeSet<(Instant, u16)>,
+    started: Instant,
+    ticks: u64,
+    /// Since when lives that may have members have had no lease, in one stretch of being in touch
+    /// with the store.
+    unseen: HashMap<Life, Instant>,
+    /// Lives that had a lease when they were last looked for.
+    seen: HashSet<Life>,
+    /// Whether any life may have members.
+    has_lives: bool,
+}
+
+/// What the sweeper may have waiting.
+pub(crate) const DUES: usize = 1_024;
+
+const TICK: Duration = Duration::from_secs(1);
+/// How often somebody looks into each part for those whose time is up and whom nobody has let leave.
+const EXPIRED_EVERY: u64 = 5;
+const ROUNDED_MS: u64 = 100;
+const MOST_EXPIRED: u32 = 500;
+/// How long a life has no lease before its members are marked: renewals come each second once a store is back.
+const GRACE: Duration = Duration::from_secs(3);
+/// The same of one that was never seen with a lease: it may be about to write its first.
+const FIRST_GRACE: Duration = Duration::from_secs(12);
+/// After marking so many members others have their turn.
+const MARKED_AT_ONCE: u64 = 500;
+const CHANNEL_COST: u64 = 5;
+const REST: Duration = Duration::from_millis(50);
+
+impl Sweeper {
+    pub(crate) fn new(
+        way: Arc<PresenceWay>,
+        shards: Vec<mpsc::Sender<Action>>,
+        members: watch::Receiver<Vec<NodeLease>>,
+        rules: LiveRules,
+        due: mpsc::Receiver<(u16, Instant)>,
+    ) -> Self {
+        Self {
+            way,
+            shards,
+            members,
+            rules,
+            due,
+            dues: BTreeSet::new(),
+            started: Instant::now(),
+            ticks: 0,
+            unseen: HashMap::new(),
+            seen: HashSet::new(),
+            has_lives: false,
+        }
+    }
+
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeping: Option<BoxFuture<'static, ()>> = None;
+        loop {
+            let next = self.dues.first().map(|(at, _)| *at);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some((part, at)) = self.due.recv() => self.note(part, at),
+                () = until(next) => self.expire_due().await,
+                () = finished(&mut sweeping) => sweeping = None,
+                _ = tick.tick() => {
+                    self.ticks += 1;
+                    let dead = self.look().await;
+                    if sweeping.is_none() && let Some(life) = dead {
+                        sweeping = Some(self.sweep(life).boxed());
+                    }
+                    self.expire_own_parts().await;
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, part: u16, at: Instant) {
+        let after = at.saturating_duration_since(self.started).as_millis();
+        let steps = u64::try_from(after).unwrap_or(u64::MAX).div_ceil(ROUNDED_MS);
+        let at = self.started + Duration::from_millis(steps.saturating_mul(ROUNDED_MS));
+        self.dues.insert((at, part));
+    }
+
+    async fn expire_due(&mut self) {
+        let now = Instant::now();
+        let mut parts = BTreeSet::new();
+        while self.dues.first().is_some_and(|(at, _)| *at <= now) {
+            parts.extend(self.dues.pop_first().map(|(_, part)| part));
+        }
+        for part in parts {
+            self.expire(part).await;
+        }
+    }
+
+    async fn expire_own_parts(&self) {
+        if !self.has_lives || !self.ticks.is_multiple_of(EXPIRED_EVERY) {
+            return;
+        }
+        for part in 0..self.way.store.parts() {
+            if self.is_first_for(&format!("part {part}")) {
+                self.expire(part).await;
+            }
+        }
+    }
+
+    /// Lets those leave whose time is up, and says so.
+    async fn expire(&self, part: u16) {
+        loop {
+            match self.way.store.expire(part, MOST_EXPIRED).await {
+                Ok(expired) => {
+                    for departed in expired.channels {
+                        self.tell(departed).await;
+                    }
+                    if !expired.has_more {
+                        return;
+                    }
+                }
+                Err(error) => return tracing::debug!(%error, "cannot let members leave"),
+            }
+        }
+    }
+
+    async fn tell(&self, departed: Departed) {
+        let Departed { channel, sessions, occupancy } = departed;
+        let left: Vec<_> = sessions.iter().map(|(session, user)| former(session, user)).collect();
+        self.way.metrics.left.increment(left.len() as u64);
+        let change = PresenceChange { left, ..PresenceChange::at(occupancy) };
+        for (reserved, draft) in publications(&channel, change) {
+            let index = usize::from(Partition::of(&reserved).index) % self.shards.len();
+            let (reply, _nobody_waits) = oneshot::channel();
+            let pending = Pending { draft, reply: Reply::Caller(reply) };
+            // A shard that has stopped tells nobody: who watched there is gone.
+            let _ = self.shards[index].send(Action::Publish { channel: reserved, pending }).await;
+        }
+    }
+
+    /// Looks who is alive. Yields a life that is gone and whose members this node is to mark.
+    async fn look(&mut self) -> Option<Life> {
+        let own = &self.way.life;
+        let noted = self.way.is_noted.load(Ordering::Relaxed).then_some(own);
+        let lives = match self.way.store.lives(noted).await {
+            Ok(lives) => lives,
+            Err(error) => {
+                tracing::debug!(%error, "cannot look whose members there are");
+                self.unseen.clear();
+                return None;
+            }
+        };
+        self.has_lives = !lives.is_empty();
+        let now = Instant::now();
+        let live: HashSet<_> = self.members.borrow().iter().map(life_of).collect();
+        if live.is_empty() {
+            // The leases have not been read yet.
+            return None;
+        }
+        self.seen.retain(|life| lives.contains(life));
+        self.seen.extend(lives.iter().filter(|life| live.contains(*life)).cloned());
+        self.unseen.retain(|life, _| lives.contains(life) && !live.contains(life));
+        let gone = lives.into_iter().filter(|life| !live.contains(life) && life != own);
+        let dead = gone.filter(|life| {
+            let since = *self.unseen.entry(life.clone()).or_insert(now);
+            let grace = if self.seen.contains(life) { GRACE } else { FIRST_GRACE };
+            now >= since + grace
+        });
+        let dead: Vec<_> = dead.collect();
+        dead.into_iter().find(|life| self.is_first_for(&life.to_string()))
+    }
+
+    /// Whether of all nodes that take part this one is to do something first.
+    fn is_first_for(&self, what: &str) -> bool {
+        let members = self.members.borrow();
+        let is_ready = |lease: &&NodeLease| lease.state == NodeState::Ready;
+        let rank = |lease: &&NodeLease| xxh3_64(format!("{what}/{}", lease.node).as_bytes());
+        let first = members.iter().filter(is_ready).max_by_key(rank);
+        let first = first.or_else(|| members.iter().max_by_key(rank));
+        first.is_some_and(|lease| lease.node == self.way.life.node)
+    }
+
+    /// Marks all members of a life that is gone as away, and forgets it.
+    fn sweep(&self, life: Life) -> impl Future<Output = ()> + Send + use<> {
+        let (way, rules) = (Arc::clone(&self.way), self.rules.clone());
+        async move {
+            match sweep(&way, &rules, &life).await {
+                Ok(marked) => tracing::info!(%life, marked, "members of a node that is gone"),
+                Err(error) => tracing::debug!(%life, %error, "cannot mark members as away yet"),
+            }
+        }
+    }
+}
+
+async fn sweep(way: &PresenceWay, rules: &LiveRules, life: &Life) -> Result<u64, StoreError> {
+    let (mut marked, mut spent) = (0, 0);
+    for part in 0..way.store.parts() {
+        loop {
+            let channels = way.store.channels_of(part, life).await?;
+            if channels.is_empty() {
+                break;
+            }
+            for channel in channels {
+                let debounce = debounce(rules, &channel);
+                let here = sweep_channel(way, &channel, life, debounce).await?;
+                // If there is no room, the regular look finds them.
+                let _ = way.due.try_send((part, Instant::now() + debounce));
+                marked += here;
+                spent += CHANNEL_COST + here % MARKED_AT_ONCE;
+                if spent >= MARKED_AT_ONCE {
+                    spent = 0;
+                    sleep(REST).await;
+                }
+            }
+        }
+    }
+    way.store.forget(life).await?;
+    Ok(marked)
+}
+
+async fn sweep_channel(
+    way: &PresenceWay,
+    channel: &TenantChannel,
+    life: &Life,
+    debounce: Duration,
+) -> Result<u64, StoreError> {
+    let (mut marked, mut from) = (0, Some(0));
+    while let Some(place) = from {
+        let step = way.store.orphan(channel, life, place, debounce).await?;
+        from = step.next;
+        marked += step.marked;
+        way.metrics.swept.increment(step.marked);
+        if from.is_some() {
+            sleep(REST).await;
+        }
+    }
+    Ok(marked)
+}
+
+fn debounce(rules: &LiveRules, channel: &TenantChannel) -> Duration {
+    let rule = rules.read(|rules| rules.presence(&channel.tenant, &channel.channel));
+    rule.map_or(DEBOUNCE, |rule| rule.debounce)
+}
+
+fn life_of(lease: &NodeLease) -> Life {
+    Life { node: lease.node.clone(), started_at_ms: lease.started_at_ms }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when what is under way is done; never, while nothing is.
+async fn finished(sweeping: &mut Option<BoxFuture<'static, ()>>) {
+    match sweeping {
+        Some(sweeping) => sweeping.await,
+        None => std::future::pending().await,
+    }
+}
