@@ -5,11 +5,15 @@ use crate::Verifier;
 /// What a client may hear about a refused token.
 ///
 /// An unknown tenant, an unknown key and a wrong signature are all [`Invalid`](Self::Invalid);
-/// only a token whose signature is right can be [`Expired`](Self::Expired).
+/// only a token whose signature is right can be [`Expired`](Self::Expired) or
+/// [`Revoked`](Self::Revoked).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TokenError {
     #[error("token has expired")]
     Expired,
+    /// It, its user, its key or everything of its tenant.
+    #[error("token was revoked")]
+    Revoked,
     #[error("token is not valid")]
     Invalid,
 }
@@ -18,6 +22,7 @@ impl From<Refusal> for TokenError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Expired => Self::Expired,
+            Refusal::Revoked => Self::Revoked,
             _ => Self::Invalid,
         }
     }
@@ -53,6 +58,8 @@ pub enum Refusal {
     Claims,
     #[error("token has expired")]
     Expired,
+    #[error("token, its user, its key or everything of its tenant was revoked")]
+    Revoked,
     #[error("token expires further ahead, or longer after its `iat`, than allowed")]
     Lifetime,
     #[error("token's `nbf` or `iat` is in the future")]

@@ -8,7 +8,8 @@ use tidewire_model::{Generation, SessionId, Tenant};
 
 use crate::MIN_SECRET_BYTES;
 
-const VERSION: u8 = 1;
+/// Without an incarnation, which is 0 then, and with one.
+const VERSIONS: [u8; 2] = [1, 2];
 const KEY_BYTES: usize = 32;
 pub(crate) const KEY_ID_BYTES: usize = 4;
 /// What stands before the nonce in clear and is authenticated with the rest.
@@ -20,7 +21,8 @@ const HEADER_BYTES: usize = 1 + KEY_ID_BYTES;
 /// dropping the old one when the last token it sealed has expired. Every node holds the same keys.
 ///
 /// A token is base64url of `version (1) | key id (4) | nonce (12) | sealed | tag (16)`, where sealed
-/// holds session (16), generation (8), issued (8), expiry (8), tenant (1 to 32), big-endian. The
+/// holds session (16), generation (8), issued (8), expiry (8), in version 2 the tenant's incarnation
+/// (8), and the tenant (1 to 32), big-endian. The
 /// nonce is random. The cipher is AES-256-GCM-SIV (RFC 8452), because all nodes seal under one key
 /// without knowing of each other: plain GCM would have to retire a key after 2³² tokens.
 pub struct Sealer {
@@ -54,7 +56,7 @@ impl Sealer {
 
     /// Makes a token of at most [`MAX_TOKEN_BYTES`](Self::MAX_TOKEN_BYTES).
     pub fn seal(&self, claims: &ResumeClaims) -> String {
-        let mut token = vec![VERSION];
+        let mut token = vec![claims.version()];
         token.extend_from_slice(&self.first.id);
         let mut sealed = claims.encode();
         let nonce = self
@@ -81,13 +83,13 @@ impl Sealer {
             .cipher
             .open_in_place(nonce, Aad::from(&*header), sealed)
             .map_err(|_| SealError::Invalid)?;
-        let claims = ResumeClaims::decode(content).ok_or(SealError::Invalid)?;
+        let claims = ResumeClaims::decode(header[0], content).ok_or(SealError::Invalid)?;
         if now >= claims.expires_at { Err(SealError::Expired) } else { Ok(claims) }
     }
 
     fn key_of(&self, header: &[u8]) -> Option<&OpeningKey> {
         let (&version, id) = header.split_first()?;
-        if version != VERSION {
+        if !VERSIONS.contains(&version) {
             return None;
         }
         std::iter::once(&self.first).chain(&self.others).find(|key| key.id == id)
@@ -167,6 +169,8 @@ fn condense(secret: &[u8], purpose: &[u8]) -> [u8; KEY_BYTES] {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ResumeClaims {
     pub tenant: Tenant,
+    /// Which one of the tenant's name it was: a later one has nothing of its sessions.
+    pub incarnation: u64,
     pub session: SessionId,
     /// The generation the bearer owned; a claim is for the next.
     pub generation: Generation,
@@ -175,23 +179,33 @@ pub struct ResumeClaims {
 }
 
 impl ResumeClaims {
+    fn version(&self) -> u8 {
+        VERSIONS[usize::from(self.incarnation != 0)]
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut content = Vec::with_capacity(128);
         content.extend_from_slice(self.session.as_bytes());
         for number in [self.generation.0, self.issued_at, self.expires_at] {
             content.extend_from_slice(&number.to_be_bytes());
         }
+        if self.version() == 2 {
+            content.extend_from_slice(&self.incarnation.to_be_bytes());
+        }
         content.extend_from_slice(self.tenant.as_str().as_bytes());
         content
     }
 
-    fn decode(content: &[u8]) -> Option<Self> {
+    fn decode(version: u8, content: &[u8]) -> Option<Self> {
         let (session, rest) = content.split_first_chunk::<16>()?;
         let (generation, rest) = rest.split_first_chunk::<8>()?;
         let (issued_at, rest) = rest.split_first_chunk::<8>()?;
-        let (expires_at, tenant) = rest.split_first_chunk::<8>()?;
+        let (expires_at, rest) = rest.split_first_chunk::<8>()?;
+        let (incarnation, tenant) =
+            if version == 2 { rest.split_first_chunk::<8>()? } else { (&[0; 8], rest) };
         Some(Self {
             tenant: Tenant::parse(std::str::from_utf8(tenant).ok()?).ok()?,
+            incarnation: u64::from_be_bytes(*incarnation),
             session: SessionId::from_bytes(*session),
             generation: Generation(u64::from_be_bytes(*generation)),
             issued_at: u64::from_be_bytes(*issued_at),

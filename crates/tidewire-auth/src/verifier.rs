@@ -8,7 +8,7 @@ use crate::decoys::Decoys;
 use crate::shared_permissions::SharedPermissions;
 use crate::token::{Grant, Header, Hint, Parts, decode_part, parse_part};
 use crate::{
-    ApiIdentity, ApiKey, ApiKeyRefused, Claims, KeyRing, Refusal, TokenError, TokenId,
+    ApiIdentity, ApiKey, ApiKeyRefused, Claims, KeyRing, Refusal, Revocations, TokenError, TokenId,
     VerificationKey,
 };
 
@@ -26,6 +26,7 @@ pub struct Verifier {
     max_lifetime: Duration,
     decoys: Decoys,
     permissions: SharedPermissions,
+    revocations: Revocations,
 }
 
 impl Verifier {
@@ -42,7 +43,15 @@ impl Verifier {
         let audience = Self::DEFAULT_AUDIENCE.to_owned();
         let permissions = SharedPermissions::default();
         let max_lifetime = Self::DEFAULT_MAX_LIFETIME;
-        Self { ring: ring.into(), audience, max_lifetime, decoys: Decoys::new(), permissions }
+        let revocations = Revocations::default();
+        Self {
+            ring: ring.into(),
+            audience,
+            max_lifetime,
+            decoys: Decoys::new(),
+            permissions,
+            revocations,
+        }
     }
 
     /// Sets the name that a token's `aud` must hold.
@@ -62,6 +71,16 @@ impl Verifier {
     /// The keys as they are now.
     pub fn ring(&self) -> Arc<KeyRing> {
         self.ring.load()
+    }
+
+    /// How far ahead of now a token may expire.
+    pub fn max_lifetime(&self) -> Duration {
+        self.max_lifetime
+    }
+
+    /// What is void of what it verifies, to be added to and to be asked.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// Says who bears `token`, where `now` is in seconds since the Unix epoch.
@@ -97,7 +116,7 @@ impl Verifier {
         }
         let audience = issuer.and_then(|issuer| issuer.audience.as_deref());
         self.check_claims(&claims, audience.unwrap_or(&self.audience), now)?;
-        Ok(self.share(Identity {
+        let identity = Identity {
             tenant: claimed.tenant().clone(),
             provenance: Some(Provenance {
                 key: key.trace(),
@@ -107,7 +126,11 @@ impl Verifier {
             user: claims.user,
             permissions: claims.permissions,
             expires_at: Some(claims.expires_at.saturating_add(LEEWAY.as_secs())),
-        }))
+        };
+        if self.revocations.voids(&identity) {
+            return Err(Refusal::Revoked);
+        }
+        Ok(self.share(identity))
     }
 
     /// Whose issuer is to be asked for the key of a token that was refused for want of it

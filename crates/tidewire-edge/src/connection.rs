@@ -18,9 +18,12 @@ mod serving;
 mod taking;
 mod toll;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use tidewire_model::{ConnectionId, Delivery, Disconnect, JoinId, Tenant};
+use tidewire_model::{
+    ConnectionId, Delivery, Disconnect, ErrorCode, Event, Failure, JoinId, Tenant,
+};
 use tidewire_transport::{Link, Received, Then, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,7 +32,8 @@ use self::line::Line;
 use self::opening::Opening;
 use self::serving::Serving;
 use crate::drain::Weight;
-use crate::handshake::Handshake;
+use crate::handshake::{self, Handshake};
+use crate::metrics;
 use crate::outcome::Outcome;
 use crate::registry::Control;
 use crate::worker::{Context, Form, Run};
@@ -292,6 +296,19 @@ impl Connection {
         };
         self.obey(verdict, cx);
         self.settle(cx);
+    }
+
+    /// Disconnects it if it may not be here any more.
+    pub(crate) fn rejudge(&mut self, ended: &HashSet<Tenant>, cx: &mut Context) {
+        let State::Serving(serving) = &self.state else { return };
+        let identity = serving.session.identity();
+        if ended.contains(&identity.tenant) || cx.shared.is_void(identity) {
+            metrics::revoked();
+            let failure = Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED);
+            cx.outputs.events.push(Event::Failed { request: None, failure });
+            self.obey(Err(Ending::Disconnected(Disconnect::Revoked)), cx);
+            self.settle(cx);
+        }
     }
 
     fn obey(&mut self, verdict: Verdict, cx: &mut Context) {

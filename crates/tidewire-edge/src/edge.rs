@@ -7,9 +7,10 @@ use std::{fmt, io};
 use axum::Router;
 use tidewire_auth::{ResumeClaims, Sealer, Verifier};
 use tidewire_broker::{News, Notice};
-use tidewire_model::{SessionKind, Tenant, Token};
+use tidewire_model::{Identity, SessionKind, Tenant, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
+use tidewire_store::RevocationStore;
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -21,6 +22,7 @@ use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::news::NewsDesk;
 use crate::registry::{Registry, WorkerHandle};
+use crate::revocations::RevocationList;
 use crate::tenancy::{Allowance, Allowances};
 use crate::worker::Worker;
 use crate::{EdgeConfig, listener, router};
@@ -36,6 +38,8 @@ pub struct Parts {
     pub tenants: Tenants,
     pub verifier: Arc<Verifier>,
     pub sealer: Arc<Sealer>,
+    /// What was revoked, for all nodes; what is read there holds for the verifier.
+    pub revocations: Arc<dyn RevocationStore>,
     /// The protocols on offer; a client that asks for none gets the first.
     pub protocols: Vec<Descriptor>,
     /// Every connection runs on it; whoever made it waits for it.
@@ -64,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) connections: AtomicUsize,
     pub(crate) allowances: Allowances,
     pub(crate) arrivals: Arrivals,
+    pub(crate) revocations: RevocationList,
     news: NewsDesk,
 }
 
@@ -73,7 +78,8 @@ const RESUME_TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 impl Edge {
     pub fn new(config: EdgeConfig, parts: Parts) -> Self {
-        let Parts { node, tenants, verifier, sealer, protocols, tracker } = parts;
+        let Parts { node, tenants, verifier, sealer, revocations, protocols, tracker } = parts;
+        let revocations = RevocationList::new(revocations, verifier.revocations().clone());
         let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(most_connections as usize));
         let metrics = Metrics::new(config.tenant_metrics);
@@ -95,6 +101,7 @@ impl Edge {
             connections: AtomicUsize::new(0),
             allowances: Allowances::default(),
             arrivals: Arrivals::default(),
+            revocations,
             news: NewsDesk::default(),
         }))
     }
@@ -199,6 +206,13 @@ impl Shared {
         self.allowances.of(tenant, self)
     }
 
+    /// Whether who was let in with this identity may not be here any more: it was revoked, or the
+    /// tenant is gone.
+    pub(crate) fn is_void(&self, identity: &Identity) -> bool {
+        let is_gone = !self.tenants.contains(&identity.tenant) && !self.tenants.is_incomplete();
+        is_gone || self.verifier.revocations().voids(identity)
+    }
+
     /// Seals a token that opens `session` again, if it is kept.
     pub(crate) fn resume_token(&self, session: &OwnedSession, kind: SessionKind) -> Option<Token> {
         if kind == SessionKind::None {
@@ -208,6 +222,7 @@ impl Shared {
         let claims = ResumeClaims {
             tenant: session.key.tenant.clone(),
             session: session.key.session,
+            incarnation: self.tenants.incarnation(&session.key.tenant).number(),
             generation: session.generation,
             issued_at,
             expires_at: issued_at + RESUME_TOKEN_SECONDS,

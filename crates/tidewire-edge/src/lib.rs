@@ -25,6 +25,7 @@ mod origin;
 mod outcome;
 mod places;
 mod registry;
+mod revocations;
 mod router;
 mod tenancy;
 mod tenants;

@@ -31,6 +31,10 @@ pub(crate) enum Order {
         session: SessionId,
         generation: Generation,
     },
+    /// Judge again whether everybody may be here, and disconnect those of these tenants.
+    Rejudge {
+        ended: Vec<Tenant>,
+    },
     /// Name everybody who has a session, and say how heavy they are.
     Name(oneshot::Sender<Vec<(ConnectionId, Weight)>>),
 }
@@ -108,6 +112,16 @@ impl Registry {
         for worker in self.workers() {
             // One that has ended has nobody to tell.
             drop(worker.send(Order::TellAll(control)).await);
+        }
+    }
+
+    /// Has everybody judged again who has a session, and those disconnected who are of a tenant that
+    /// has ended. They are when each worker has had some turns.
+    pub(crate) async fn rejudge(&self, ended: Vec<Tenant>) {
+        for worker in self.workers() {
+            let ended = ended.clone();
+            // One that has ended has nobody to judge.
+            drop(worker.send(Order::Rejudge { ended }).await);
         }
     }
 

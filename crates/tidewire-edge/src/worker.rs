@@ -8,6 +8,7 @@ mod admission;
 mod context;
 mod fan_out;
 mod intake;
+mod rejudging;
 mod slots;
 
 use std::io;
@@ -27,6 +28,7 @@ pub(crate) use self::admission::Admitted;
 pub(crate) use self::context::Context;
 use self::fan_out::{FanOut, Served};
 pub(crate) use self::fan_out::{Form, Run};
+use self::rejudging::Rejudging;
 pub(crate) use self::slots::Slots;
 use crate::connection::Connection;
 use crate::drain::Phase;
@@ -47,6 +49,7 @@ pub(crate) struct Worker {
     woken_by: Option<Woken>,
     deliveries: Vec<Delivery>,
     due: Vec<ConnectionId>,
+    rejudging: Rejudging,
 }
 
 /// What a wait has taken out of a queue by waiting for it.
@@ -82,6 +85,7 @@ impl Worker {
             woken_by: None,
             deliveries: Vec::new(),
             due: Vec::new(),
+            rejudging: Rejudging::default(),
         };
         Ok((worker, handle))
     }
@@ -128,6 +132,7 @@ impl Worker {
         self.is_polling
             || !self.cx.held.is_empty()
             || self.fan_out.has_work()
+            || self.rejudging.has_work()
             || (self.cx.backlog.is_empty() && !self.cx.again.is_empty())
     }
 
@@ -147,6 +152,7 @@ impl Worker {
         self.take_unpaused();
         self.take_events();
         self.take_alarms();
+        self.rejudge_some();
         let now = self.cx.started;
         let mut served = Served { connections: &mut self.connections, cx: &mut self.cx };
         self.fan_out.step(now, &mut served);
@@ -190,6 +196,7 @@ impl Worker {
                     connection.heed(Control::LetGo(generation), &mut self.cx);
                 }
             }
+            Order::Rejudge { ended } => self.begin_to_rejudge(ended),
             Order::Name(names) => {
                 let clients = self.connections.values();
                 let clients = clients.filter_map(|one| Some((one.id(), one.weight()?))).collect();

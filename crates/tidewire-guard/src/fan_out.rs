@@ -76,6 +76,7 @@ async fn serve(node: &Node, tracker: &TaskTracker, stop: &CancellationToken) -> 
         verifier: Arc::new(Verifier::new(tenants.ring().clone()).with_max_lifetime(LIFETIME)),
         tenants,
         sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("a sealer")),
+        revocations: Arc::new(tidewire_store::MemoryRevocationStore::default()),
         protocols: vec![JSON],
         tracker: tracker.clone(),
     };

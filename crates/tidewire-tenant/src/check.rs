@@ -9,7 +9,7 @@ use tidewire_auth::{
 use tidewire_model::{Action, ChannelRule, Filter, Permissions, Retention, Tenant};
 
 use crate::document::{self, ActionName, AlgorithmName};
-use crate::{Origins, Problems, TenantDetails, rules};
+use crate::{Incarnation, Origins, Problems, TenantDetails, rules};
 
 /// A tenant that has been checked.
 #[derive(Clone, Debug)]
@@ -38,7 +38,8 @@ pub fn check(
     let listed = Origins::parse(&tenant.allowed_origins);
     let origins = problems.accept(&format!("{path}.allowed_origins"), listed)?;
     let (sessions, limits) = (tenant.sessions.into(), tenant.limits);
-    let details = TenantDetails { sessions, homes, limits, origins };
+    let incarnation = Incarnation::default();
+    let details = TenantDetails { incarnation, sessions, homes, limits, origins };
     Some(Definition { keys: keys?, rules: rules?, details })
 }
 

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidewire_auth::{IssuerName, KeyRing, TenantKeys, VerificationKey};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
-use crate::{Definition, Origins, OwnLimits};
+use crate::{Definition, Incarnation, Origins, OwnLimits};
 
 /// All tenants of a node: a cheap handle, of which all clones show the same.
 ///
@@ -40,6 +40,8 @@ pub struct Applied {
     pub set: usize,
     /// Of those that were there.
     pub removed: Vec<Tenant>,
+    /// Of those that were set, the ones that are others than those who had the name before.
+    pub replaced: Vec<Tenant>,
     /// Not done, because the node's file has a tenant of that name.
     pub shadowed: Vec<Tenant>,
     /// Of those that were set, the ones that go without a key, because another has it.
@@ -53,6 +55,8 @@ pub const DEFAULT_HOMES: usize = 2;
 /// How a tenant is treated, apart from its channels.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct TenantDetails {
+    /// Which one of the name it is.
+    pub incarnation: Incarnation,
     pub sessions: SessionKind,
     /// Nodes that its clients are to meet on, if it has its own number.
     pub homes: Option<NonZeroU8>,
@@ -146,7 +150,11 @@ impl Tenants {
                 Change::Set(definition) => {
                     let Definition { keys, rules: new_rules, details: new_details } = *definition;
                     rules.set(tenant.clone(), new_rules);
-                    details.set(tenant.clone(), Arc::new(new_details));
+                    let incarnation = new_details.incarnation;
+                    let before = details.set(tenant.clone(), Arc::new(new_details));
+                    if before.is_some_and(|before| before.incarnation != incarnation) {
+                        applied.replaced.push(tenant.clone());
+                    }
                     applied.set += 1;
                     // Nobody is given a key before everybody has given back what is not theirs now.
                     give(&mut ring, &keys, |owner| owner == Some(&tenant));
@@ -197,6 +205,12 @@ impl Tenants {
     /// How a tenant is treated, if it is treated otherwise than most are.
     pub fn details(&self, tenant: &Tenant) -> Option<Arc<TenantDetails>> {
         self.details.read(|details| details.get(tenant).cloned())
+    }
+
+    /// Which one of the name a tenant is.
+    pub fn incarnation(&self, tenant: &Tenant) -> Incarnation {
+        let incarnation = |details: &Arc<TenantDetails>| details.incarnation;
+        self.details.read(|details| details.get(tenant).map(incarnation).unwrap_or_default())
     }
 
     /// How a tenant's sessions are kept.

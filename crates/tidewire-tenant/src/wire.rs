@@ -6,7 +6,7 @@ use tidewire_auth::{KeyRing, SealError, Vault};
 use tidewire_model::{Retention, Tenant};
 
 use crate::document::{self, ChannelRule};
-use crate::{Definition, Origins, Period, Problems, check};
+use crate::{Definition, Incarnation, Origins, Period, Problems, check};
 
 /// The longest document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
@@ -104,9 +104,16 @@ fn check_rule(rule: &ChannelRule, path: &str, problems: &mut Problems) {
     }
 }
 
-/// Seals the document of `tenant` as its `revision`: it opens as no other's and no other.
-pub fn seal(vault: &Vault, tenant: &Tenant, revision: u64, text: &[u8]) -> Vec<u8> {
-    vault.seal(&purpose(tenant, revision), text)
+/// Seals the document of `tenant` as its `revision`: it opens as no other's and no other. What was
+/// sealed under another `incarnation` is of somebody else who had the name.
+pub fn seal(
+    vault: &Vault,
+    tenant: &Tenant,
+    (revision, incarnation): (u64, Incarnation),
+    text: &[u8],
+) -> Vec<u8> {
+    let content = [&incarnation.0.to_be_bytes()[..], text].concat();
+    vault.seal(&purpose(tenant, revision), &content)
 }
 
 /// # Errors
@@ -117,8 +124,15 @@ pub fn open(
     tenant: &Tenant,
     revision: u64,
     sealed: &[u8],
-) -> Result<Vec<u8>, SealError> {
-    vault.open(&purpose(tenant, revision), sealed)
+) -> Result<(Incarnation, Vec<u8>), SealError> {
+    let content = vault.open(&purpose(tenant, revision), sealed)?;
+    match content.split_first_chunk::<8>() {
+        // A document begins with a brace.
+        Some((number, text)) if number[0] == 0 => {
+            Ok((Incarnation(u64::from_be_bytes(*number)), text.to_vec()))
+        }
+        _ => Ok((Incarnation::default(), content)),
+    }
 }
 
 fn purpose(tenant: &Tenant, revision: u64) -> Vec<u8> {
@@ -204,11 +218,23 @@ mod tests {
         let vault = Vault::new(&[SealKey::from_bytes([1; 32])]).expect("vault");
         let other = Tenant::parse("umbrella").expect("tenant");
 
-        let sealed = seal(&vault, &acme(), 3, b"text");
+        let incarnation = Incarnation::from_random(7);
+        let sealed = seal(&vault, &acme(), (3, incarnation), b"text");
 
-        assert_eq!(open(&vault, &acme(), 3, &sealed).as_deref(), Ok(&b"text"[..]));
+        assert_eq!(open(&vault, &acme(), 3, &sealed), Ok((incarnation, b"text".to_vec())));
         assert_eq!(open(&vault, &other, 3, &sealed), Err(SealError::Invalid));
         assert_eq!(open(&vault, &acme(), 4, &sealed), Err(SealError::Invalid));
+    }
+
+    #[test]
+    fn a_document_from_before_there_were_incarnations_opens_as_it_was() {
+        let vault = Vault::new(&[SealKey::from_bytes([1; 32])]).expect("vault");
+        let text = document("");
+
+        let sealed = vault.seal(&purpose(&acme(), 3), text.as_bytes());
+
+        let opened = open(&vault, &acme(), 3, &sealed);
+        assert_eq!(opened, Ok((Incarnation::default(), text.into_bytes())));
     }
 
     proptest! {

@@ -4,6 +4,7 @@ mod api_key;
 mod issuer;
 mod key_ring;
 mod keys;
+mod revocations;
 mod seal;
 mod token;
 mod vault;

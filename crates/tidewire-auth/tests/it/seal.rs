@@ -119,9 +119,22 @@ fn sealer(keys: &[u8]) -> Sealer {
 fn claims(name: &str) -> ResumeClaims {
     ResumeClaims {
         tenant: tenant(name),
+        incarnation: 0,
         session: SessionId::from_bytes(*b"0123456789abcdef"),
         generation: Generation(7),
         issued_at: NOW,
         expires_at: NOW + 120,
+    }
+}
+
+#[test]
+fn a_token_says_which_one_of_its_tenants_name_it_is_of() {
+    let sealer = Sealer::new(&[SealKey::from_bytes([1; 32])]).expect("sealer");
+    let name = "a".repeat(32);
+    for incarnation in [0, 1, u64::MAX] {
+        let token = sealer.seal(&ResumeClaims { incarnation, ..claims(&name) });
+
+        assert!(token.len() <= Sealer::MAX_TOKEN_BYTES);
+        assert_eq!(sealer.open(&token, NOW).expect("open").incarnation, incarnation);
     }
 }

@@ -2,6 +2,7 @@
 
 mod access;
 mod keys;
+pub(crate) mod revocations;
 
 use std::sync::Arc;
 
@@ -42,6 +43,7 @@ const COME_BACK: HeaderValue = HeaderValue::from_static("5");
 /// - `GET /v1/tenants?after=NAME&limit=N`, `GET /v1/tenants/{tenant}`: what there is, without secrets
 /// - `PUT /v1/tenants/{tenant}`, `DELETE /v1/tenants/{tenant}`: with `If-Match` or `If-None-Match: *`
 ///   only if nobody else was first
+/// - `POST /v1/tenants/{tenant}/revocations`, `GET` of the same: what was issued is made void
 /// - `POST /v1/tenants/{tenant}/keys`, `DELETE …/keys/{id}`, `POST …/api-keys`,
 ///   `DELETE …/api-keys/{id}`, `POST …/api-keys/{id}/rotate`: one key
 /// - `GET /v1/registry`: how far this node has come; `POST /v1/registry/reseal`: documents that are
@@ -56,6 +58,7 @@ pub fn admin_router(edge: Edge, registry: TenantRegistry, tokens: Vec<SecretHash
         .route("/v1/tenants", get(list))
         .route("/v1/tenants/{tenant}", get(show).put(put).delete(remove))
         .merge(keys::routes())
+        .route("/v1/tenants/{tenant}/revocations", get(revocations::list).post(revocations::revoke))
         .route("/v1/registry", get(standing))
         .route("/v1/registry/reseal", post(reseal))
         .layer(from_fn_with_state(access, admit))

@@ -14,9 +14,9 @@ use tidewire_session::Effect;
 use super::serving::Serving;
 use super::{Ending, Line, Verdict};
 use crate::edge::unix_seconds;
-use crate::metrics;
 use crate::outcome::Outcome;
 use crate::worker::Context;
+use crate::{handshake, metrics};
 
 impl Serving {
     /// Performs the session's effects, which may bring about more.
@@ -98,6 +98,7 @@ impl Serving {
         metrics::refreshed(verdict.is_ok());
         let verdict = verdict.map_err(|error| match error {
             TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
+            TokenError::Revoked => Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED),
             TokenError::Invalid => Failure::new(ErrorCode::BadToken, "the token is not valid here"),
         });
         self.session.refreshed(request, verdict, &mut cx.outputs);

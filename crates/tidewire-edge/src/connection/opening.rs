@@ -160,6 +160,12 @@ impl Connection {
         };
         let stage = std::mem::replace(&mut opening.stage, Stage::Listening);
         let Stage::Claiming { request, rest, since } = stage else { return };
+        // Whoever was not connected yet when it was revoked was not judged then.
+        if cx.shared.is_void(claimed.session.identity()) {
+            let verdict = opening.reject(handshake::revoked(request));
+            self.obey(verdict, cx);
+            return self.settle(cx);
+        }
         if claimed.is_resumed {
             cx.shared.arrivals.resumed(cx.started - since);
         }

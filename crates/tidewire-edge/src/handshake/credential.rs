@@ -3,7 +3,7 @@
 use tidewire_auth::Refusal;
 use tidewire_model::{Disconnect, ErrorCode, Identity, Tenant, Token};
 
-use super::{Claimant, Rejected, reject, unavailable};
+use super::{Claimant, Rejected, reject, revoked, unavailable};
 use crate::edge::unix_seconds;
 use crate::metrics;
 use crate::origin::Entrance;
@@ -25,6 +25,10 @@ impl Claimant<'_> {
                 metrics::authenticated("token", "expired");
                 let message = "the token has expired: connect with a new one";
                 Err(reject(request, ErrorCode::TokenExpired, message, Disconnect::TokenExpired))
+            }
+            Err(Refusal::Revoked) => {
+                metrics::authenticated("token", "revoked");
+                Err(revoked(request))
             }
             // A foreign tenant's token is no better than a forged one, and is told no more.
             Ok(_) | Err(_) => {

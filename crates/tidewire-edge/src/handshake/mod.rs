@@ -156,6 +156,13 @@ impl Claimant<'_> {
     }
 }
 
+/// What whoever was revoked is told.
+pub(crate) const REVOKED: &str = "the token was revoked, or everything of its user, key or tenant";
+
+pub(crate) fn revoked(request: RequestId) -> Rejected {
+    reject(request, ErrorCode::TokenRevoked, REVOKED, Disconnect::Revoked)
+}
+
 fn unavailable(request: RequestId) -> Rejected {
     let message = "sessions cannot be reached; come back";
     reject(request, ErrorCode::Unavailable, message, Disconnect::Unavailable)

@@ -4,7 +4,7 @@ use tidewire_model::{Disconnect, ErrorCode, Identity, Resume, SessionKind, Token
 use tidewire_node::SessionError;
 use tidewire_session::SavedSubscription;
 
-use super::{Claimant, Proved, Rejected, reject, unavailable};
+use super::{Claimant, Proved, Rejected, reject, revoked, unavailable};
 use crate::edge::unix_seconds;
 use crate::metrics;
 
@@ -29,9 +29,10 @@ impl Claimant<'_> {
             metrics::resumed("unavailable");
             return Err(unavailable(self.request));
         }
-        // When it was sealed its tenant was there, and its sessions were kept.
+        // When it was sealed its tenant was there, nobody else had its name, and sessions were kept.
+        let is_same = shared.tenants.incarnation(&claims.tenant).number() == claims.incarnation;
         let is_kept = shared.tenants.session_kind(&claims.tenant) != SessionKind::None;
-        if !is_kept || !is_known {
+        if !is_kept || !is_known || !is_same {
             metrics::resumed("lost");
             return Ok(None);
         }
@@ -56,15 +57,21 @@ impl Claimant<'_> {
         for SavedSubscription { channel, delta, .. } in &mut snapshot.subscriptions {
             *delta = shared.tenants.grant(&owned.key.tenant, channel, *delta);
         }
-        if snapshot.identity.is_expired(unix_seconds()) {
-            snapshot.identity = self.renew(&snapshot.identity, token)?;
+        let identity = &snapshot.identity;
+        let is_revoked = shared.verifier.revocations().voids(identity);
+        if is_revoked && token.is_none() {
+            metrics::resumed("revoked");
+            return Err(revoked(self.request));
+        }
+        if is_revoked || identity.is_expired(unix_seconds()) {
+            snapshot.identity = self.renew(identity, token)?;
         }
         metrics::resumed("ok");
         Ok(Some(Proved::Resumed(owned, snapshot, resume.positions)))
     }
 
-    /// A credential that ran out while its bearer was away has to be replaced by one of the same
-    /// user's.
+    /// A credential that ran out, or was revoked, while its bearer was away has to be replaced by one
+    /// of the same user's.
     fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
         let request = self.request;
         let Some(token) = token else {

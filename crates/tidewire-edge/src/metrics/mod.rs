@@ -224,6 +224,11 @@ pub(crate) fn ended(lasted: Duration, tenant: Option<&TenantMetrics>, end: End) 
     }
 }
 
+/// A client was disconnected because it, or its tenant, may not be here any more.
+pub(crate) fn revoked() {
+    counter!("tidewire_revoked_connections_total").increment(1);
+}
+
 pub(crate) fn api_request(code: u16, took: Duration) {
     let code = code.to_string();
     counter!("tidewire_api_requests_total", "api" => "http", "method" => "publish", "code" => code)

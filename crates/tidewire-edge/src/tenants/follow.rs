@@ -1,5 +1,6 @@
 use metrics::{counter, gauge};
 use tidewire_broker::News;
+use tidewire_model::Tenant;
 use tidewire_store::{Expects, StoreError, TenantEntry, TenantWrite, Written};
 use tidewire_tenant::{Change, Definition};
 use tokio::time::{Duration, Instant, sleep_until};
@@ -21,6 +22,8 @@ impl TenantRegistry {
     /// Reads the store again and again until `stop`: when another node says that there is something
     /// new, and every four seconds.
     pub async fn follow(&self, edge: Edge, stop: CancellationToken) {
+        // Whom changes concern; there is one edge, whoever else asks to follow.
+        drop(self.0.edge.set(edge.clone()));
         let mut tell_again_at = None;
         loop {
             let next = Instant::now() + POLL;
@@ -62,7 +65,10 @@ impl Inner {
                 }
                 page.entries.into_iter().filter(|entry| known.take(entry)).collect::<Vec<_>>()
             };
-            self.apply(&changes);
+            let ended = self.apply(&changes);
+            if let Some(edge) = self.edge.get().filter(|_| !ended.is_empty()) {
+                edge.0.registry.rejudge(ended).await;
+            }
             self.known.lock().seen = page.seen;
             if !page.more {
                 break;
@@ -80,9 +86,10 @@ impl Inner {
         self.bring_back().await
     }
 
-    fn apply(&self, entries: &[TenantEntry]) {
+    /// Yields the tenants that have ended.
+    fn apply(&self, entries: &[TenantEntry]) -> Vec<Tenant> {
         if entries.is_empty() {
-            return;
+            return Vec::new();
         }
         let changes: Vec<_> = entries.iter().filter_map(|entry| self.change(entry)).collect();
         let applied = self.parts.tenants.apply(changes);
@@ -93,6 +100,7 @@ impl Inner {
             tracing::warn!(%tenant, "a tenant goes without a key, because another has it");
         }
         tracing::info!(set = applied.set, removed = applied.removed.len(), "tenants have changed");
+        [applied.removed, applied.replaced].concat()
     }
 
     /// What an entry means; nothing if it cannot be read, so that what was known goes on.
@@ -120,10 +128,13 @@ impl Inner {
 
     fn definition(&self, entry: &TenantEntry, sealed: &[u8]) -> Result<Definition, &'static str> {
         let (tenant, revision) = (&entry.tenant, entry.revision);
-        let text = tidewire_tenant::open(&self.parts.vault, tenant, revision, sealed)
-            .map_err(|_| "sealed with a key that is not in `registry.keys`, or altered")?;
-        tidewire_tenant::parse(tenant, &text, self.parts.history)
-            .map_err(|_| "the document says what this version does not know")
+        let (incarnation, text) =
+            tidewire_tenant::open(&self.parts.vault, tenant, revision, sealed)
+                .map_err(|_| "sealed with a key that is not in `registry.keys`, or altered")?;
+        let mut definition = tidewire_tenant::parse(tenant, &text, self.parts.history)
+            .map_err(|_| "the document says what this version does not know")?;
+        definition.details.incarnation = incarnation;
+        Ok(definition)
     }
 
     /// Writes what the store has lost. Of several nodes that do, one is the first.

@@ -9,18 +9,19 @@ mod known;
 mod write;
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use tidewire_auth::Vault;
 use tidewire_model::{Retention, Tenant};
 use tidewire_store::{StoreError, TenantStore};
-use tidewire_tenant::{EditError, Problems, Tenants};
+use tidewire_tenant::{EditError, Incarnation, Problems, Tenants};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant};
 
 use self::known::Known;
 pub(crate) use self::write::Condition;
+use crate::Edge;
 
 /// The tenants that are kept in a store: a cheap handle on what this node knows of them.
 #[derive(Clone)]
@@ -46,6 +47,8 @@ struct Inner {
     reading: tokio::sync::Mutex<()>,
     /// Something was written here, and the others are to be told again.
     written: Notify,
+    /// Whose clients are disconnected when their tenant ends.
+    edge: OnceLock<Edge>,
 }
 
 /// What is known of a tenant.
@@ -112,6 +115,7 @@ impl TenantRegistry {
             known: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
             written: Notify::new(),
+            edge: OnceLock::new(),
         }))
     }
 
@@ -144,9 +148,15 @@ impl TenantRegistry {
 
     /// A tenant's document and its revision, if the store has one that can be read. It holds secrets.
     pub(crate) fn document(&self, tenant: &Tenant) -> Option<(u64, Vec<u8>)> {
-        let (revision, sealed) = self.0.known.lock().sealed(tenant)?;
-        let text = tidewire_tenant::open(&self.0.parts.vault, tenant, revision, &sealed).ok()?;
+        let (revision, _, text) = self.opened(tenant)?;
         Some((revision, text))
+    }
+
+    fn opened(&self, tenant: &Tenant) -> Option<(u64, Incarnation, Vec<u8>)> {
+        let (revision, sealed) = self.0.known.lock().sealed(tenant)?;
+        let opened = tidewire_tenant::open(&self.0.parts.vault, tenant, revision, &sealed);
+        let (incarnation, text) = opened.ok()?;
+        Some((revision, incarnation, text))
     }
 
     /// Whether the tenant is the node's file's.

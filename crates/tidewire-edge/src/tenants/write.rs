@@ -2,7 +2,7 @@ use serde_json::Value;
 use tidewire_broker::News;
 use tidewire_model::Tenant;
 use tidewire_store::{Expects, TenantWrite, Written};
-use tidewire_tenant::EditError;
+use tidewire_tenant::{EditError, Incarnation};
 
 use super::{RegistryError, TenantRegistry};
 use crate::Edge;
@@ -163,8 +163,11 @@ impl TenantRegistry {
                 _ => {}
             }
             let revision = known + 1;
-            let sealed = content
-                .map(|(text, _)| tidewire_tenant::seal(&parts.vault, tenant, revision, text));
+            let before = self.opened(tenant).map(|(_, incarnation, _)| incarnation);
+            let incarnation = before.unwrap_or_else(new_incarnation);
+            let number = (revision, incarnation);
+            let sealed =
+                content.map(|(text, _)| tidewire_tenant::seal(&parts.vault, tenant, number, text));
             let written = parts.store.write(TenantWrite {
                 tenant,
                 expects: Expects::Revision(known),
@@ -188,6 +191,10 @@ impl TenantRegistry {
         }
         Err(RegistryError::Conflict { revision: self.0.known.lock().revision(tenant) })
     }
+}
+
+fn new_incarnation() -> Incarnation {
+    Incarnation::from_random(getrandom::u64().expect("the system has random numbers"))
 }
 
 pub(super) fn nonce() -> [u8; 16] {

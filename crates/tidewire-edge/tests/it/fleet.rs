@@ -19,7 +19,9 @@ use tidewire_model::{
 };
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{MemoryMembership, MemoryPresence, NodeLease, NodeLoad, NodeState};
+use tidewire_store::{
+    MemoryMembership, MemoryPresence, MemoryRevocationStore, NodeLease, NodeLoad, NodeState,
+};
 use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_testkit::SwitchedLog;
 use tidewire_transport::http::{Response, request};
@@ -47,6 +49,7 @@ pub(crate) struct Fleet {
     pub(crate) presence: Arc<MemoryPresence>,
     network: MemoryNetwork,
     rules: LiveRules,
+    pub(crate) revocations: Arc<MemoryRevocationStore>,
     /// Of all nodes.
     pub(crate) tenants: Tenants,
     tracker: TaskTracker,
@@ -91,6 +94,7 @@ impl Fleet {
             presence: Arc::default(),
             network: MemoryNetwork::default(),
             rules,
+            revocations: Arc::default(),
             tenants,
             tracker,
             _stop: stop.clone().drop_guard(),
@@ -165,6 +169,7 @@ impl Fleet {
             tenants: tenants.clone(),
             verifier: Arc::new(Verifier::new(tenants.ring().clone())),
             sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("sealer")),
+            revocations: Arc::clone(&self.revocations) as _,
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
         };
@@ -178,8 +183,10 @@ impl Fleet {
         tracker.spawn(async move {
             clients.serve(listener, routes, token).await.expect("descriptors for a worker");
         });
+        let (follower, token) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { follower.follow_notices(notices, token).await });
         let (follower, stop) = (edge.clone(), stop.clone());
-        tracker.spawn(async move { follower.follow_notices(notices, stop).await });
+        tracker.spawn(async move { follower.follow_revocations(stop).await });
         Running { edge, address, ops, tenants }
     }
 

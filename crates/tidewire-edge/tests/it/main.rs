@@ -18,6 +18,7 @@ mod policies;
 mod presence;
 mod publishing;
 mod registry;
+mod revocations;
 mod sessions;
 mod slow_reader;
 mod switched_store;

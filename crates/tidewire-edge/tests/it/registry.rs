@@ -11,6 +11,7 @@ use tidewire_broker::News;
 use tidewire_edge::{CONTROL_HEADER, RegistryParts, TenantRegistry, admin_router};
 use tidewire_model::{Command, Connect, Retention, Tenant};
 use tidewire_store::{Expects, MemoryTenantStore, Seen, TenantStore as _, TenantWrite, Written};
+use tidewire_tenant::Incarnation;
 use tidewire_transport::http::{Response, request};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -86,7 +87,9 @@ impl Registered {
     /// Keeps a tenant's document in the store, sealed with `key`, without telling anybody.
     pub(crate) async fn write_behind(&self, tenant: &str, key: u8) {
         let name = Tenant::parse(tenant).expect("tenant");
-        let sealed = tidewire_tenant::seal(&vault(&[key]), &name, 1, document(tenant).as_bytes());
+        let number = (1, Incarnation::from_random(1));
+        let sealed =
+            tidewire_tenant::seal(&vault(&[key]), &name, number, document(tenant).as_bytes());
         let written = self.store.write(TenantWrite {
             tenant: &name,
             expects: Expects::Revision(0),
@@ -94,6 +97,24 @@ impl Registered {
             sealed: Some(&sealed),
             marks: &[],
             nonce: [1; 16],
+            most: 10,
+        });
+        assert_eq!(written.await.expect("an answer"), Written::Done);
+    }
+
+    /// Puts another tenant in the place of the one that the store has.
+    async fn rewrite_behind(&self, tenant: &str, incarnation: u64) {
+        let name = Tenant::parse(tenant).expect("tenant");
+        let number = (2, Incarnation::from_random(incarnation << 8));
+        let sealed =
+            tidewire_tenant::seal(&vault(&[1]), &name, number, document(tenant).as_bytes());
+        let written = self.store.write(TenantWrite {
+            tenant: &name,
+            expects: Expects::Revision(1),
+            revision: 2,
+            sealed: Some(&sealed),
+            marks: &[],
+            nonce: [2; 16],
             most: 10,
         });
         assert_eq!(written.await.expect("an answer"), Written::Done);
@@ -303,4 +324,41 @@ async fn a_page_of_a_browser_changes_nothing() {
 
     assert_eq!([page.0, rebound.0], [StatusCode::FORBIDDEN; 2]);
     assert!(!nodes.knows(0, TENANT));
+}
+
+#[tokio::test]
+async fn who_gets_a_name_that_another_had_gets_none_of_its_clients_and_sessions() {
+    let nodes = Registered::start(2).await;
+    nodes.put(TENANT, &[]).await;
+    until(|| nodes.knows(1, TENANT)).await;
+    let (gone, connected) = Peer::connect_with(&nodes.fleet.nodes[1], token("ada")).await;
+    drop(gone);
+    let (changed, unchanged) = Peer::connect_with(&nodes.fleet.nodes[1], token("bob")).await;
+    nodes.put(TENANT, &[]).await;
+    let positions = Vec::new();
+    drop(changed);
+    let mut back = Peer::resume(&nodes.fleet.nodes[0], unchanged.resume_token, positions).await;
+    assert!(back.connected().await.resumed, "a change makes nobody another");
+
+    // The second node may see no more of it than that it is another.
+    assert_eq!(nodes.remove(TENANT).await, StatusCode::NO_CONTENT);
+    assert_eq!(nodes.put(TENANT, &[]).await.0, StatusCode::CREATED);
+
+    back.closes_with(4403).await;
+    let resumed = Peer::resume(&nodes.fleet.nodes[0], connected.resume_token, Vec::new()).await;
+    resumed.closes_with(4411).await;
+    Peer::connect(&nodes.fleet.nodes[0], "ada").await.subscribe("room/1").await;
+}
+
+#[tokio::test]
+async fn clients_of_a_tenant_that_another_has_the_name_of_are_disconnected() {
+    let nodes = Registered::start(1).await;
+    nodes.put(TENANT, &[]).await;
+    let peer = Peer::connect(&nodes.fleet.nodes[0], "ada").await;
+
+    // As if it had been removed and added while this node heard of neither.
+    nodes.rewrite_behind(TENANT, 2).await;
+    nodes.fleet.notify_all(News::Tenants);
+
+    peer.closes_with(4403).await;
 }

@@ -19,6 +19,7 @@ pub struct MemoryRevocationStore {
 
 #[derive(Default)]
 struct Known {
+    life: u64,
     newest: u64,
     by_number: BTreeMap<u64, Revocation>,
     numbers: HashMap<(Tenant, String), u64>,
@@ -26,6 +27,14 @@ struct Known {
 
 /// Revocations of one page.
 const PAGE: usize = 1_000;
+
+impl MemoryRevocationStore {
+    /// Forgets everything, as a store that was emptied. For tests of what comes after.
+    pub fn empty(&self) {
+        let mut known = self.known.lock();
+        *known = Known { life: known.life + 1, ..Known::default() };
+    }
+}
 
 impl Known {
     fn forget_expired(&mut self, now: u64) {
@@ -88,8 +97,8 @@ impl RevocationStore for MemoryRevocationStore {
     }
 
     async fn changes(&self, since: &Seen) -> Result<Revoked, StoreError> {
-        let life = format!("memory {:p}", &raw const self.known);
         let mut known = self.known.lock();
+        let life = format!("memory {:p} {}", &raw const self.known, known.life);
         known.forget_expired(unix_seconds());
         let is_reset = since.life != life;
         let from = if is_reset { 0 } else { since.version };

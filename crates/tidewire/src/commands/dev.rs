@@ -1,10 +1,12 @@
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use tidewire_auth::Verifier;
 use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::UserId;
 use tidewire_node::NodeConfig;
+use tidewire_store::MemoryRevocationStore;
 
 use crate::cli::Dev;
 use crate::config::{LogFormat, generated_node_id, slot_of};
@@ -53,6 +55,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         verifier: Verifier::new(tenants.ring().clone()),
         tenants,
         sealer: playground.sealer()?,
+        revocations: Arc::new(MemoryRevocationStore::default()),
         render,
         place: Place { slot: slot_of("dev"), weight: 100, advertise: None },
     };

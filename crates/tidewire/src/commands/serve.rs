@@ -6,7 +6,7 @@ use tidewire_auth::Vault;
 use tidewire_edge::{DrainConfig, EdgeConfig, RegistryParts, TenantRegistry};
 use tidewire_model::NodeId;
 use tidewire_node::NodeConfig;
-use tidewire_store_redis::{RedisConnection, RedisTenantStore};
+use tidewire_store_redis::{RedisConnection, RedisRevocationStore, RedisTenantStore};
 use tidewire_tenant::Tenants;
 
 use crate::cli::Serve;
@@ -35,6 +35,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     let inspection = Inspection::begin(redis.clone()).await?;
     let tenants = config.tenants();
     let administration = administration(&config, &redis, &tenants)?;
+    let revocations = Arc::new(RedisRevocationStore::new(redis.clone()));
     let plan = Plan {
         node: node_config(&config, node.clone()),
         edge: edge_config(&config),
@@ -42,6 +43,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         verifier: config.verifier(tenants.ring().clone()),
         tenants,
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
+        revocations,
         render,
         place: Place {
             slot: config.slot.clone().unwrap_or_else(|| slot_of(&hostname())),

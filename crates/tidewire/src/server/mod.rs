@@ -28,7 +28,7 @@ use tidewire_edge::{Edge, EdgeConfig, Parts, Render, drain_router, ops_router};
 use tidewire_model::{NodeId, Slot};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{NodeLease, NodeState};
+use tidewire_store::{NodeLease, NodeState, RevocationStore};
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -47,6 +47,7 @@ pub(crate) struct Plan {
     pub(crate) tenants: Tenants,
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
+    pub(crate) revocations: Arc<dyn RevocationStore>,
     pub(crate) render: Render,
     pub(crate) place: Place,
 }
@@ -121,7 +122,8 @@ impl Server {
     ///
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan { node, edge, ports, tenants, verifier, sealer, render, place } = plan;
+        let Plan { node, edge, ports, tenants, verifier, sealer, revocations, render, place } =
+            plan;
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
@@ -139,6 +141,7 @@ impl Server {
             tenants,
             verifier: Arc::new(verifier),
             sealer: Arc::new(sealer),
+            revocations,
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
         };
@@ -147,6 +150,8 @@ impl Server {
         drop(running.set(edge.clone()));
         let (follower, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_notices(notices, token).await });
+        let (follower, token) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { follower.follow_revocations(token).await });
         tracker.spawn(watch::run(node.clone(), stop.clone()));
 
         let closing = stop.child_token();

@@ -209,6 +209,12 @@ fn describe_engine() {
     describe_counter!("tidewire_drain_connections_total", "How connections left a draining node.");
     describe_gauge!("tidewire_drain_duration_seconds", "How long the drain took.");
     describe_counter!("tidewire_registry_reads_total", "Reads of the registry of tenants.");
+    describe_gauge!("tidewire_revocations", "What has been revoked, as this node knows it.");
+    describe_counter!("tidewire_revocation_reads_total", "Reads of what has been revoked.");
+    describe_counter!(
+        "tidewire_revoked_connections_total",
+        "Clients disconnected because they, or their tenant, were revoked."
+    );
     describe_gauge!("tidewire_registry_tenants", "Tenants in the registry, as this node knows it.");
     describe_gauge!("tidewire_registry_unreadable", "Tenants whose newest document is unreadable.");
     describe_counter!("tidewire_admin_requests_total", "Requests to the admin listener.");

@@ -144,13 +144,13 @@ pub(crate) fn secret(tenant: &str) -> String {
 
 /// A token that lets `user` do everything in `tenant`.
 pub(crate) fn token(tenant: &str, user: &str) -> String {
-    let key = SigningKey::from_secret(
-        Some(KeyId::parse("test").expect("key id")),
-        secret(tenant).as_bytes(),
-    )
-    .expect("long enough");
+    sign(tenant, &claims(tenant, user))
+}
+
+/// What such a token says, from now on and for an hour.
+pub(crate) fn claims(tenant: &str, user: &str) -> Claims {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    key.sign(&Claims {
+    Claims {
         tenant: Some(Tenant::parse(tenant).expect("tenant")),
         user: UserId::parse(user).expect("user"),
         audience: vec!["tidewire".into()],
@@ -159,7 +159,13 @@ pub(crate) fn token(tenant: &str, user: &str) -> String {
         issued_at: None,
         token_id: None,
         permissions: Permissions::all(),
-    })
+    }
+}
+
+pub(crate) fn sign(tenant: &str, claims: &Claims) -> String {
+    let id = KeyId::parse("test").expect("key id");
+    let key = SigningKey::from_secret(Some(id), secret(tenant).as_bytes());
+    key.expect("long enough").sign(claims)
 }
 
 /// A client's options, with the nodes it may go to, the first first.

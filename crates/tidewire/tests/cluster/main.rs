@@ -9,5 +9,6 @@ mod durable;
 mod failover;
 mod leaving;
 mod ledger;
+mod revocations;
 mod scenarios;
 mod tenants;

@@ -1,0 +1,115 @@
+//! What has been revoked: kept in a store, followed by every node, in force on all of them.
+//!
+//! Start from [`RevocationList`]. Whoever connects, resumes or refreshes is judged by what is in
+//! memory, and so is who is connected when something is added: no store is waited for, and what is
+//! known holds when the store is away. A store that was emptied takes nothing back, and gets back what
+//! a node knows.
+
+mod follow;
+mod known;
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidewire_auth::{Revocation, Revocations, Target};
+use tidewire_broker::News;
+use tidewire_model::Tenant;
+use tidewire_store::{
+    Added, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, RevocationStore, StoreError,
+};
+use tokio::sync::Notify;
+
+use self::known::Known;
+use crate::edge::{Shared, unix_seconds};
+
+pub(crate) struct RevocationList {
+    store: Arc<dyn RevocationStore>,
+    /// Where it takes effect.
+    table: Revocations,
+    known: Mutex<Known>,
+    /// Something was written here, and the others are to be told again.
+    written: Notify,
+}
+
+/// How much longer than any token may live what voids it is kept, in seconds: for the clocks.
+const LONGER: u64 = 60;
+
+/// What single tokens and users leave free, for their tenant and in all: so that whoever has revoked as
+/// many of them as can be kept can still revoke a key, and everything.
+const FOR_KEYS_OF_TENANT: usize = 100;
+const FOR_KEYS: usize = 10_000;
+
+/// Why nothing was revoked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevokeError {
+    #[error(
+        "as much is revoked as can be kept: revoke something wider instead, such as a user or `all`"
+    )]
+    Full,
+    #[error("the store cannot be reached, and nothing is known to be revoked: repeat it")]
+    Store(#[from] StoreError),
+}
+
+impl RevocationList {
+    pub(crate) fn new(store: Arc<dyn RevocationStore>, table: Revocations) -> Self {
+        Self { store, table, known: Mutex::default(), written: Notify::new() }
+    }
+
+    /// Makes everything void that was issued until `before` and is `target`'s.
+    ///
+    /// It is in force here when this returns, and elsewhere within a second; or, where news does not
+    /// get through, within six. Cancelling leaves open whether it was kept; repeating does no harm.
+    pub(crate) async fn revoke(
+        &self,
+        shared: &Shared,
+        (tenant, target): (Tenant, Target),
+        before: u64,
+    ) -> Result<Revocation, RevokeError> {
+        let lifetime = shared.verifier.max_lifetime().as_secs();
+        let until = before.max(unix_seconds()).saturating_add(lifetime).saturating_add(LONGER);
+        if matches!(target, Target::Token(_) | Target::User(_)) && !self.has_room(&tenant) {
+            return Err(RevokeError::Full);
+        }
+        let revocation = Revocation { tenant, target, before, until };
+        match self.store.add(&[known::stored(&revocation)]).await? {
+            Added::Done => {}
+            Added::Full => return Err(RevokeError::Full),
+        }
+        shared.node.announce_news(News::Revocations);
+        self.written.notify_one();
+        self.take(vec![known::stored(&revocation)]);
+        shared.registry.rejudge(Vec::new()).await;
+        Ok(revocation)
+    }
+
+    fn has_room(&self, tenant: &Tenant) -> bool {
+        let (of_tenant, all) = self.known.lock().count(tenant);
+        of_tenant < MOST_REVOCATIONS_OF_TENANT - FOR_KEYS_OF_TENANT
+            && all < MOST_REVOCATIONS - FOR_KEYS
+    }
+
+    /// What is revoked of a tenant, in the order of what it is about.
+    pub(crate) fn of(&self, tenant: &Tenant) -> Vec<tidewire_store::Revocation> {
+        self.known.lock().of(tenant)
+    }
+
+    /// Makes what the store has, or is known to have, hold here. Yields whether some of it is new.
+    fn take(&self, revocations: Vec<tidewire_store::Revocation>) -> bool {
+        let mut known = self.known.lock();
+        let mut new = Vec::new();
+        for revocation in revocations {
+            if !known.take(&revocation) {
+                continue;
+            }
+            let Some(read) = known::read(&revocation) else {
+                let tenant = &revocation.tenant;
+                tracing::error!(%tenant, "something unknown is revoked: it has no effect here");
+                continue;
+            };
+            new.push(read);
+        }
+        drop(known);
+        self.table.add(&new);
+        !new.is_empty()
+    }
+}

@@ -1,0 +1,156 @@
+//! What is revoked on one node, and how soon it is void on the others, with real Redis and NATS.
+
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tidewire_auth::{Claims, TokenId};
+use tidewire_client::{Connection, Lost, OpenError, Options};
+use tidewire_transport::http::request;
+use tokio::time::{Instant, timeout};
+
+use crate::cluster::{Cluster, NodeProcess, claims, options, sign};
+use crate::scenarios::PATIENCE;
+
+/// Seconds before now, and before anything that a test revokes.
+const BEFORE: u64 = 60;
+
+async fn revoke(admin: &str, what: &Value) {
+    let url = format!("{admin}/v1/tenants/acme/revocations");
+    let headers = [("tidewire-control", "1")];
+    let answer = request(Method::POST, &url, &headers, what.to_string()).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+}
+
+/// Who comes to `node` with a token called as the user, that was issued so many seconds ago.
+fn bearer(node: &NodeProcess, user: &str, ago: u64) -> Options {
+    let token_id = Some(TokenId::parse(&format!("of-{user}")).expect("token id"));
+    let claims = claims("acme", user);
+    let issued_at = Some(claims.expires_at - 3_600 - ago);
+    let token = sign("acme", &Claims { token_id, issued_at, ..claims });
+    Options { token: token.into(), ..options("acme", user, [node]) }
+}
+
+async fn open(node: &NodeProcess, user: &str) -> Connection {
+    let options = bearer(node, user, BEFORE);
+    let opening = Connection::open(&options, 0, None);
+    timeout(PATIENCE, opening).await.expect("an answer").expect("let in").0
+}
+
+/// How long it is until a connection is ended, which is to be with 4403.
+async fn until_revoked(connection: &mut Connection, since: Instant) -> Duration {
+    let ended = async {
+        loop {
+            match connection.next().await {
+                Ok(_) => {}
+                Err(Lost::Closed { code, .. }) => return code,
+                Err(other) => unreachable!("not closed: {other}"),
+            }
+        }
+    };
+    let code = timeout(PATIENCE, ended).await.expect("an end");
+    assert_eq!(code, Some(4403));
+    since.elapsed()
+}
+
+async fn is_refused(node: &NodeProcess, user: &str) {
+    let opened = timeout(PATIENCE, Connection::open(&bearer(node, user, BEFORE), 0, None)).await;
+    match opened.expect("an answer") {
+        Err(OpenError::Refused { refusal, .. }) => assert_eq!(refusal.code, 1103),
+        Err(other) => unreachable!("refused in another way: {other}"),
+        Ok(_) => unreachable!("{user} is let in on {}", node.name),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_revoked_is_gone_from_all_nodes_within_a_second_and_comes_back_to_none() {
+    let cluster = Cluster::start().await;
+    let (first, admin) = cluster.administered_node();
+    let (second, third) = (cluster.node(), cluster.node());
+    let mut bystander = open(&third, "bystander").await;
+
+    // Five in a row: a node that only looks from time to time would not be in time for all.
+    for (number, what) in ["user", "token", "user", "token", "user"].iter().enumerate() {
+        let user = format!("user-{number}");
+        let mut here = open(&first, &user).await;
+        let mut there = open(&second, &user).await;
+        let mut elsewhere = open(&third, &user).await;
+        let name = if *what == "token" { format!("of-{user}") } else { user.clone() };
+
+        let started = Instant::now();
+        revoke(&admin, &json!({ (*what): name })).await;
+        for connection in [&mut here, &mut there, &mut elsewhere] {
+            let took = until_revoked(connection, started).await;
+            assert!(took < Duration::from_millis(1_500), "{what} took {took:?}");
+        }
+        for node in [&first, &second, &third] {
+            is_refused(node, &user).await;
+        }
+    }
+
+    // Everybody else goes with the key, and again with the tenant.
+    for what in [json!({ "key": "test" }), json!({ "all": true })] {
+        let started = Instant::now();
+        revoke(&admin, &what).await;
+        let took = until_revoked(&mut bystander, started).await;
+        assert!(took < Duration::from_millis(1_500), "{what} took {took:?}");
+        is_refused(&second, "anybody").await;
+        if what["all"] == true {
+            break;
+        }
+        // Whoever is issued a token later than that may come, and the next second is later.
+        let later = async {
+            loop {
+                match Connection::open(&bearer(&third, "bystander", 0), 0, None).await {
+                    Ok((connection, _)) => return connection,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+                }
+            }
+        };
+        bystander = timeout(PATIENCE, later).await.expect("let in");
+    }
+}
+
+/// Row 41 of the failure matrix.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_nats_whoever_is_revoked_is_gone_within_six_seconds() {
+    let mut cluster = Cluster::start().await;
+    let (_first, admin) = cluster.administered_node();
+    let (second, third) = (cluster.node(), cluster.node());
+    let mut there = open(&second, "ada").await;
+    let mut elsewhere = open(&third, "ada").await;
+    let mut bystander = open(&third, "bob").await;
+    cluster.nats.kill();
+
+    let started = Instant::now();
+    revoke(&admin, &json!({ "user": "ada" })).await;
+    for connection in [&mut there, &mut elsewhere] {
+        let took = until_revoked(connection, started).await;
+        assert!(took < Duration::from_secs(6), "took {took:?}");
+    }
+
+    is_refused(&second, "ada").await;
+    let quiet = timeout(Duration::from_millis(100), bystander.next()).await;
+    assert!(!matches!(quiet, Ok(Err(_))), "{quiet:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_starts_again_empty_takes_nothing_back() {
+    let mut cluster = Cluster::start().await;
+    let (node, admin) = cluster.administered_node();
+    revoke(&admin, &json!({ "user": "ada" })).await;
+
+    cluster.redis.restart().await;
+    is_refused(&node, "ada").await;
+    // Whoever starts now knows only what the other has brought back.
+    let (new, _) = cluster.administered_node();
+
+    let refused = async {
+        while Connection::open(&bearer(&new, "ada", BEFORE), 0, None).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("it is brought back");
+    is_refused(&new, "ada").await;
+}
