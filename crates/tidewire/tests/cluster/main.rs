@@ -9,6 +9,7 @@ mod durable;
 mod failover;
 mod leaving;
 mod ledger;
+mod presence;
 mod revocations;
 mod scenarios;
 mod tenants;
