@@ -1,6 +1,7 @@
 //! Publishing over HTTP, for servers with an API key.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
@@ -174,8 +175,9 @@ async fn publish_all(edge: &Edge, tenant: &str, request: Request) -> Result<Vec<
         return Err(Failure::new(ErrorCode::LimitExceeded, message).into());
     }
     let mut submitted = Vec::with_capacity(batch.publications.len());
+    let mut refused = HashMap::new();
     for raw in batch.publications {
-        submitted.push(submit_raw(edge, &caller, raw).await);
+        submitted.push(submit_raw(edge, &caller, raw, &mut refused).await);
     }
     let mut answers = Vec::with_capacity(submitted.len());
     for publishing in submitted {
@@ -191,12 +193,23 @@ async fn submit_raw(
     edge: &Edge,
     caller: &ApiIdentity,
     raw: &RawValue,
+    refused: &mut HashMap<String, Failure>,
 ) -> Result<Publishing, Failure> {
     let item: Item<'_> = serde_json::from_str(raw.get()).map_err(|error| malformed(&error))?;
     let channel = item.channel.as_deref().ok_or_else(|| {
         Failure::new(ErrorCode::BadRequest, "a publication of a batch needs a `channel`")
     })?;
-    submit(edge, caller, channel, &item).await
+    // What was behind it in its channel is not to overtake it.
+    if let Some(failure) = refused.get(channel) {
+        return Err(failure.clone());
+    }
+    let submitted = submit(edge, caller, channel, &item).await;
+    if let Err(failure) = &submitted
+        && failure.code == ErrorCode::RateExceeded
+    {
+        refused.insert(channel.to_owned(), failure.clone());
+    }
+    submitted
 }
 
 /// Checks a publication and hands it to the node.
@@ -217,6 +230,11 @@ async fn submit(
         if let Some(exceeded) = &failure.exceeded {
             metrics::limited(exceeded.limit, allowance.metrics.as_deref());
         }
+    })?;
+    let charged = allowance.charge(draft.payload.len(), edge.0.age(Instant::now()));
+    charged.map_err(|spent| {
+        metrics::limited(spent.limit, allowance.metrics.as_deref());
+        spent.failure(spent.wait)
     })?;
     let channel = TenantChannel::new(caller.tenant.clone(), channel);
     Ok(edge.0.node.publish(channel, draft).await)

@@ -7,13 +7,14 @@ use std::{fmt, io};
 use axum::Router;
 use tidewire_auth::{ResumeClaims, Sealer, Verifier};
 use tidewire_broker::{News, Notice};
-use tidewire_model::{Identity, SessionKind, Tenant, Token};
+use tidewire_model::{Identity, SessionKind, Tenant, TenantLimits, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
 use tidewire_store::RevocationStore;
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -69,6 +70,8 @@ pub(crate) struct Shared {
     pub(crate) allowances: Allowances,
     pub(crate) arrivals: Arrivals,
     pub(crate) revocations: RevocationList,
+    /// Everybody counts time from here who shares something that is earned with time.
+    pub(crate) began: Instant,
     news: NewsDesk,
 }
 
@@ -102,6 +105,7 @@ impl Edge {
             allowances: Allowances::default(),
             arrivals: Arrivals::default(),
             revocations,
+            began: Instant::now(),
             news: NewsDesk::default(),
         }))
     }
@@ -200,6 +204,22 @@ impl Shared {
     pub(crate) async fn emptied(&self) {
         let room = self.room.acquire_many(self.most_connections).await;
         drop(room.expect("the semaphore is never closed"));
+    }
+
+    /// How long the edge has been there, at `now`.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.began)
+    }
+
+    /// What a tenant may have and ask now.
+    pub(crate) fn limits_of(&self, tenant: &Tenant) -> TenantLimits {
+        let details = self.tenants.details(tenant).unwrap_or_default();
+        details.limits.over(self.config.limits)
+    }
+
+    /// Nodes there are, as far as is known: at least this one.
+    pub(crate) fn nodes(&self) -> u32 {
+        u32::try_from(self.node.members().len()).unwrap_or(u32::MAX).max(1)
     }
 
     pub(crate) fn allowance(&self, tenant: &Tenant) -> Arc<Allowance> {

@@ -31,6 +31,7 @@ mod position;
 mod presence;
 mod provenance;
 mod publication;
+mod quota;
 mod random;
 mod rules;
 mod session_kind;
@@ -56,7 +57,7 @@ pub use id::{
 pub use identity::{Identity, InvalidUserId, UserId};
 pub use limits::TenantLimits;
 pub use live::{Live, LiveRules, Reader};
-pub use pace::{Bucket, Pace};
+pub use pace::{Bucket, Pace, SharedBucket};
 pub use payload::{InvalidPayload, Payload};
 pub use permissions::{Action, Grants, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
@@ -66,6 +67,7 @@ pub use presence::{
 };
 pub use provenance::{Provenance, Trace};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};
+pub use quota::{Quotas, Rates};
 pub use random::Random;
 pub use rules::{ChannelRule, ChannelRules, DeliveryClass, Handing, Retention};
 pub use session_kind::SessionKind;

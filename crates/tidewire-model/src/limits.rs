@@ -1,4 +1,4 @@
-use crate::Pace;
+use crate::{Pace, Quotas, Rates};
 
 /// What one tenant may have and ask. Plain values: whoever judges by them has a copy.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +16,8 @@ pub struct TenantLimits {
     /// Bytes on their way to one connection above which it is handed no publications until it has
     /// read. One run of publications may come on top.
     pub unsent_bytes: usize,
+    /// What its connections may have together, over all nodes.
+    pub quotas: Quotas,
 }
 
 impl TenantLimits {
@@ -27,6 +29,10 @@ impl TenantLimits {
         connection_subscriptions: 512,
         payload_bytes: usize::MAX,
         unsent_bytes: 256 * 1_024,
+        quotas: Quotas {
+            connections: None,
+            rates: Rates { publications: None, bytes_in: None, bytes_out: None },
+        },
     };
 
     /// So many bytes a second, and at once twice as many, or two payloads if that is more.

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How fast something may be done: so much a second for long, and so much at once after a rest.
@@ -74,6 +75,55 @@ impl Bucket {
     }
 }
 
+/// A [`Bucket`] that many threads take from at once, without a lock.
+#[derive(Debug, Default)]
+pub struct SharedBucket(AtomicU64);
+
+impl SharedBucket {
+    /// As [`Bucket::take`].
+    ///
+    /// # Errors
+    ///
+    /// If there is not as much; how long it takes until there is.
+    pub fn take(&self, pace: Pace, cost: u32, now: Duration) -> Result<(), Duration> {
+        let mut verdict = Ok(());
+        self.update(|bucket| verdict = bucket.take(pace, cost, now));
+        verdict
+    }
+
+    /// As [`Bucket::owe`].
+    pub fn owe(&self, pace: Pace, cost: u32, now: Duration) {
+        self.update(|bucket| bucket.owe(pace, cost, now));
+    }
+
+    /// As [`Bucket::wait_for`]; somebody else may be faster.
+    pub fn wait_for(&self, pace: Pace, amount: u32, now: Duration) -> Duration {
+        Bucket { earned_at: self.0.load(Ordering::Relaxed) }.wait_for(pace, amount, now)
+    }
+
+    /// As [`Bucket::is_full`].
+    pub fn is_full(&self, now: Duration) -> bool {
+        Bucket { earned_at: self.0.load(Ordering::Relaxed) }.is_full(now)
+    }
+
+    fn update(&self, mut change: impl FnMut(&mut Bucket)) {
+        let mut earned_at = self.0.load(Ordering::Relaxed);
+        loop {
+            let mut bucket = Bucket { earned_at };
+            change(&mut bucket);
+            let new = bucket.earned_at;
+            if new == earned_at {
+                return;
+            }
+            let order = Ordering::Relaxed;
+            match self.0.compare_exchange_weak(earned_at, new, order, order) {
+                Ok(_) => return,
+                Err(other) => earned_at = other,
+            }
+        }
+    }
+}
+
 fn nanos(moment: Duration) -> u64 {
     u64::try_from(moment.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -120,6 +170,20 @@ mod tests {
         assert_eq!(bucket.take(PACE, 7, at(0)), Ok(()));
         assert_eq!(bucket.take(PACE, 7, at(100)), Err(at(600)));
         assert_eq!(bucket.take(PACE, 7, at(700)), Ok(()));
+    }
+
+    #[test]
+    fn threads_that_share_a_bucket_get_a_burst_together() {
+        let bucket = SharedBucket::default();
+        let pace = Pace { per_second: 1, burst: 1_000 };
+        let take_many = || (0..1_000).filter(|_| bucket.take(pace, 1, at(0)).is_ok()).count();
+
+        let taken: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(take_many)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).sum()
+        });
+
+        assert_eq!(taken, 1_000);
     }
 
     proptest! {

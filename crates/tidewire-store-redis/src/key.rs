@@ -1,6 +1,6 @@
 //! The names of everything in Redis.
 
-use tidewire_model::TenantChannel;
+use tidewire_model::{Tenant, TenantChannel};
 use tidewire_store::{Life, SessionKey};
 
 use crate::partition::Partition;
@@ -95,6 +95,11 @@ impl Keys {
     /// state.
     pub(crate) fn revocations(&self) -> [String; 5] {
         ["r", "rc", "rx", "rn", "rv"].map(|kind| format!("{}:{{tenants}}:{kind}", self.prefix))
+    }
+
+    /// What nodes have of a tenant's quotas. Tenants spread over a cluster.
+    pub(crate) fn quotas(&self, tenant: &Tenant) -> String {
+        format!("{}:q:{{{tenant}}}", self.prefix)
     }
 
     /// The leases of nodes, and when they run out.

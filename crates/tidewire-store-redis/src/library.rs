@@ -5,7 +5,8 @@ use std::sync::LazyLock;
 use redis::Cmd;
 use xxhash_rust::xxh3::xxh3_64;
 
-const SOURCE: &str = concat!(include_str!("functions.lua"), include_str!("presence.lua"));
+const SOURCE: &str =
+    concat!(include_str!("functions.lua"), include_str!("presence.lua"), include_str!("quota.lua"));
 
 /// Tells the libraries of two releases apart: a node loads its own beside others' and never
 /// replaces one that another node may be using.
@@ -37,10 +38,12 @@ pub(crate) enum Function {
     PresenceChannels,
     PresenceOrphan,
     PresenceLives,
+    QuotaSettle,
+    QuotaWithdraw,
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Append,
         Self::Read,
         Self::Page,
@@ -62,6 +65,8 @@ impl Function {
         Self::PresenceChannels,
         Self::PresenceOrphan,
         Self::PresenceLives,
+        Self::QuotaSettle,
+        Self::QuotaWithdraw,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -87,6 +92,8 @@ impl Function {
             Self::PresenceChannels => "presence_channels",
             Self::PresenceOrphan => "presence_orphan",
             Self::PresenceLives => "presence_lives",
+            Self::QuotaSettle => "quota_settle",
+            Self::QuotaWithdraw => "quota_withdraw",
         }
     }
 

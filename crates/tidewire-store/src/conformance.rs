@@ -1,16 +1,19 @@
 //! The suites that every [`SessionStore`](crate::SessionStore), [`Membership`](crate::Membership),
-//! [`TenantStore`](crate::TenantStore), [`RevocationStore`](crate::RevocationStore) and
-//! [`Presence`](crate::Presence) passes: one function per behaviour, each against a store of its own.
+//! [`TenantStore`](crate::TenantStore), [`RevocationStore`](crate::RevocationStore),
+//! [`Presence`](crate::Presence) and [`QuotaStore`](crate::QuotaStore) passes: one function per behaviour,
+//! each against a store of its own.
 //!
 //! [`session_store_conformance!`](crate::session_store_conformance),
 //! [`membership_conformance!`](crate::membership_conformance),
 //! [`tenant_store_conformance!`](crate::tenant_store_conformance),
-//! [`presence_conformance!`](crate::presence_conformance) and
+//! [`presence_conformance!`](crate::presence_conformance),
+//! [`quota_store_conformance!`](crate::quota_store_conformance) and
 //! [`revocation_store_conformance!`](crate::revocation_store_conformance) make a test of every one of
 //! them.
 
 pub mod membership;
 pub mod presence;
+pub mod quota_store;
 pub mod revocation_store;
 pub mod session_store;
 pub mod tenant_store;
@@ -19,6 +22,7 @@ use std::time::Duration;
 
 pub use membership::MembershipFactory;
 pub use presence::PresenceFactory;
+pub use quota_store::QuotaStoreFactory;
 pub use revocation_store::RevocationStoreFactory;
 pub use session_store::SessionStoreFactory;
 pub use tenant_store::TenantStoreFactory;
@@ -43,6 +47,7 @@ mod tests {
         for source in [
             include_str!("conformance/membership.rs"),
             include_str!("conformance/presence.rs"),
+            include_str!("conformance/quota_store.rs"),
             include_str!("conformance/revocation_store.rs"),
             include_str!("conformance/session_store.rs"),
             include_str!("conformance/tenant_store.rs"),

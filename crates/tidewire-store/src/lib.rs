@@ -4,25 +4,27 @@
 //! [`SessionStore`] keeps sessions, so that a client resumes on any node. [`Membership`] keeps the
 //! leases of live nodes, so that anyone can compute where a tenant belongs. [`TenantStore`] keeps the
 //! documents of tenants that come while nodes run, [`RevocationStore`] what has been revoked.
-//! [`Presence`] keeps who is in which channel.
+//! [`Presence`] keeps who is in which channel, [`QuotaStore`] which node has which part of a quota.
 
 pub mod conformance;
 mod membership;
 mod memory;
 mod presence;
+mod quota_store;
 mod revocation_store;
 mod session_store;
 mod tenant_store;
 
 pub use membership::{Membership, NodeLease, NodeLoad, NodeState};
 pub use memory::{
-    MemoryMembership, MemoryPresence, MemoryRevocationStore, MemorySessionStore, MemoryTenantStore,
-    SavedSession,
+    MemoryMembership, MemoryPresence, MemoryQuotaStore, MemoryRevocationStore, MemorySessionStore,
+    MemoryTenantStore, SavedSession,
 };
 pub use presence::{
     Age, Applied, Departed, Entry, EntryPage, Expired, Fate, Life, MOST_MOVES, Move, Orphaned,
     Presence,
 };
+pub use quota_store::{Grant, QuotaClaim, QuotaStore};
 pub use revocation_store::{
     Added, MOST_ADDED, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, Revocation, RevocationStore,
     Revoked,

@@ -1,5 +1,6 @@
 mod expiring;
 mod presence;
+mod quotas;
 mod revocations;
 mod saved;
 mod tenants;
@@ -13,6 +14,7 @@ use tidewire_session::Snapshot;
 
 use self::expiring::Expiring;
 pub use self::presence::MemoryPresence;
+pub use self::quotas::MemoryQuotaStore;
 pub use self::revocations::MemoryRevocationStore;
 pub use self::saved::SavedSession;
 pub use self::tenants::MemoryTenantStore;
@@ -136,8 +138,8 @@ mod tests {
 
     use super::*;
     use crate::conformance::{
-        MembershipFactory, PresenceFactory, RevocationStoreFactory, SessionStoreFactory,
-        TenantStoreFactory,
+        MembershipFactory, PresenceFactory, QuotaStoreFactory, RevocationStoreFactory,
+        SessionStoreFactory, TenantStoreFactory,
     };
 
     struct InMemory;
@@ -169,6 +171,16 @@ mod tests {
         }
     }
 
+    #[async_trait]
+    impl QuotaStoreFactory for InMemory {
+        type Store = MemoryQuotaStore;
+
+        async fn open(&self) -> MemoryQuotaStore {
+            MemoryQuotaStore::default()
+        }
+    }
+
+    crate::quota_store_conformance!(InMemory);
     crate::session_store_conformance!(InMemory);
     crate::tenant_store_conformance!(InMemory);
 

@@ -1,6 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidewire_model::{Pace, TenantLimits};
+use tidewire_model::{Pace, Quotas, Rates, TenantLimits};
 
 /// What of the limits is otherwise for one tenant.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -38,6 +38,22 @@ pub struct OwnLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16_384, max = 4_194_304))]
     pub unsent_bytes: Option<u32>,
+    /// Instead of `limits.tenant_connections`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub tenant_connections: Option<u32>,
+    /// Instead of `limits.tenant_publish_rate`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub tenant_publish_rate: Option<u32>,
+    /// Instead of `limits.tenant_bytes_in`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 4_000_000_000_u32))]
+    pub tenant_bytes_in: Option<u32>,
+    /// Instead of `limits.tenant_bytes_out`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 4_000_000_000_u32))]
+    pub tenant_bytes_out: Option<u32>,
 }
 
 impl OwnLimits {
@@ -74,6 +90,15 @@ impl OwnLimits {
                 .map_or(rest.connection_subscriptions, size),
             payload_bytes,
             unsent_bytes: self.unsent_bytes.map_or(rest.unsent_bytes, size),
+            quotas: self.quotas(rest.quotas),
+        }
+    }
+
+    fn quotas(&self, rest: Quotas) -> Quotas {
+        let own = [self.tenant_publish_rate, self.tenant_bytes_in, self.tenant_bytes_out];
+        Quotas {
+            connections: self.tenant_connections.or(rest.connections),
+            rates: Rates::from(own).with(rest.rates).map(|(own, rest)| own.or(rest)),
         }
     }
 }

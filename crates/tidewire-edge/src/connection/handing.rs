@@ -49,7 +49,7 @@ impl Serving {
         };
         let (wire, tally) = run.wire(line.form, deltas, line.protocol.as_mut(), &mut cx.scratch);
         cx.counts.tally(tally);
-        line.sent(run.len() as u64, wire.len() as u64, &mut cx.counts);
+        line.sent(run.len() as u64, wire.len() as u64, cx);
         let is_queued = if at_once && !line.is_touched {
             line.link.send_shared(&wire)
         } else {

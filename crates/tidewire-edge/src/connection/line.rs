@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarms::{Alarm, Alarms};
 use super::{Ending, FRAME_BYTES, MOST_PIECES, MOST_UNSENT, Verdict};
-use crate::metrics::{Counts, Tally, TenantMetrics};
+use crate::metrics::{Tally, TenantMetrics};
 use crate::tenancy::Allowance;
 use crate::wheel::Tick;
 use crate::worker::{Context, Form};
@@ -33,7 +33,7 @@ pub(crate) struct Line {
     pub(super) since: Tick,
     /// How much of what is unsent whoever watches knows of, in bytes.
     shown_unsent: u32,
-    /// Its tenant's, once that is known.
+    /// Its tenant's, once that is known. From then on it counts among the tenant's connections.
     pub(super) allowance: Option<Arc<Allowance>>,
     _room: OwnedSemaphorePermit,
 }
@@ -120,29 +120,34 @@ impl Line {
     ) -> Result<(), TransportError> {
         let mut frames = std::mem::take(&mut cx.frames_out);
         self.protocol.encode(events, FRAME_BYTES, &mut frames);
-        self.count_sent(events, &frames, &mut cx.counts);
+        self.count_sent(events, &frames, cx);
         let queued = queue(&mut self.link, &frames, &mut cx.scratch);
         frames.clear();
         cx.frames_out = frames;
         queued
     }
 
-    fn count_sent(&self, events: &[Event], frames: &[Frame], counts: &mut Counts) {
+    fn count_sent(&self, events: &[Event], frames: &[Frame], cx: &mut Context) {
         let count = events.iter().map(|event| match event {
             Event::Publications { publications, deltas, .. } => {
-                counts.tally(Tally::of(publications, *deltas));
+                cx.counts.tally(Tally::of(publications, *deltas));
                 publications.len() as u64
             }
             _ => 1,
         });
+        let count = count.sum();
         let bytes = frames.iter().map(|frame| frame.bytes().len() as u64).sum();
-        self.sent(count.sum(), bytes, counts);
+        self.sent(count, bytes, cx);
     }
 
-    pub(super) fn sent(&self, events: u64, bytes: u64, counts: &mut Counts) {
-        counts.sent += events;
-        counts.sent_bytes += bytes;
-        if let Some(tenant) = self.tenant_metrics() {
+    pub(super) fn sent(&self, events: u64, bytes: u64, cx: &mut Context) {
+        cx.counts.sent += events;
+        cx.counts.sent_bytes += bytes;
+        let Some(allowance) = &self.allowance else { return };
+        if allowance.limits.quotas.rates.bytes_out.is_some() {
+            allowance.usage.charge_sent(bytes, cx.age);
+        }
+        if let Some(tenant) = &allowance.metrics {
             tenant.sent.increment(events);
         }
     }
@@ -179,6 +184,14 @@ impl Line {
         if unsent != self.shown_unsent {
             cx.counts.unsent += i64::from(unsent) - i64::from(self.shown_unsent);
             self.shown_unsent = unsent;
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if let Some(allowance) = &self.allowance {
+            allowance.usage.leave();
         }
     }
 }

@@ -182,7 +182,8 @@ impl Connection {
         metrics::began(line.tenant_metrics());
         line.since = cx.now;
         cx.enlist(line.id, &claimed.owned);
-        let Claimed { owned, session, is_resumed, mut outputs } = claimed;
+        let Claimed { owned, session, is_resumed, counted, mut outputs } = claimed;
+        counted.keep();
         let connected = connected((request, is_resumed), &owned, &session, cx);
         line.alarms.start(cx.now, &cx.shared.config);
         line.alarms.expire_at(cx.now, session.identity().expires_at);

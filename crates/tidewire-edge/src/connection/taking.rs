@@ -2,15 +2,22 @@
 
 use std::sync::Arc;
 
-use tidewire_model::{Command, Disconnect, ErrorCode, Event, Failure, Request};
+use tidewire_model::{Command, ConnectionId, Disconnect, ErrorCode, Event, Failure, Request};
 use tidewire_protocol::{Decoded, Frame};
+use tokio::time::Duration;
 
 use super::serving::Serving;
 use super::toll::Consequence;
 use super::{Ending, Line, Verdict};
 use crate::edge::unix_seconds;
 use crate::metrics;
+use crate::tenancy::Spent;
 use crate::worker::Context;
+
+/// How long a connection waits at least that was refused because its tenant had used up its rate, and
+/// the most that is added to it.
+const NOT_SOONER: Duration = Duration::from_millis(250);
+const SPREAD_MS: u64 = 256;
 
 impl Serving {
     pub(super) fn receive(
@@ -95,9 +102,16 @@ impl Serving {
     ) -> Result<bool, Ending> {
         let Some(allowance) = &line.allowance else { return Ok(false) };
         let toll = self.toll.get_or_insert_default();
-        let Err(refused) = toll.charge(&request.command, &allowance.limits, cx.elapsed) else {
-            return Ok(false);
-        };
+        let limits = &allowance.limits;
+        let mut charged = toll.charge(&request.command, limits, cx.elapsed);
+        if let (Ok(()), Command::Publish(publish)) = (&charged, &request.command)
+            && let Err(spent) = allowance.charge(publish.payload.len(), cx.age)
+        {
+            // Not everybody at once, or most would be refused again.
+            let wait = spent.wait.max(NOT_SOONER) + spread(line.id);
+            charged = Err(toll.refuse_for_all(Spent { wait, ..spent }, limits, cx.elapsed));
+        }
+        let Err(refused) = charged else { return Ok(false) };
         metrics::limited(refused.limit, allowance.metrics.as_deref());
         let failure = refused.failure;
         cx.outputs.events.push(Event::Failed { request: Some(request.id), failure });
@@ -138,6 +152,11 @@ impl Serving {
             self.toll = None;
         }
     }
+}
+
+/// Something different for each connection, and always the same.
+fn spread(id: ConnectionId) -> Duration {
+    Duration::from_millis(id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) % SPREAD_MS)
 }
 
 /// Counts what the session has refused for a limit.

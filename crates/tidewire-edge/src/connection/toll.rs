@@ -5,6 +5,8 @@ use std::time::Duration;
 use tidewire_model::{Bucket, Command, ErrorCode, Failure, Limit, Pace, Request, TenantLimits};
 use tidewire_protocol::Decoded;
 
+use crate::tenancy::Spent;
+
 /// What a connection that asks something has, until all it took has been earned again.
 ///
 /// After a refusal everything of its kind is refused for a while: what is on its way behind the
@@ -15,6 +17,8 @@ pub(super) struct Toll {
     publications: Kind,
     bytes: Bucket,
     commands: Kind,
+    /// Why publications are refused, if it is for all of the tenant's together.
+    spent: Option<Spent>,
     conduct: Conduct,
     /// Nothing is read from it.
     pub(super) is_paused: bool,
@@ -67,6 +71,10 @@ impl Toll {
     ) -> Result<(), Refused> {
         let (limit, pace, verdict) = match command {
             Command::Publish(publish) => {
+                if let Some(spent) = self.spent.filter(|_| now < self.publications.refused_until) {
+                    return Err(self.refuse_for_all(spent, limits, now));
+                }
+                self.spent = None;
                 let bytes = u32::try_from(publish.payload.len()).unwrap_or(u32::MAX);
                 self.charge_publication(bytes, limits, now)
             }
@@ -77,6 +85,19 @@ impl Toll {
             failure: failure(limit, pace, wait),
             consequence: self.conduct.refused(now),
         })
+    }
+
+    /// Refuses a publication that is more than the tenant may have; `spent.wait` is what it takes at
+    /// least. That is not this client's fault.
+    pub(super) fn refuse_for_all(
+        &mut self,
+        spent: Spent,
+        limits: &TenantLimits,
+        now: Duration,
+    ) -> Refused {
+        self.spent = Some(spent);
+        let wait = self.publications.refuse(limits.connection_publish, spent.wait, now);
+        Refused { limit: spent.limit, failure: spent.failure(wait), consequence: Consequence::None }
     }
 
     fn charge_publication(
@@ -296,6 +317,21 @@ mod tests {
 
         assert!((550..=600).contains(&taken), "{taken}");
         assert!(toll.conduct.strikes < STRIKES_TO_PAUSE, "{:?}", toll.conduct);
+    }
+
+    #[test]
+    fn what_follows_a_publication_that_was_too_much_for_the_tenant_names_its_limit_and_is_no_strike()
+     {
+        let mut toll = Toll::default();
+        let spent = Spent { limit: Limit::TenantPublishRate, value: 7, wait: at(300) };
+        toll.refuse_for_all(spent, &LIMITS, at(0));
+
+        for _ in 0..2 * TOO_MANY {
+            let refused = toll.charge(&publish(), &LIMITS, at(299)).expect_err("not yet");
+            assert_eq!((refused.limit, refused.consequence), (spent.limit, Consequence::None));
+        }
+        assert!(toll.charge(&publish(), &LIMITS, at(300)).is_ok());
+        assert_eq!(toll.conduct.strikes, 0);
     }
 
     #[test]

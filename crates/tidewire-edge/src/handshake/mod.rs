@@ -11,11 +11,13 @@ use tidewire_model::{
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Descriptor;
-use tidewire_session::{Limits, Outputs, SavedPresence, Session, Snapshot};
+use tidewire_session::{Outputs, SavedPresence, Session, Snapshot};
 use tokio::time::{Duration, timeout};
 
 use crate::edge::{Peer, Shared};
+use crate::metrics;
 use crate::origin::Entrance;
+use crate::tenancy::{Allowance, Counted};
 
 /// How long the store may take to open or to claim a session. A client that has waited for it in
 /// vain has done nothing wrong, and is to come back. Whoever waits for others' claims waits as long.
@@ -47,10 +49,18 @@ impl Rejected {
             Disconnect::ConnectTimeout => "timeout",
             Disconnect::Draining => "draining",
             Disconnect::Unavailable => "unavailable",
+            Disconnect::Overloaded if self.exceeds_limit() => "tenant_limit",
             Disconnect::Overloaded => "overloaded",
             Disconnect::OriginDenied => "origin",
             _ => "auth",
         }
+    }
+
+    fn exceeds_limit(&self) -> bool {
+        let mut events = self.events.iter();
+        events.any(
+            |event| matches!(event, Event::Failed { failure, .. } if failure.exceeded.is_some()),
+        )
     }
 }
 
@@ -65,6 +75,8 @@ pub(crate) struct Claimed {
     pub(crate) owned: OwnedSession,
     pub(crate) session: Session,
     pub(crate) is_resumed: bool,
+    /// It counts among its tenant's connections.
+    pub(crate) counted: Counted,
     /// What resuming has already brought about.
     pub(crate) outputs: Outputs,
 }
@@ -97,23 +109,33 @@ struct Claimant<'a> {
 impl Claimant<'_> {
     async fn claim(&self, connect: Connect) -> Result<Claimed, Rejected> {
         let mut outputs = Outputs::default();
-        let (owned, session, is_resumed) = match self.prove(connect).await? {
+        let (owned, session, is_resumed, counted) = match self.prove(connect).await? {
             Proved::New(identity) => {
+                let allowance = self.shared.allowance(&identity.tenant);
+                let counted = allowance.enter(&self.shared.allowances).await;
+                let counted = counted.map_err(|failure| self.too_many(failure, &allowance))?;
                 let owned = self.open(&identity).await?;
-                let limits = self.limits(&owned);
-                (owned, Session::new(identity, limits), false)
+                let limits = Arc::clone(&allowance.session);
+                (owned, Session::new(identity, limits), false, counted)
             }
             Proved::Resumed(owned, snapshot, positions) => {
-                let limits = self.limits(&owned);
-                (owned, Session::resume(snapshot, positions, limits, &mut outputs), true)
+                let allowance = self.shared.allowance(&owned.key.tenant);
+                // Whoever comes back was let in before, and is missing something.
+                let counted = allowance.usage.enter_again();
+                let limits = Arc::clone(&allowance.session);
+                (owned, Session::resume(snapshot, positions, limits, &mut outputs), true, counted)
             }
         };
         let session = session.of_kind(self.shared.tenants.session_kind(&owned.key.tenant));
-        Ok(Claimed { owned, session, is_resumed, outputs })
+        Ok(Claimed { owned, session, is_resumed, counted, outputs })
     }
 
-    fn limits(&self, owned: &OwnedSession) -> Arc<Limits> {
-        Arc::clone(&self.shared.allowance(&owned.key.tenant).session)
+    fn too_many(&self, failure: Failure, allowance: &Allowance) -> Rejected {
+        if let Some(exceeded) = &failure.exceeded {
+            metrics::limited(exceeded.limit, allowance.metrics.as_deref());
+        }
+        let events = vec![Event::Failed { request: Some(self.request), failure }];
+        Rejected { disconnect: Disconnect::Overloaded, events }
     }
 
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.

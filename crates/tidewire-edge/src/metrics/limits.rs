@@ -1,5 +1,7 @@
 //! What was more than is allowed.
 
+use std::time::Duration;
+
 use metrics::{counter, gauge};
 use tidewire_model::Limit;
 
@@ -18,4 +20,17 @@ pub(crate) fn limited(limit: Limit, tenant: Option<&TenantMetrics>) {
 /// Counts connections that are not read because they do not heed refusals, up or down.
 pub(crate) fn paused(change: f64) {
     gauge!("tidewire_paused_connections").increment(change);
+}
+
+/// Counts a try to lease a part of a tenant's quotas.
+pub(crate) fn quota_settled(result: &'static str) {
+    counter!("tidewire_quota_settles_total", "result" => result).increment(1);
+}
+
+/// Says how long ago the store has last answered for whom that is the longest, and how many tenants
+/// have their part by number because it does not.
+pub(crate) fn quotas_kept(age: Duration, fallen_back: usize) {
+    gauge!("tidewire_quota_age_seconds").set(age.as_secs_f64());
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    gauge!("tidewire_quota_fallback").set(fallen_back as f64);
 }

@@ -16,7 +16,7 @@ pub(crate) use self::admission::{authenticated, claiming, refreshed, rejected, r
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
-pub(crate) use self::limits::{limited, paused};
+pub(crate) use self::limits::{limited, paused, quota_settled, quotas_kept};
 pub(crate) use self::slow::{
     SlowConsumer, Waiting, lagged, overflowed, skipped, told_of_skipping, too_slow,
 };

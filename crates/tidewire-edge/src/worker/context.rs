@@ -35,6 +35,8 @@ pub(crate) struct Context {
     /// From when the worker began to when this turn did, to the nanosecond.
     pub(crate) elapsed: Duration,
     began: Instant,
+    /// From when the edge began to when this turn did: what workers share is counted by it.
+    pub(crate) age: Duration,
     /// Which tenants hold in this turn.
     pub(crate) tenants_version: u64,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (ConnectionId, Outcome)>>,
@@ -75,6 +77,7 @@ impl Context {
             elapsed: Duration::ZERO,
             tenants_version: 0,
             began: started,
+            age: Duration::ZERO,
             now: wheel.tick(started),
             wheel,
             running: FuturesUnordered::new(),
@@ -101,6 +104,7 @@ impl Context {
         self.started = now;
         self.tenants_version = self.shared.tenants.version();
         self.elapsed = now.saturating_duration_since(self.began);
+        self.age = self.shared.age(now);
         self.now = self.wheel.tick(now);
         self.touched.append(&mut self.held);
     }

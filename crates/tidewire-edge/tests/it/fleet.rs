@@ -20,7 +20,8 @@ use tidewire_model::{
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
 use tidewire_store::{
-    MemoryMembership, MemoryPresence, MemoryRevocationStore, NodeLease, NodeLoad, NodeState,
+    MemoryMembership, MemoryPresence, MemoryQuotaStore, MemoryRevocationStore, NodeLease, NodeLoad,
+    NodeState,
 };
 use tidewire_tenant::{TenantDetails, Tenants};
 use tidewire_testkit::SwitchedLog;
@@ -47,6 +48,7 @@ pub(crate) struct Fleet {
     pub(crate) log: Arc<SwitchedLog>,
     pub(crate) sessions: Arc<SwitchedStore>,
     pub(crate) presence: Arc<MemoryPresence>,
+    quotas: Arc<MemoryQuotaStore>,
     network: MemoryNetwork,
     rules: LiveRules,
     pub(crate) revocations: Arc<MemoryRevocationStore>,
@@ -92,6 +94,7 @@ impl Fleet {
             log: Arc::new(SwitchedLog::new(10_000)),
             sessions: Arc::default(),
             presence: Arc::default(),
+            quotas: Arc::default(),
             network: MemoryNetwork::default(),
             rules,
             revocations: Arc::default(),
@@ -185,6 +188,8 @@ impl Fleet {
         });
         let (follower, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_notices(notices, token).await });
+        let (keeper, quotas, token) = (edge.clone(), Arc::clone(&self.quotas), stop.clone());
+        tracker.spawn(async move { keeper.keep_quotas(quotas, token).await });
         let (follower, stop) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_revocations(stop).await });
         Running { edge, address, ops, tenants }

@@ -17,6 +17,7 @@ mod peer;
 mod policies;
 mod presence;
 mod publishing;
+mod quotas;
 mod registry;
 mod revocations;
 mod sessions;

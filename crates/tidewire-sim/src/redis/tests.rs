@@ -5,10 +5,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewire_broker::{Appended, Draft, Log as _, Retention};
 use tidewire_model::{
-    Channel, ChannelRule, ChannelRules, DeliveryClass, Filter, Payload, PublicationId, Random,
-    Since, Tenant, TenantChannel, UserId,
+    Channel, ChannelRule, ChannelRules, DeliveryClass, Filter, NodeId, Payload, PublicationId,
+    Quotas, Random, Rates, Since, Tenant, TenantChannel, UserId,
 };
-use tidewire_store_redis::{RedisLog, simulated};
+use tidewire_store::{QuotaClaim, QuotaStore as _};
+use tidewire_store_redis::{RedisConnection, RedisLog, RedisQuotaStore, simulated};
 use tokio::time::advance;
 
 use super::{Deployment, Way};
@@ -21,10 +22,14 @@ fn log(deployment: &Arc<Deployment>) -> RedisLog {
 }
 
 fn log_of(deployment: &Arc<Deployment>, node: usize) -> RedisLog {
+    RedisLog::new(connection_of(deployment, node), Retention::default())
+}
+
+fn connection_of(deployment: &Arc<Deployment>, node: usize) -> RedisConnection {
     let way = Way::new(Arc::clone(deployment), node, Gate::default(), Dice::new(1), 0);
     let dice = Mutex::new(Dice::new(2 + node as u64));
     let random = Random::new(move || dice.lock().draw());
-    RedisLog::new(simulated::connection(Arc::new(way), random), Retention::default())
+    simulated::connection(Arc::new(way), random)
 }
 
 fn channel() -> TenantChannel {
@@ -110,4 +115,39 @@ async fn two_primaries_that_begin_in_the_same_millisecond_share_no_epoch() {
 
     assert_eq!((one.position.offset, one.time_ms), (other.position.offset, other.time_ms));
     assert_ne!(one.position.epoch.incarnation(), other.position.epoch.incarnation());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_leased_is_leased_again_when_the_clock_of_redis_jumps() {
+    const TTL: Duration = Duration::from_secs(15);
+    let deployment = Arc::new(Deployment::new(Arc::default()));
+    let store = RedisQuotaStore::new(connection_of(&deployment, 0));
+    let settle = async |node: &str, held| {
+        let claim = QuotaClaim {
+            tenant: channel().tenant,
+            quotas: Quotas { connections: Some(100), ..Quotas::default() },
+            held,
+            wanted: held + 50,
+            demand: Rates::default(),
+        };
+        let node = NodeId::parse(node).expect("valid");
+        let grant = store.settle(&node, &claim, TTL).await.expect("it is there");
+        grant.connections.expect("there is a quota")
+    };
+    assert_eq!([settle("a", 40).await, settle("b", 0).await], [90, 10]);
+
+    for jump in [3_600_000, 0, -3_600_000] {
+        deployment.skew(jump);
+        // The first to ask may get what another holds; when that has asked too, all is as it was.
+        let first = settle("b", 10).await;
+        assert!((10..=60).contains(&first), "{first}");
+        assert!(settle("a", 40).await >= 40);
+        assert_eq!(settle("b", 10).await + settle("a", 40).await, 100, "after {jump}");
+    }
+
+    // A node that died before the clock was set back is not waited for until the clock is there again.
+    deployment.skew(0);
+    settle("dead", 0).await;
+    deployment.skew(-3_600_000);
+    assert_eq!(settle("a", 40).await, 90);
 }

@@ -8,12 +8,12 @@ use tidewire_broker::Retention;
 use tidewire_broker::conformance::log::LogFactory;
 use tidewire_model::ChannelRules;
 use tidewire_store::conformance::{
-    MembershipFactory, PresenceFactory, RevocationStoreFactory, SessionStoreFactory,
-    TenantStoreFactory,
+    MembershipFactory, PresenceFactory, QuotaStoreFactory, RevocationStoreFactory,
+    SessionStoreFactory, TenantStoreFactory,
 };
 use tidewire_store_redis::{
-    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence, RedisRevocationStore,
-    RedisSessionStore, RedisTenantStore,
+    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence, RedisQuotaStore,
+    RedisRevocationStore, RedisSessionStore, RedisTenantStore,
 };
 use tidewire_testkit::services::RedisServer;
 
@@ -91,9 +91,19 @@ impl RevocationStoreFactory for InRedis {
     }
 }
 
+#[async_trait]
+impl QuotaStoreFactory for InRedis {
+    type Store = RedisQuotaStore;
+
+    async fn open(&self) -> RedisQuotaStore {
+        RedisQuotaStore::new(self.connect())
+    }
+}
+
 tidewire_broker::log_conformance!(InRedis::start().await);
 tidewire_store::session_store_conformance!(InRedis::start().await);
 tidewire_store::membership_conformance!(InRedis::start().await);
 tidewire_store::presence_conformance!(InRedis::start().await);
+tidewire_store::quota_store_conformance!(InRedis::start().await);
 tidewire_store::revocation_store_conformance!(InRedis::start().await);
 tidewire_store::tenant_store_conformance!(InRedis::start().await);

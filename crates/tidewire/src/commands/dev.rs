@@ -6,7 +6,7 @@ use tidewire_auth::Verifier;
 use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::UserId;
 use tidewire_node::NodeConfig;
-use tidewire_store::MemoryRevocationStore;
+use tidewire_store::{MemoryQuotaStore, MemoryRevocationStore};
 
 use crate::cli::Dev;
 use crate::config::{LogFormat, generated_node_id, slot_of};
@@ -52,6 +52,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         node: NodeConfig::new(node),
         edge: EdgeConfig { drain: DRAIN, tenant_metrics: true, ..EdgeConfig::default() },
         ports,
+        quotas: Arc::new(MemoryQuotaStore::default()),
         verifier: Verifier::new(tenants.ring().clone()),
         tenants,
         sealer: playground.sealer()?,

@@ -6,7 +6,9 @@ use tidewire_auth::Vault;
 use tidewire_edge::{DrainConfig, EdgeConfig, RegistryParts, TenantRegistry};
 use tidewire_model::NodeId;
 use tidewire_node::NodeConfig;
-use tidewire_store_redis::{RedisConnection, RedisRevocationStore, RedisTenantStore};
+use tidewire_store_redis::{
+    RedisConnection, RedisQuotaStore, RedisRevocationStore, RedisTenantStore,
+};
 use tidewire_tenant::Tenants;
 
 use crate::cli::Serve;
@@ -39,6 +41,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     let plan = Plan {
         node: node_config(&config, node.clone()),
         edge: edge_config(&config),
+        quotas: Arc::new(RedisQuotaStore::new(redis.clone())),
         ports: adapters::cluster(&config, redis, (&node, &tenants)).await?,
         verifier: config.verifier(tenants.ring().clone()),
         tenants,

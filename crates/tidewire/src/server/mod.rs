@@ -28,7 +28,7 @@ use tidewire_edge::{Edge, EdgeConfig, Parts, Render, drain_router, ops_router};
 use tidewire_model::{NodeId, Slot};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{NodeLease, NodeState, RevocationStore};
+use tidewire_store::{NodeLease, NodeState, QuotaStore, RevocationStore};
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -44,6 +44,7 @@ pub(crate) struct Plan {
     pub(crate) node: NodeConfig,
     pub(crate) edge: EdgeConfig,
     pub(crate) ports: Ports,
+    pub(crate) quotas: Arc<dyn QuotaStore>,
     pub(crate) tenants: Tenants,
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
@@ -122,8 +123,18 @@ impl Server {
     ///
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan { node, edge, ports, tenants, verifier, sealer, revocations, render, place } =
-            plan;
+        let Plan {
+            node,
+            edge,
+            ports,
+            quotas,
+            tenants,
+            verifier,
+            sealer,
+            revocations,
+            render,
+            place,
+        } = plan;
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
@@ -153,6 +164,8 @@ impl Server {
         let (follower, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_revocations(token).await });
         tracker.spawn(watch::run(node.clone(), stop.clone()));
+        let (keeper, token) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { keeper.keep_quotas(quotas, token).await });
 
         let closing = stop.child_token();
         let server = Self {

@@ -163,6 +163,11 @@ fn describe_limits() {
     describe_counter!("tidewire_limited_total", "What was refused for a limit, by its key.");
     describe_counter!("tidewire_tenant_limited_total", "The same of each tenant.");
     describe_gauge!("tidewire_paused_connections", "Connections not read for not heeding limits.");
+    describe_counter!("tidewire_quota_settles_total", "Parts of tenants' quotas that were leased.");
+    let age = "Since the lease of a tenant's quotas that is the oldest was heard of.";
+    describe_gauge!("tidewire_quota_age_seconds", age);
+    let fallback = "Tenants whose quotas cannot be leased: this node takes its part by number.";
+    describe_gauge!("tidewire_quota_fallback", fallback);
 }
 
 fn describe_presence() {

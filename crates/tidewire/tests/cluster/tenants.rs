@@ -14,9 +14,16 @@ use crate::cluster::{Cluster, NodeProcess, options, secret};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn ask(admin: &str, method: Method, tenant: &str) -> StatusCode {
+    let body = if method == Method::PUT { document(tenant).to_string() } else { String::new() };
+    send(admin, method, tenant, body).await
+}
+
+fn document(tenant: &str) -> serde_json::Value {
     let key = json!({ "id": "test", "algorithm": "HS256", "secret": secret(tenant) });
-    let document = json!({ "name": tenant, "keys": [key] }).to_string();
-    let body = if method == Method::PUT { document } else { String::new() };
+    json!({ "name": tenant, "keys": [key] })
+}
+
+async fn send(admin: &str, method: Method, tenant: &str, body: String) -> StatusCode {
     let url = format!("{admin}/v1/tenants/{tenant}");
     let headers = [("tidewire-control", "1")];
     request(method, &url, &headers, body).await.expect("an answer").status
@@ -80,4 +87,68 @@ async fn a_redis_that_starts_again_empty_loses_no_tenant() {
     let (new, _) = cluster.administered_node();
 
     until_connecting_is(true, &new, "kept").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_each_node_takes_its_part_of_a_quota_by_number() {
+    let cluster = Cluster::start().await;
+    let ((first, admin), (second, _)) = (cluster.administered_node(), cluster.administered_node());
+    // Sessions that are not kept, so that nobody needs Redis to connect.
+    for (tenant, most) in [("bounded", Some(6)), ("other", None)] {
+        let mut document = document(tenant);
+        document["sessions"] = json!("none");
+        if let Some(most) = most {
+            document["limits"] = json!({ "tenant_connections": most });
+        }
+        let status = send(&admin, Method::PUT, tenant, document.to_string()).await;
+        assert_eq!(status, StatusCode::CREATED);
+        until_connecting_is(true, &second, tenant).await;
+    }
+    let connect = async |node: &NodeProcess, tenant| {
+        let connecting = Client::connect(options(tenant, "ada", [node]));
+        timeout(PATIENCE, connecting).await.expect("an answer").ok()
+    };
+    let mut here = Vec::new();
+    for node in [&first, &second] {
+        // A moment ago the other one may have had all of them.
+        here.push(timeout(PATIENCE, connected(node, "bounded")).await.expect("one of six"));
+    }
+
+    cluster.redis.pause();
+    for node in [&first, &second] {
+        until_metric(node, "tidewire_quota_fallback 1").await;
+        for _ in 0..2 {
+            here.push(connect(node, "bounded").await.expect("three of six"));
+        }
+        assert!(connect(node, "bounded").await.is_none(), "a fourth on {}", node.name);
+        assert!(connect(node, "other").await.is_some());
+    }
+    cluster.redis.resume();
+
+    until_metric(&first, "tidewire_quota_fallback 0").await;
+    drop(here);
+}
+
+/// A client of `tenant`, as soon as one is let in.
+async fn connected(node: &NodeProcess, tenant: &str) -> Client {
+    loop {
+        if let Ok(client) = Client::connect(options(tenant, "ada", [node])).await {
+            return client;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn until_metric(node: &NodeProcess, line: &str) {
+    let asking = async {
+        let url = node.ops("/metrics");
+        loop {
+            let metrics = request(Method::GET, &url, &[], "").await.expect("an answer").body;
+            if String::from_utf8_lossy(&metrics).lines().any(|one| one == line) {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("it says so in time");
 }

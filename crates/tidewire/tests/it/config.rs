@@ -10,8 +10,8 @@ use tidewire::config::{
 };
 use tidewire_auth::Verifier;
 use tidewire_model::{
-    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, PresenceRule, Retention, SessionKind,
-    Tenant, TenantLimits, WhenSlow,
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, PresenceRule, Quotas, Retention,
+    SessionKind, Tenant, TenantLimits, WhenSlow,
 };
 use tidewire_transport::Compression;
 
@@ -127,9 +127,10 @@ fn a_tenant_has_the_limits_of_all_but_for_its_own() {
              secret = \"a secret of {name}, at least 32 bytes\" }}]\n"
         )
     };
-    let own = "connection_publish_rate = 5, connection_publish_burst = 9, payload_bytes = 2048";
+    let own = "connection_publish_rate = 5, connection_publish_burst = 9, payload_bytes = 2048, \
+               tenant_connections = 3, tenant_bytes_out = 4096";
     let toml = format!(
-        "[limits]\nconnection_subscriptions = 7\n{}{}",
+        "[limits]\nconnection_subscriptions = 7\ntenant_connections = 9\ntenant_bytes_in = 2048\n{}{}",
         tenant("acme", own),
         tenant("umbrella", "")
     );
@@ -152,9 +153,12 @@ fn a_tenant_has_the_limits_of_all_but_for_its_own() {
             connection_subscriptions: 7,
             payload_bytes: 65_536,
             unsent_bytes: 262_144,
+            quotas: Quotas { connections: Some(9), rates: [None, Some(2_048), None].into() },
         }
     );
-    let own = TenantLimits { connection_publish: pace(5, 9), payload_bytes: 2_048, ..rest };
+    let quotas = Quotas { connections: Some(3), rates: [None, Some(2_048), Some(4_096)].into() };
+    let connection_publish = pace(5, 9);
+    let own = TenantLimits { connection_publish, payload_bytes: 2_048, quotas, ..rest };
     assert_eq!(of("acme"), own);
 }
 

@@ -15,15 +15,15 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tidewire_hub::{QueueLimits, Subscriber, Subscribers};
-use tidewire_model::{ChannelRules, Delivery, Envelope, Gap, Reader, Tenant, TenantChannel};
-use tokio::time::Instant;
+use tidewire_model::{ChannelRules, Delivery, Envelope, Gap, Limit, Reader, Tenant, TenantChannel};
+use tokio::time::{Duration, Instant};
 
 pub(crate) use self::run::{Form, Run};
 use self::share::{SEND, Share, Volume};
 use self::windows::Windows;
 use super::{Context, Slots};
 use crate::connection::{Connection, Word};
-use crate::metrics::Waiting;
+use crate::metrics::{self, Waiting};
 
 /// What waits to be handed out, of all tenants.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub(crate) struct FanOut {
     shares: Shares,
     /// Those that have something to be handed out, in the order of their turns.
     turns: VecDeque<Tenant>,
+    /// Those that have, and are to wait until a moment.
+    waits: Vec<(Instant, Tenant)>,
     windows: Windows,
     /// Of all shares together.
     volume: Volume,
@@ -55,6 +57,9 @@ pub(crate) trait Clients {
     fn hand(&mut self, subscriber: Subscriber, at_once: bool, run: &mut Run);
 
     fn tell(&mut self, subscriber: Subscriber, gap: Gap);
+
+    /// How long a tenant's clients are to be handed nothing, because they have been sent too much.
+    fn wait(&self, tenant: &Tenant) -> Duration;
 
     /// Does what a delivery says that is not for everybody in a channel.
     fn perform(&mut self, delivery: Delivery);
@@ -83,6 +88,7 @@ impl FanOut {
             limits: Volume { offers: deliveries, bytes },
             shares: Shares { by_tenant: HashMap::new(), most: KEPT_SHARES },
             turns: VecDeque::new(),
+            waits: Vec::new(),
             windows: Windows::new(rules),
             volume: Volume::default(),
             waiting: Waiting::default(),
@@ -155,9 +161,10 @@ impl FanOut {
         !self.turns.is_empty()
     }
 
-    /// When a window ends.
+    /// When a window ends, or somebody has waited for long enough.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
-        self.windows.wake_at()
+        let waits = self.waits.iter().map(|(at, _)| *at);
+        waits.chain(self.windows.wake_at()).min()
     }
 
     /// Hands out as much as fits into a turn of the worker that began at `now`.
@@ -168,12 +175,28 @@ impl FanOut {
             share.take_in(run);
             list(share, &tenant, &mut self.turns);
         }
+        self.let_wait(now, clients);
         if self.turns.len() == 1 {
             self.hand_out_alone(clients);
         } else {
             self.take_turns(clients);
         }
         self.waiting.show(self.volume.offers, self.volume.bytes);
+    }
+
+    /// Takes those out of their turns that are to wait, and puts those back that have.
+    fn let_wait(&mut self, now: Instant, clients: &impl Clients) {
+        let over = self.waits.extract_if(.., |(at, _)| *at <= now);
+        self.turns.extend(over.map(|(_, tenant)| tenant));
+        let waits = &mut self.waits;
+        self.turns.retain(|tenant| {
+            let wait = clients.wait(tenant);
+            if !wait.is_zero() {
+                metrics::limited(Limit::TenantBytesOut, None);
+                waits.push((now + wait, tenant.clone()));
+            }
+            wait.is_zero()
+        });
     }
 
     fn hand_out_alone(&mut self, clients: &mut impl Clients) {
@@ -242,6 +265,10 @@ impl Clients for Served<'_> {
         if let Some(connection) = self.connections.find(subscriber.connection) {
             connection.hand((subscriber.join, at_once), run, self.cx);
         }
+    }
+
+    fn wait(&self, tenant: &Tenant) -> Duration {
+        self.cx.shared.allowances.wait_to_send(tenant, self.cx.age)
     }
 
     fn tell(&mut self, subscriber: Subscriber, gap: Gap) {

@@ -18,6 +18,8 @@ struct Script {
     sends: Vec<(Tenant, Channel, ConnectionId, Vec<u64>)>,
     gaps: usize,
     lagged: Vec<TenantChannel>,
+    /// Who is to wait, and for how long.
+    waits: HashMap<Tenant, Duration>,
 }
 
 impl Script {
@@ -49,12 +51,43 @@ impl Clients for Script {
         self.gaps += 1;
     }
 
+    fn wait(&self, tenant: &Tenant) -> Duration {
+        self.waits.get(tenant).copied().unwrap_or_default()
+    }
+
     fn perform(&mut self, delivery: Delivery) {
         if let Delivery::Lagged { channel, tenure } = delivery {
             self.hub.evict(&channel, tenure);
             self.lagged.push(channel);
         }
     }
+}
+
+#[test]
+fn a_tenant_that_was_sent_too_much_waits_and_keeps_nobody_else_waiting() {
+    let (mut fan_out, mut script) = (unlimited(), Script::default());
+    let (greedy, other) = (channel("greedy", "a"), channel("other", "a"));
+    script.crowd(&greedy, 1);
+    script.crowd(&other, 1);
+    script.waits.insert(greedy.tenant.clone(), Duration::from_millis(300));
+    let now = Instant::now();
+    for offset in 1..=2 {
+        assert_eq!(fan_out.push(publication(&greedy, offset), now), None);
+        assert_eq!(fan_out.push(publication(&other, offset), now), None);
+    }
+
+    fan_out.step(now, &mut script);
+    let sent = std::mem::take(&mut script.sends);
+    assert!(!fan_out.has_work());
+    assert_eq!(fan_out.wake_at(), Some(now + Duration::from_millis(300)));
+    script.waits.clear();
+    fan_out.step(now + Duration::from_millis(299), &mut script);
+    assert_eq!(script.sends.len(), 0);
+    fan_out.step(now + Duration::from_millis(300), &mut script);
+
+    assert!(sent.iter().all(|(tenant, ..)| *tenant == other.tenant));
+    let offsets = script.sends.iter().flat_map(|(_, _, _, offsets)| offsets);
+    assert!(offsets.eq(&[1, 2]));
 }
 
 #[test]

@@ -32,6 +32,27 @@ pub struct Limits {
     /// catches up from what its channels keep once it has read.
     #[schemars(range(min = 16_384, max = 4_194_304))]
     pub unsent_bytes: u32,
+    /// Connections of a tenant at once, over all nodes; more are refused with 2006. Whoever resumes gets
+    /// in regardless. Not bounded unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub tenant_connections: Option<u32>,
+    /// Publications a second of a tenant, over all nodes, from its clients and its servers; more are
+    /// refused with 2005. Not bounded unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub tenant_publish_rate: Option<u32>,
+    /// Bytes of payload a second that a tenant publishes, over all nodes; more are refused with 2005. Not
+    /// bounded unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 4_000_000_000_u32))]
+    pub tenant_bytes_in: Option<u32>,
+    /// Bytes a second that a tenant's clients are sent, over all nodes, before compression. Beyond it
+    /// publications wait, and channels that have to wait for long are caught up from what they keep.
+    /// Not bounded unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 4_000_000_000_u32))]
+    pub tenant_bytes_out: Option<u32>,
 }
 
 impl Default for Limits {
@@ -45,6 +66,10 @@ impl Default for Limits {
             connection_subscriptions: 512,
             payload_bytes: None,
             unsent_bytes: 262_144,
+            tenant_connections: None,
+            tenant_publish_rate: None,
+            tenant_bytes_in: None,
+            tenant_bytes_out: None,
         }
     }
 }

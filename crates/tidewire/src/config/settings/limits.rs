@@ -1,6 +1,6 @@
 //! What tenants may have and ask.
 
-use tidewire_model::{Pace, TenantLimits};
+use tidewire_model::{Pace, Quotas, TenantLimits};
 
 use crate::config::document::Document;
 use crate::config::draft::Draft;
@@ -28,5 +28,10 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<TenantLimi
         connection_subscriptions: size(limits.connection_subscriptions),
         payload_bytes,
         unsent_bytes: size(limits.unsent_bytes),
+        quotas: Quotas {
+            connections: limits.tenant_connections,
+            rates: [limits.tenant_publish_rate, limits.tenant_bytes_in, limits.tenant_bytes_out]
+                .into(),
+        },
     })
 }
