@@ -128,6 +128,11 @@ impl KeyRing {
         self.issuers.get(name)
     }
 
+    /// How many keys issuers have published, as far as they are known.
+    pub fn published_keys(&self) -> usize {
+        self.published.iter().map(|(_, published)| published.keys.len()).sum()
+    }
+
     pub(crate) fn published(&self, tenant: &Tenant) -> Option<&Arc<Published>> {
         self.published.get(tenant)
     }

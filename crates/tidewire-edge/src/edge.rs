@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, io};
 
 use axum::Router;
-use tidewire_auth::{ResumeClaims, Sealer, Verifier};
+use tidewire_auth::{Refusal, ResumeClaims, Sealer, Verifier};
 use tidewire_broker::{News, Notice};
 use tidewire_model::{Identity, SessionKind, Tenant, TenantLimits, Token};
 use tidewire_node::{Node, OwnedSession};
@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::drain::{Phase, Progress};
+use crate::jwks::{Fetch, Jwks, JwksPace, Keeper};
 use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::news::NewsDesk;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     /// Everybody counts time from here who shares something that is earned with time.
     pub(crate) began: Instant,
     news: NewsDesk,
+    pub(crate) jwks: Jwks,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -107,6 +109,7 @@ impl Edge {
             revocations,
             began: Instant::now(),
             news: NewsDesk::default(),
+            jwks: Jwks::default(),
         }))
     }
 
@@ -191,6 +194,15 @@ impl Edge {
         self.0.news.told(of).await;
     }
 
+    /// Fetches what issuers of tokens publish, again and again until `stop`. Once for each edge: a second
+    /// call does nothing.
+    pub async fn keep_issuers(&self, fetch: Fetch, pace: JwksPace, stop: CancellationToken) {
+        let tenants = self.0.tenants.clone();
+        if let Some(keeper) = Keeper::new(&self.0.jwks, tenants, (fetch, pace)) {
+            keeper.run(stop).await;
+        }
+    }
+
     /// Connections with a session, now.
     pub fn connections(&self) -> usize {
         self.0.connections.load(Ordering::Relaxed)
@@ -231,6 +243,20 @@ impl Shared {
     pub(crate) fn is_void(&self, identity: &Identity) -> bool {
         let is_gone = !self.tenants.contains(&identity.tenant) && !self.tenants.is_incomplete();
         is_gone || self.verifier.revocations().voids(identity)
+    }
+
+    /// Says who bears a token. If it names a key that its issuer may have published meanwhile, waits for
+    /// that to be looked at, three seconds at most.
+    pub(crate) async fn examine(&self, token: &Token) -> Result<Identity, Refusal> {
+        let verdict = self.verifier.examine(token.as_str(), unix_seconds());
+        if verdict != Err(Refusal::UnknownIssuedKey) {
+            return verdict;
+        }
+        let Some(tenant) = self.verifier.issued_for(token.as_str()) else { return verdict };
+        if !self.jwks.ask(tenant).await {
+            return verdict;
+        }
+        self.verifier.examine(token.as_str(), unix_seconds())
     }
 
     /// Seals a token that opens `session` again, if it is kept.

@@ -1,4 +1,7 @@
-use tidewire_model::{Channel, Event, Failure, HistoryPage, MemberPage, Published, RequestId};
+use tidewire_auth::Refusal;
+use tidewire_model::{
+    Channel, Event, Failure, HistoryPage, Identity, MemberPage, Published, RequestId,
+};
 use tidewire_store::{Saved, StoreError};
 
 use crate::handshake::{Claimed, Rejected};
@@ -6,8 +9,20 @@ use crate::handshake::{Claimed, Rejected};
 /// What a connection's future came to.
 pub(crate) enum Outcome {
     Claimed(Box<Result<Claimed, Rejected>>),
-    Read { request: RequestId, page: Result<HistoryPage, Failure> },
-    Members { request: RequestId, channel: Channel, page: Result<MemberPage, Failure> },
+    Read {
+        request: RequestId,
+        page: Result<HistoryPage, Failure>,
+    },
+    Members {
+        request: RequestId,
+        channel: Channel,
+        page: Result<MemberPage, Failure>,
+    },
+    /// Who bears the token of a `refresh`.
+    Verified {
+        request: RequestId,
+        verdict: Box<Result<Identity, Refusal>>,
+    },
     Saved(Result<Saved, StoreError>),
     Released,
 }

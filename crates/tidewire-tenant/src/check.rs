@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU8;
 
 use tidewire_auth::{
-    ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, KeyId, Scope, TenantKeys, VerificationKey,
+    ApiKey, ApiKeyId, InvalidApiKey, InvalidKey, Issuer, IssuerName, KeyId, Scope, TenantKeys,
+    VerificationKey,
 };
 use tidewire_model::{Action, ChannelRule, Filter, Permissions, Retention, Tenant};
 
 use crate::document::{self, ActionName, AlgorithmName};
-use crate::{Incarnation, Origins, Problems, TenantDetails, rules};
+use crate::{Incarnation, KeySource, Origins, Problems, TenantDetails, rules};
 
 /// A tenant that has been checked.
 #[derive(Clone, Debug)]
@@ -37,9 +38,10 @@ pub fn check(
     };
     let listed = Origins::parse(&tenant.allowed_origins);
     let origins = problems.accept(&format!("{path}.allowed_origins"), listed)?;
+    let key_source = check_source(tenant, path, problems)?;
     let (sessions, limits) = (tenant.sessions.into(), tenant.limits);
     let incarnation = Incarnation::default();
-    let details = TenantDetails { incarnation, sessions, homes, limits, origins };
+    let details = TenantDetails { incarnation, sessions, homes, limits, origins, key_source };
     Some(Definition { keys: keys?, rules: rules?, details })
 }
 
@@ -66,14 +68,39 @@ fn check_tenant(
         let path = format!("{path}.api_keys[{index}]");
         api_keys.extend(check_api_key(key, &path, problems));
     }
-    if tenant.keys.is_empty() && tenant.api_keys.is_empty() {
+    let issuer = match &tenant.issuer {
+        Some(issuer) => Some(check_issuer(issuer, &format!("{path}.issuer"), problems)?),
+        None => None,
+    };
+    if tenant.keys.is_empty() && tenant.api_keys.is_empty() && issuer.is_none() {
         problems.add(path, "has no key, so nobody could prove to be of it");
         return None;
     }
     if keys.len() < tenant.keys.len() || api_keys.len() < tenant.api_keys.len() {
         return None;
     }
-    Some(TenantKeys { tenant: name?, keys, api_keys, issuer: None })
+    Some(TenantKeys { tenant: name?, keys, api_keys, issuer })
+}
+
+fn check_issuer(issuer: &document::Issuer, path: &str, problems: &mut Problems) -> Option<Issuer> {
+    let permissions = match &issuer.channels {
+        Some(channels) => check_permissions(channels, &format!("{path}.channels"), problems)?,
+        None => Permissions::default(),
+    };
+    let name = problems.accept(&format!("{path}.name"), IssuerName::parse(&issuer.name))?;
+    Some(Issuer { name, audience: issuer.audience.clone(), permissions })
+}
+
+/// Yields nothing if a problem was added.
+#[expect(clippy::option_option, reason = "a tenant need not have one")]
+fn check_source(
+    tenant: &document::Tenant,
+    path: &str,
+    problems: &mut Problems,
+) -> Option<Option<KeySource>> {
+    let Some(issuer) = &tenant.issuer else { return Some(None) };
+    let source = KeySource::parse(&issuer.name, &issuer.jwks_url);
+    problems.accept(&format!("{path}.issuer"), source).map(Some)
 }
 
 fn token_key(key: &document::TokenKey) -> Result<VerificationKey, KeyProblem> {

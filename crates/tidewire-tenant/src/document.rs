@@ -24,6 +24,9 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub api_keys: Vec<ApiKey>,
+    /// Who else issues its users' tokens, under keys that are published and change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<Issuer>,
     /// How its users' sessions are kept. Of a `lazy` one the store has the user before they are told
     /// of it, and its subscriptions shortly after they change; of a `strict` one, no subscription is
     /// confirmed before the store has it. With `none` nothing is kept and nothing is resumed, and
@@ -74,6 +77,22 @@ pub struct TokenKey {
     /// File that holds `public_key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// What its tokens' `iss` says, as it stands. No two tenants may have the same.
+    pub name: String,
+    /// Where it publishes its keys as a JWK Set: an `https` URL of a public address, unless
+    /// `auth.jwks_networks` allows others. Redirects are not followed.
+    pub jwks_url: String,
+    /// What its tokens' `aud` has to hold; `auth.audience` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// What bearers may do whose token has no `channels`. Nothing unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

@@ -42,10 +42,11 @@ pub fn add_key(document: &mut Value, list: KeyList, key: Value) -> Result<(), Ed
 ///
 /// When there is none of that id, and when nobody could prove anything any more.
 pub fn remove_key(document: &mut Value, list: KeyList, id: &str) -> Result<(), EditError> {
+    let has_issuer = document.get("issuer").is_some_and(Value::is_object);
     let all = [KeyList::Token, KeyList::Api].map(|list| keys(document, list).len());
     let keys = keys(document, list);
     let at = keys.iter().position(|key| key["id"] == *id).ok_or(EditError::Missing)?;
-    if all.iter().sum::<usize>() == 1 {
+    if all.iter().sum::<usize>() == 1 && !has_issuer {
         return Err(EditError::Last);
     }
     keys.remove(at);

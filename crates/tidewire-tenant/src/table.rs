@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidewire_auth::{IssuerName, KeyRing, TenantKeys, VerificationKey};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
-use crate::{Definition, Incarnation, Origins, OwnLimits};
+use crate::{Definition, Incarnation, KeySource, Origins, OwnLimits};
 
 /// All tenants of a node: a cheap handle, of which all clones show the same.
 ///
@@ -64,6 +64,8 @@ pub struct TenantDetails {
     pub limits: OwnLimits,
     /// Where pages may be from that use it; empty for anywhere.
     pub origins: Origins,
+    /// Where the keys of its issuer are fetched from.
+    pub key_source: Option<KeySource>,
 }
 
 impl Tenants {
@@ -190,6 +192,16 @@ impl Tenants {
             self.ring.replace(ring);
         }
         is_taken
+    }
+
+    /// Where the issuers of all tenants that have one publish their keys.
+    pub fn key_sources(&self) -> Vec<(Tenant, KeySource)> {
+        self.details.read(|details| {
+            let source = |(tenant, details): (&Tenant, &Arc<TenantDetails>)| {
+                Some((tenant.clone(), details.key_source.clone()?))
+            };
+            details.iter().filter_map(source).collect()
+        })
     }
 
     /// Another number after each change: for one who keeps what follows from what holds.

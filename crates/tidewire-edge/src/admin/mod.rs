@@ -254,6 +254,7 @@ impl From<RegistryError> for Refused {
             RegistryError::Bad(_) => (StatusCode::BAD_REQUEST, "bad_document"),
             RegistryError::Conflict { .. } => (StatusCode::PRECONDITION_FAILED, "conflict"),
             RegistryError::KeyInUse { .. } => (StatusCode::CONFLICT, "key_in_use"),
+            RegistryError::IssuerInUse { .. } => (StatusCode::CONFLICT, "issuer_in_use"),
             RegistryError::Edit(EditError::Exists) => (StatusCode::CONFLICT, "key_exists"),
             RegistryError::Edit(EditError::Last) => (StatusCode::CONFLICT, "last_key"),
             RegistryError::Edit(EditError::Missing) => (StatusCode::NOT_FOUND, "no_such_key"),

@@ -1,12 +1,13 @@
 //! Performing what a session has decided.
 
 use std::mem;
+use std::sync::Arc;
 
-use tidewire_auth::TokenError;
+use tidewire_auth::{Refusal, TokenError};
 use tidewire_broker::Draft;
 use tidewire_model::{
-    Channel, ErrorCode, Failure, JoinId, Publish, RequestId, SessionKind, Since, TenantChannel,
-    Token,
+    Channel, ErrorCode, Failure, Identity, JoinId, Publish, RequestId, SessionKind, Since,
+    TenantChannel, Token,
 };
 use tidewire_node::Ask;
 use tidewire_session::Effect;
@@ -59,7 +60,7 @@ impl Serving {
                     Outcome::Members { request, channel, page }
                 });
             }
-            Effect::Refresh { request, token } => self.refresh(request, &token, line, cx),
+            Effect::Refresh { request, token } => self.refresh(request, token, line, cx),
             Effect::Save => self.save_in_time(line, cx),
             Effect::Disconnect(disconnect) => return Err(Ending::Disconnected(disconnect)),
         }
@@ -93,10 +94,34 @@ impl Serving {
         });
     }
 
-    fn refresh(&mut self, request: RequestId, token: &Token, line: &mut Line, cx: &mut Context) {
-        let verdict = cx.shared.verifier.verify(token.as_str(), unix_seconds());
+    /// Takes a new token, at once unless its key is still to be fetched.
+    fn refresh(&mut self, request: RequestId, token: Token, line: &mut Line, cx: &mut Context) {
+        let verdict = cx.shared.verifier.examine(token.as_str(), unix_seconds());
+        if verdict != Err(Refusal::UnknownIssuedKey) {
+            return self.refreshed(request, verdict, line, cx);
+        }
+        if self.refreshing.is_some() {
+            let message = "another token is being looked at; try again";
+            let failure = Failure::new(ErrorCode::Overloaded, message);
+            return self.session.refreshed(request, Err(failure), &mut cx.outputs);
+        }
+        self.refreshing = Some(request);
+        let shared = Arc::clone(&cx.shared);
+        cx.start(line.id, async move {
+            let verdict = Box::new(shared.examine(&token).await);
+            Outcome::Verified { request, verdict }
+        });
+    }
+
+    pub(super) fn refreshed(
+        &mut self,
+        request: RequestId,
+        verdict: Result<Identity, Refusal>,
+        line: &mut Line,
+        cx: &mut Context,
+    ) {
         metrics::refreshed(verdict.is_ok());
-        let verdict = verdict.map_err(|error| match error {
+        let verdict = verdict.map_err(|refusal| match TokenError::from(refusal) {
             TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
             TokenError::Revoked => Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED),
             TokenError::Invalid => Failure::new(ErrorCode::BadToken, "the token is not valid here"),

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tidewire_hub::Subscriber;
 use tidewire_model::{
-    Delivery, Disconnect, Event, Failure, JoinId, Joined, Since, TenantChannel, Tenure,
+    Delivery, Disconnect, Event, Failure, JoinId, Joined, RequestId, Since, TenantChannel, Tenure,
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Decoded;
@@ -37,6 +37,8 @@ pub(super) struct Serving {
     pub(super) publishing: u16,
     /// Pages of history under way.
     pub(super) reads: u8,
+    /// The `refresh` for whose token a key is being fetched.
+    pub(super) refreshing: Option<RequestId>,
     /// A write of the session is under way; the next waits, or might be overtaken.
     pub(super) is_saving: bool,
     /// The session has another owner, and is not ours to write or release.
@@ -77,6 +79,7 @@ impl Serving {
             owned,
             publishing: 0,
             reads: 0,
+            refreshing: None,
             is_saving: false,
             is_fenced: false,
             is_told: !is_resumed,
@@ -231,6 +234,11 @@ impl Serving {
             Outcome::Members { request, channel, page } => {
                 self.reads -= 1;
                 cx.outputs.events.push(outcome::members(request, channel, page));
+            }
+            Outcome::Verified { request, verdict } => {
+                self.refreshing = None;
+                self.refreshed(request, *verdict, line, cx);
+                self.perform(line, cx)?;
             }
             Outcome::Saved(saved) => self.saved(saved, line, cx)?,
             Outcome::Claimed(_) | Outcome::Released => {}

@@ -4,14 +4,13 @@ use tidewire_auth::Refusal;
 use tidewire_model::{Disconnect, ErrorCode, Identity, Tenant, Token};
 
 use super::{Claimant, Rejected, reject, revoked, unavailable};
-use crate::edge::unix_seconds;
 use crate::metrics;
 use crate::origin::Entrance;
 
 impl Claimant<'_> {
-    pub(super) fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
+    pub(super) async fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
         let request = self.request;
-        match self.shared.verifier.examine(token.as_str(), unix_seconds()) {
+        match self.shared.examine(token).await {
             Ok(identity) if self.is_of_path(&identity.tenant) => {
                 metrics::authenticated("token", "ok");
                 self.check_origin(&identity.tenant)?;

@@ -150,7 +150,7 @@ impl Claimant<'_> {
             }
         }
         match token {
-            Some(token) => self.verify(&token).map(Proved::New),
+            Some(token) => self.verify(&token).await.map(Proved::New),
             None if had_resume => {
                 let message = "the session is gone: connect again with a token";
                 Err(reject(request, ErrorCode::BadToken, message, Disconnect::SessionLost))

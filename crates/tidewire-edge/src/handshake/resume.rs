@@ -64,7 +64,7 @@ impl Claimant<'_> {
             return Err(revoked(self.request));
         }
         if is_revoked || identity.is_expired(unix_seconds()) {
-            snapshot.identity = self.renew(identity, token)?;
+            snapshot.identity = self.renew(identity, token).await?;
         }
         metrics::resumed("ok");
         Ok(Some(Proved::Resumed(owned, snapshot, resume.positions)))
@@ -72,7 +72,7 @@ impl Claimant<'_> {
 
     /// A credential that ran out, or was revoked, while its bearer was away has to be replaced by one
     /// of the same user's.
-    fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
+    async fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
         let request = self.request;
         let Some(token) = token else {
             let message = "the token has expired: resume again with a new one";
@@ -83,7 +83,7 @@ impl Claimant<'_> {
                 Disconnect::TokenExpired,
             ));
         };
-        let identity = self.verify(token)?;
+        let identity = self.verify(token).await?;
         if (&identity.tenant, &identity.user) == (&expired.tenant, &expired.user) {
             return Ok(identity);
         }

@@ -95,8 +95,10 @@ pub(crate) enum RegistryError {
     Bad(Problems),
     #[error("another change came first: the tenant is at revision {revision}")]
     Conflict { revision: u64 },
-    #[error("tenant `{by}` has one of these keys")]
+    #[error("tenant `{by}` has one of these keys, or this issuer")]
     KeyInUse { by: Tenant },
+    #[error("tenant `{by}` has this issuer")]
+    IssuerInUse { by: Tenant },
     #[error(transparent)]
     Edit(#[from] EditError),
     #[error("there are as many tenants as `registry.max_tenants` allows")]

@@ -51,6 +51,11 @@ impl TenantRegistry {
         if let Some(by) = owners.into_iter().find(|owner| *owner != tenant) {
             return Err(RegistryError::KeyInUse { by: by.clone() });
         }
+        let issuer = definition.keys.issuer.as_ref().map(|issuer| issuer.name.as_str());
+        let issued_for = issuer.and_then(|name| ring.tenant_of_issuer(name));
+        if let Some(by) = issued_for.filter(|owner| *owner != tenant) {
+            return Err(RegistryError::IssuerInUse { by: by.clone() });
+        }
         let marks = definition.keys.marks(&parts.vault);
         let text = tidewire_tenant::at_rest(&text);
         self.write(edge, (tenant, condition), Some((&text, &marks))).await

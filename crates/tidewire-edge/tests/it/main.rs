@@ -8,6 +8,7 @@ mod drain;
 mod fan_out;
 mod fleet;
 mod greedy;
+mod issuers;
 mod keys;
 mod kinds;
 mod limits;

@@ -7,6 +7,8 @@ use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::UserId;
 use tidewire_node::NodeConfig;
 use tidewire_store::{MemoryQuotaStore, MemoryRevocationStore};
+use tidewire_transport::guard::Guard;
+use tidewire_transport::https::Roots;
 
 use crate::cli::Dev;
 use crate::config::{LogFormat, generated_node_id, slot_of};
@@ -15,7 +17,7 @@ use crate::server::adapters::Memory;
 use crate::server::administration::Administration;
 use crate::server::dev::{Playground, Secrets, welcome};
 use crate::server::state_file::{Legacy, StateFile};
-use crate::server::{Bound, Place, Plan, Server, descriptors, telemetry, threads};
+use crate::server::{Bound, Place, Plan, Server, descriptors, issuers, telemetry, threads};
 
 /// Nobody waits for a balancer here.
 const DRAIN: DrainConfig = DrainConfig {
@@ -58,6 +60,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         sealer: playground.sealer()?,
         revocations: Arc::new(MemoryRevocationStore::default()),
         render,
+        fetch: issuers::fetch(&Roots::System, Guard::default()),
         place: Place { slot: slot_of("dev"), weight: 100, advertise: None },
     };
     let bound = Bound::to(dev.listen, None, threads::one_per_core())?;

@@ -16,7 +16,8 @@ use crate::config::{Config, generated_node_id, slot_of};
 use crate::server::administration::Administration;
 use crate::server::inspection::Inspection;
 use crate::server::{
-    Bound, Place, Plan, Server, adapters, certificates, descriptors, listen, telemetry, threads,
+    Bound, Place, Plan, Server, adapters, certificates, descriptors, issuers, listen, telemetry,
+    threads,
 };
 
 pub(crate) fn run(serve: &Serve) -> anyhow::Result<ExitCode> {
@@ -48,6 +49,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         revocations,
         render,
+        fetch: issuers::fetch(&config.issuers.roots, config.issuers.guard.clone()),
         place: Place {
             slot: config.slot.clone().unwrap_or_else(|| slot_of(&hostname())),
             weight: config.weight,

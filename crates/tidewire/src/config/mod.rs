@@ -32,8 +32,8 @@ pub use reference::reference;
 pub use schema::json_schema;
 pub use secret_file::read_text as read_secret;
 pub use settings::{
-    Config, Drain, Listen, Nats, NatsLogin, Redis, RedisLogin, RedisTopology, Registry, Server,
-    Session, Tls, TlsFiles, generated_node_id, slot_of,
+    Config, Drain, Issuers, Listen, Nats, NatsLogin, Redis, RedisLogin, RedisTopology, Registry,
+    Server, Session, Tls, TlsFiles, generated_node_id, slot_of,
 };
 pub use source::Place;
 pub use tidewire_tenant::{InvalidPeriod, MASK, Period, Secret};

@@ -7,6 +7,7 @@ pub(crate) mod certificates;
 pub(crate) mod descriptors;
 pub(crate) mod dev;
 pub(crate) mod inspection;
+pub(crate) mod issuers;
 pub(crate) mod listen;
 mod load;
 mod signals;
@@ -24,7 +25,7 @@ use anyhow::anyhow;
 use axum::Router;
 use parking_lot::Mutex;
 use tidewire_auth::{Sealer, Verifier};
-use tidewire_edge::{Edge, EdgeConfig, Parts, Render, drain_router, ops_router};
+use tidewire_edge::{Edge, EdgeConfig, Fetch, JwksPace, Parts, Render, drain_router, ops_router};
 use tidewire_model::{NodeId, Slot};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
@@ -50,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) sealer: Sealer,
     pub(crate) revocations: Arc<dyn RevocationStore>,
     pub(crate) render: Render,
+    /// How the keys of issuers are fetched.
+    pub(crate) fetch: Fetch,
     pub(crate) place: Place,
 }
 
@@ -123,18 +126,8 @@ impl Server {
     ///
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
-        let Plan {
-            node,
-            edge,
-            ports,
-            quotas,
-            tenants,
-            verifier,
-            sealer,
-            revocations,
-            render,
-            place,
-        } = plan;
+        let Plan { node, edge, ports, tenants, verifier, sealer, revocations, .. } = plan;
+        let Plan { render, fetch, quotas, place, .. } = plan;
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
@@ -163,6 +156,9 @@ impl Server {
         tracker.spawn(async move { follower.follow_notices(notices, token).await });
         let (follower, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { follower.follow_revocations(token).await });
+        let (keeper, token) = (edge.clone(), stop.clone());
+        let pace = JwksPace::default();
+        tracker.spawn(async move { keeper.keep_issuers(fetch, pace, token).await });
         tracker.spawn(watch::run(node.clone(), stop.clone()));
         let (keeper, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { keeper.keep_quotas(quotas, token).await });

@@ -126,6 +126,16 @@ fn describe_clients() {
     describe_histogram!("tidewire_connection_duration_seconds", "How long connections lasted.");
     describe_counter!("tidewire_sessions_resumed_total", "Attempts to resume a session.");
     describe_counter!("tidewire_auth_total", "Credentials verified.");
+    describe_counter!("tidewire_jwks_fetches_total", "Fetches of issuers' keys.");
+    describe_counter!(
+        "tidewire_jwks_unknown_kid_total",
+        "Tokens that named a key of an issuer that was not known, by whether it was fetched then."
+    );
+    describe_gauge!("tidewire_jwks_keys", "Keys that issuers have published.");
+    describe_gauge!(
+        "tidewire_jwks_oldest_success_seconds",
+        "Since the keys of the issuer were fetched for which that is longest ago."
+    );
     describe_counter!("tidewire_token_refresh_total", "Credentials replaced on live connections.");
     describe_counter!("tidewire_publish_total", "Publications, by where from and how it went.");
     describe_histogram!("tidewire_publish_duration_seconds", "From accepting to acknowledging.");

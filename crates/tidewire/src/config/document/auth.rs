@@ -15,11 +15,28 @@ pub struct Auth {
     /// How far ahead a token may expire. An hour is plenty for tokens that are refreshed.
     #[schemars(extend("x-min" = "1m", "x-max" = "30d"))]
     pub max_token_lifetime: Period,
+    /// Certificates of the authorities, in PEM, that vouch for the servers where issuers publish their keys
+    /// (`tenants.issuer`); those that the system trusts unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_ca: Option<String>,
+    /// File that holds `jwks_ca`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub jwks_ca_file: Option<PathBuf>,
+    /// Blocks of addresses, such as `10.1.0.0/16`, where issuers may publish their keys beside the public
+    /// Internet. Whoever may change tenants can have nodes connect there.
+    #[schemars(length(max = 64))]
+    pub jwks_networks: Vec<String>,
 }
 
 impl Default for Auth {
     fn default() -> Self {
-        Self { audience: "tidewire".into(), max_token_lifetime: Period::from_secs(24 * 3600) }
+        Self {
+            audience: "tidewire".into(),
+            max_token_lifetime: Period::from_secs(24 * 3600),
+            jwks_ca: None,
+            jwks_ca_file: None,
+            jwks_networks: Vec::new(),
+        }
     }
 }
 

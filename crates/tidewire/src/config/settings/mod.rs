@@ -1,5 +1,6 @@
 //! What a configuration means, once every value is known to be valid.
 
+mod issuers;
 mod limits;
 mod login;
 mod registry;
@@ -23,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 use super::document::{self, Document, LogFormat, TenantMetrics};
 use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
+pub use issuers::Issuers;
 pub use login::{Nats, NatsLogin, Redis, RedisLogin, RedisTopology};
 pub use registry::Registry;
 pub use tls::{Tls, TlsFiles};
@@ -49,6 +51,8 @@ pub struct Config {
     pub drain: Drain,
     pub log: Log,
     pub auth: Auth,
+    /// Who vouches for issuers, and where they may publish their keys.
+    pub issuers: Issuers,
     /// Nothing if the tenants of the file are all there are.
     pub registry: Option<Registry>,
     pub channel_rules: Arc<ChannelRules>,
@@ -214,6 +218,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     let tenants = tenants::check(&document.tenants, history, draft);
     let limits = limits::check(document, draft);
     let audience = check_audience(&document.auth, draft);
+    let issuers = issuers::check(&document.auth, draft);
     let registry = registry::check(&document.registry, &document.admin, draft);
     let tenants = tenants?;
     Some(Config {
@@ -236,6 +241,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
             ring: tenants.ring,
             signing: tenants.signing,
         },
+        issuers: issuers?,
         registry,
         channel_rules: Arc::new(tenants.channel_rules),
         limits: limits?,

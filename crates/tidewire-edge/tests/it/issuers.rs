@@ -1,0 +1,181 @@
+//! Tokens of an issuer whose keys are fetched over HTTPS, that is down, changes its keys, and is asked
+//! for keys that nobody has (row 40).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::{Method, StatusCode};
+use jsonwebtoken::{EncodingKey, Header};
+use serde_json::{Value, json};
+use tidewire_auth::{Algorithm, GeneratedKey};
+use tidewire_client::ServerEvent;
+use tidewire_edge::{JwksPace, over_https};
+use tidewire_model::{Command, Connect};
+use tidewire_testkit::services::HttpsStub;
+use tidewire_transport::guard::Guard;
+use tidewire_transport::https::{Fetcher, Roots};
+use tokio::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::fleet::{OTHER_TENANT, TENANT, now, soon, until};
+use crate::peer::{Peer, text};
+use crate::registry::{Registered, json_of};
+
+const ISSUER: &str = "https://idp.example/";
+
+/// An issuer's key, and how it is published.
+struct Key {
+    id: String,
+    signing: EncodingKey,
+    published: Value,
+}
+
+impl Key {
+    fn draw(id: &str) -> Self {
+        let GeneratedKey::Pair { private_pem, public_pem } =
+            GeneratedKey::generate(Algorithm::EdDsa)
+        else {
+            unreachable!("a pair")
+        };
+        let signing = EncodingKey::from_ed_pem(private_pem.as_bytes()).expect("a key");
+        let text: String = public_pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let der = STANDARD.decode(text).expect("base64");
+        // The key itself is what a SubjectPublicKeyInfo ends with (RFC 8410).
+        let x = URL_SAFE_NO_PAD.encode(&der[der.len() - 32..]);
+        let published = json!({ "kid": id, "kty": "OKP", "crv": "Ed25519", "x": x });
+        Self { id: id.to_owned(), signing, published }
+    }
+
+    /// A token of `user` that names no tenant, good for everything.
+    fn token(&self, user: &str) -> String {
+        let claims = json!({
+            "iss": ISSUER, "sub": user, "aud": "tidewire", "exp": now() + 600,
+            "channels": { "**": ["subscribe", "publish"] },
+        });
+        let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
+        header.kid = Some(self.id.clone());
+        jsonwebtoken::encode(&header, &claims, &self.signing).expect("a token")
+    }
+}
+
+fn publish(stub: &HttpsStub, keys: &[&Key]) {
+    let keys: Vec<_> = keys.iter().map(|key| &key.published).collect();
+    stub.answer_with(&json!({ "keys": keys }).to_string());
+}
+
+/// A node with a tenant that has the issuer behind `stub`, whose keys clients may have fetched so often.
+async fn node_with(stub: &HttpsStub, apart: Duration) -> Registered {
+    let nodes = Registered::start(1).await;
+    let here = ["127.0.0.0/8", "::1"].map(|text| text.parse().expect("a network"));
+    let roots = Roots::Pem(HttpsStub::AUTHORITY.to_vec());
+    let fetcher = Fetcher::new(&roots, Guard::new(here.to_vec())).expect("roots");
+    let edge = nodes.fleet.nodes[0].edge.clone();
+    let pace = JwksPace { apart, ..JwksPace::default() };
+    nodes.fleet.spawn(async move {
+        edge.keep_issuers(over_https(fetcher), pace, CancellationToken::new()).await;
+    });
+    let put = put(&nodes, TENANT, stub).await;
+    assert_eq!(put.0, StatusCode::CREATED, "{}", put.1);
+    until(|| stub.asked() > 0).await;
+    nodes
+}
+
+async fn put(nodes: &Registered, tenant: &str, stub: &HttpsStub) -> (StatusCode, Value) {
+    let issuer = json!({ "name": ISSUER, "jwks_url": stub.url("/keys") });
+    let document = json!({ "name": tenant, "issuer": issuer }).to_string();
+    let path = format!("/v1/tenants/{tenant}");
+    let answer = nodes.ask(Method::PUT, &path, &[], document).await;
+    (answer.status, json_of(&answer))
+}
+
+async fn is_let_in(nodes: &Registered, token: String) -> bool {
+    let mut peer = Peer::dial(&nodes.fleet.nodes[0]).await;
+    peer.send(Command::Connect(Connect { token: Some(token.into()), resume: None }));
+    matches!(soon(peer.0.next()).await, Ok(ServerEvent::Connected(_)))
+}
+
+async fn published(nodes: &Registered) {
+    until(|| nodes.fleet.nodes[0].tenants.ring().load().published_keys() > 0).await;
+}
+
+#[tokio::test]
+async fn a_key_that_an_issuer_has_just_published_lets_in_at_once() {
+    let stub = HttpsStub::start().await;
+    let (first, second) = (Key::draw("first"), Key::draw("second"));
+    publish(&stub, &[&first]);
+    let nodes = node_with(&stub, Duration::ZERO).await;
+    published(&nodes).await;
+    let (mut peer, _) = Peer::connect_with(&nodes.fleet.nodes[0], first.token("ada")).await;
+
+    publish(&stub, &[&second]);
+    assert!(is_let_in(&nodes, second.token("bob")).await);
+    assert!(!is_let_in(&nodes, first.token("cid")).await, "it is published no more");
+
+    // Whoever is there stays, and goes over to the new key.
+    let third = Key::draw("third");
+    publish(&stub, &[&third]);
+    peer.send(Command::Refresh { token: third.token("ada").into() });
+    assert!(matches!(peer.next().await, ServerEvent::Refreshed { .. }));
+    peer.published("room/1", text("here")).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_down_keeps_out_only_who_has_a_new_key() {
+    let stub = HttpsStub::start().await;
+    let (known, new) = (Key::draw("known"), Key::draw("new"));
+    publish(&stub, &[&known]);
+    let nodes = node_with(&stub, Duration::ZERO).await;
+    published(&nodes).await;
+
+    stub.fail();
+    assert!(!is_let_in(&nodes, new.token("bob")).await);
+    assert!(is_let_in(&nodes, known.token("ada")).await);
+    // It hangs, and whoever names what is not there waits for so long and no longer.
+    stub.answer("");
+    let started = Instant::now();
+    assert!(!is_let_in(&nodes, new.token("bob")).await);
+    assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(is_let_in(&nodes, known.token("ada")).await);
+
+    publish(&stub, &[&known, &new]);
+    while !is_let_in(&nodes, new.token("bob")).await {}
+}
+
+#[tokio::test]
+async fn a_flood_of_unknown_keys_costs_an_issuer_one_question() {
+    const MANY: usize = 50;
+    let stub = HttpsStub::start().await;
+    let known = Key::draw("known");
+    publish(&stub, &[&known]);
+    let nodes = node_with(&stub, JwksPace::default().apart).await;
+    published(&nodes).await;
+
+    let forged: Vec<_> = (0..MANY).map(|index| Key::draw(&format!("forged-{index}"))).collect();
+    let knocking = forged.iter().map(|key| is_let_in(&nodes, key.token("eve")));
+    let (let_in, ada) = tokio::join!(
+        futures_util::future::join_all(knocking),
+        is_let_in(&nodes, known.token("ada")),
+    );
+
+    assert!(ada && let_in.iter().all(|is_let_in| !is_let_in));
+    assert_eq!(stub.asked(), 1, "and that was before they came");
+}
+
+#[tokio::test]
+async fn an_issuer_is_one_tenants() {
+    let stub = HttpsStub::start().await;
+    let key = Key::draw("known");
+    publish(&stub, &[&key]);
+    let nodes = node_with(&stub, Duration::ZERO).await;
+    published(&nodes).await;
+
+    let (status, answer) = put(&nodes, OTHER_TENANT, &stub).await;
+
+    assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("issuer_in_use")));
+    // By its path it would be the other's.
+    let mut peer =
+        Peer::dial_as(&nodes.fleet.nodes[0], Some(OTHER_TENANT), tidewire_client::Codec::Json)
+            .await;
+    peer.send(Command::Connect(Connect { token: Some(key.token("ada").into()), resume: None }));
+    peer.closes_with(4401).await;
+    assert!(is_let_in(&nodes, key.token("ada")).await);
+}
