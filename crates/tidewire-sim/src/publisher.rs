@@ -8,7 +8,8 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tidewire_broker::{Appended, Draft};
 use tidewire_model::{
-    ConnectionId, Payload, PublicationId, Published, RequestId, TenantChannel, UserId,
+    ConnectionId, ErrorCode, Failure, Payload, PublicationId, Published, RequestId, TenantChannel,
+    UserId,
 };
 use tidewire_node::Node;
 
@@ -36,8 +37,13 @@ pub(crate) struct Publisher {
     pub(crate) life: u64,
 }
 
-/// What was sent and not answered, in the order it was sent.
-type Unanswered = Vec<(TenantChannel, Draft)>;
+/// What was sent, and nobody said whether it is stored, in the order it was sent.
+type Unknown = BTreeMap<usize, (TenantChannel, Draft)>;
+
+/// Whether what was refused so may be stored all the same.
+fn may_have_happened(refusal: &Failure) -> bool {
+    refusal.code == ErrorCode::Timeout
+}
 
 /// Whether a publication of this name has an id: its name.
 pub(crate) fn has_id(name: &[u8]) -> bool {
@@ -86,9 +92,10 @@ impl Publisher {
 
     /// Several at a time without waiting for one another; what is refused is lost.
     ///
-    /// What a killed node leaves unanswered may be stored yet: its call may be with Redis. Who gives
-    /// ids publishes that again, in order, before anything new. Who gives none cannot, and what it
-    /// sends next stands in no order with it: it is another session from then on.
+    /// What a killed node leaves unanswered, or any node answers with `timeout`, may be stored yet: its
+    /// call may be with Redis. Who gives ids publishes that again, in order, before anything new. Who
+    /// gives none cannot, and what it sends next stands in no order with it: it is another session
+    /// from then on.
     pub(crate) async fn run_in_bursts(mut self, has_ids: bool) {
         let mut number = 0;
         while !self.weather.is_fair() {
@@ -97,75 +104,92 @@ impl Publisher {
                 number += 1;
                 drafts.push(self.draft(number, has_ids));
             }
-            if self.dice.chance(50) {
-                self.publish_by_calls(drafts).await;
+            let unknown = if self.dice.chance(50) {
+                self.publish_by_calls(drafts).await
             } else {
-                let unanswered = self.publish_by_asking(drafts).await;
-                if has_ids {
-                    self.publish_again(unanswered).await;
-                } else {
-                    self.life += u64::from(!unanswered.is_empty());
-                }
+                self.publish_by_asking(drafts).await
+            };
+            if has_ids {
+                self.publish_again(unknown).await;
+            } else {
+                self.life += u64::from(!unknown.is_empty());
             }
             self.rest().await;
         }
     }
 
-    async fn publish_again(&mut self, unanswered: Unanswered) {
-        for (channel, draft) in unanswered {
+    async fn publish_again(&mut self, unknown: Unknown) {
+        for (channel, draft) in unknown.into_values() {
             let node = self.fleet.node(&mut self.dice);
             self.publish_until_answered(node, &channel, &draft).await;
         }
     }
 
-    async fn publish_by_calls(&mut self, drafts: Vec<(TenantChannel, Draft)>) {
+    /// Returns what may have been stored.
+    async fn publish_by_calls(&mut self, drafts: Vec<(TenantChannel, Draft)>) -> Unknown {
         let (index, node) = self.fleet.node(&mut self.dice);
+        let mut unknown = Unknown::new();
         // An answer counts from when it comes, and not from when those before it have come.
         let mut answers = FuturesUnordered::new();
-        for (channel, draft) in drafts {
-            let name = draft.payload.bytes().clone();
-            let publishing = node.publish(channel.clone(), draft).await;
+        for (number, (channel, draft)) in drafts.into_iter().enumerate() {
+            let publishing = node.publish(channel.clone(), draft.clone()).await;
             answers.push(async move {
                 // That of a node that has been killed never comes.
                 let answer = tokio::time::timeout(LONGEST_ANSWER, publishing.finish()).await;
-                (channel, name, answer)
+                (number, (channel, draft), answer)
             });
         }
-        while let Some((channel, name, answer)) = answers.next().await {
-            if let Ok(Ok(Appended { position, .. })) = answer {
-                self.truth.lock().answered(&channel, &name, (index, position));
+        while let Some((number, (channel, draft), answer)) = answers.next().await {
+            match answer {
+                Ok(Ok(Appended { position, .. })) => {
+                    let name = draft.payload.bytes();
+                    self.truth.lock().answered(&channel, name, (index, position));
+                }
+                Ok(Err(refusal)) if !may_have_happened(&refusal) => {}
+                Ok(Err(_)) | Err(_) => drop(unknown.insert(number, (channel, draft))),
             }
         }
+        unknown
     }
 
-    /// Publishes as a connection does, and returns what its node was killed before answering.
-    async fn publish_by_asking(&mut self, drafts: Vec<(TenantChannel, Draft)>) -> Unanswered {
+    /// Publishes as a connection does, and returns what may have been stored without its knowing.
+    async fn publish_by_asking(&mut self, drafts: Vec<(TenantChannel, Draft)>) -> Unknown {
         let worker = self.fleet.worker(&mut self.dice);
         worker.connect(self.connection, drafts.len());
-        let mut asked = BTreeMap::new();
-        for (request, (channel, draft)) in (1..).map(RequestId).zip(drafts) {
-            asked.insert(request, (channel.clone(), draft.clone()));
-            worker.publish(channel, draft, self.connection, request);
+        let (mut asked, mut unknown) = (Unknown::new(), Unknown::new());
+        for (request, (channel, draft)) in (1_u32..).zip(drafts) {
+            asked.insert(request as usize, (channel.clone(), draft.clone()));
+            worker.publish(channel, draft, self.connection, RequestId(request));
         }
         while !asked.is_empty() {
             let words = tokio::select! {
                 biased;
                 words = worker.take(self.connection, usize::MAX) => words,
-                () = worker.gone() => return asked.into_values().collect(),
+                () = worker.gone() => {
+                    unknown.append(&mut asked);
+                    return unknown;
+                }
             };
             for word in words {
                 let Word::Published { request, outcome } = word else {
                     unreachable!("it has joined nothing")
                 };
+                let request = request.0 as usize;
                 let (channel, draft) = asked.remove(&request).expect("one answer each");
-                let name = draft.payload.bytes();
-                if let Ok(Published { position, .. }) = outcome {
-                    self.truth.lock().answered(&channel, name, (worker.node_index(), position));
+                match outcome {
+                    Ok(Published { position, .. }) => {
+                        let place = (worker.node_index(), position);
+                        self.truth.lock().answered(&channel, draft.payload.bytes(), place);
+                    }
+                    Err(refusal) if may_have_happened(&refusal) => {
+                        unknown.insert(request, (channel, draft));
+                    }
+                    Err(_) => {}
                 }
             }
         }
         worker.disconnect(self.connection);
-        Unanswered::new()
+        unknown
     }
 
     fn burst(&mut self) -> u64 {

@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::{cargo, cargo_within};
+use crate::process::{cargo, cargo_within, within};
 
 mod rules;
 
@@ -90,21 +90,26 @@ fn replace_once(file: &Path, text: &str, instead: &str) -> Result<()> {
     Ok(())
 }
 
-/// The first seed that breaks something, and what.
+/// The first seed that breaks something, and what; or that does not end, since without its rule the
+/// engine may try again without a pause, in which no time passes.
 fn find_break(root: &Path, copy: &Path) -> Result<Option<(u64, String)>> {
     quietly(tool(root, copy, "build").args(["--package", "tidewire-sim"]))?;
     let program = root.join(BUILT).join("debug/sim");
-    let output = Command::new(program).args(["--seeds", SEEDS]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    if output.status.success() {
-        return Ok(None);
+    for seed in 1..=SEEDS {
+        let mut play = within(LONGEST, &program);
+        let output = play.args(["--seeds", "1", "--first", &seed.to_string()]).output()?;
+        if output.status.success() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let said = text.lines().find_map(|line| line.strip_prefix(&format!("seed {seed}: ")));
+        return match (said.and_then(|line| line.split([' ', ':']).next()), output.status.code()) {
+            (Some(broken), _) => Ok(Some((seed, broken.to_owned()))),
+            (None, Some(GIVEN_UP)) => Ok(Some((seed, "it does not end".to_owned()))),
+            (None, _) => bail!("seed {seed} did not say what is broken: {text}"),
+        };
     }
-    let Some(line) = text.lines().find(|line| line.starts_with("seed ")) else {
-        bail!("the seeds did not say what is broken: {text}");
-    };
-    let words: Vec<&str> = line.split([' ', ':']).filter(|word| !word.is_empty()).collect();
-    let seed = words[1].parse().with_context(|| format!("no seed in `{line}`"))?;
-    Ok(Some((seed, words[2].to_owned())))
+    Ok(None)
 }
 
 /// `cargo build` or `test` of the copy. Not optimized: it is compiled more often than it plays.
@@ -126,9 +131,11 @@ fn quietly(command: &mut Command) -> Result<()> {
 
 const BUILT: &str = "target/mutants-build";
 /// More than any rule has needed so far that the seeds notice.
-const SEEDS: &str = "30";
-/// What a test may take, in seconds.
+const SEEDS: u64 = 30;
+/// What a test or a seed may take, in seconds.
 const LONGEST: u32 = 60;
+/// What `timeout` exits with when the time is over.
+const GIVEN_UP: i32 = 124;
 
 #[cfg(test)]
 mod tests {

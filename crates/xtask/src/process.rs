@@ -1,6 +1,6 @@
 //! Running other programs: loudly, quietly, or counting the tests they report.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,9 +19,14 @@ pub(crate) fn cargo(root: &Path) -> Command {
 
 /// The same, ended after `seconds` with all that it has started.
 pub(crate) fn cargo_within(seconds: u32, root: &Path) -> Command {
+    in_root(within(seconds, cargo_program()), root)
+}
+
+/// A program that is ended after `seconds` with all that it has started; it then exits with 124.
+pub(crate) fn within(seconds: u32, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.arg(seconds.to_string()).arg(cargo_program());
-    in_root(command, root)
+    command.arg(seconds.to_string()).arg(program);
+    command
 }
 
 fn cargo_program() -> OsString {
