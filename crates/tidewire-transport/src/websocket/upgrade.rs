@@ -74,7 +74,11 @@ fn check<B>(request: &Request<B>) -> Result<(), UpgradeError> {
     if !is_upgrade_request(request) {
         return Err(UpgradeError::NotAsked);
     }
-    let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    // Who is between may have looked at another of several (RFC 6455 section 11.3).
+    let header = |name| {
+        let mut lines = request.headers().get_all(name).iter();
+        lines.next().filter(|_| lines.next().is_none()).map(HeaderValue::as_bytes)
+    };
     if header(SEC_WEBSOCKET_VERSION) != Some(b"13") {
         return Err(UpgradeError::Version);
     }

@@ -58,7 +58,7 @@ fn a_client_that_requests_no_subprotocol_gets_the_first_without_being_told() {
 #[test]
 fn a_request_that_is_no_upgrade_is_refused_with_a_fitting_status() {
     type Change = fn(&mut Request<()>);
-    let cases: [(Change, UpgradeError, u16); 11] = [
+    let cases: [(Change, UpgradeError, u16); 12] = [
         (|it| *it.method_mut() = Method::POST, UpgradeError::Request, 400),
         (|it| *it.version_mut() = Version::HTTP_10, UpgradeError::Request, 400),
         (|it| remove(it, "upgrade"), UpgradeError::NotAsked, 426),
@@ -69,6 +69,7 @@ fn a_request_that_is_no_upgrade_is_refused_with_a_fitting_status() {
         (|it| remove(it, "sec-websocket-key"), UpgradeError::Key, 400),
         (|it| set(it, "sec-websocket-key", "short"), UpgradeError::Key, 400),
         (|it| set(it, "sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ!="), UpgradeError::Key, 400),
+        (|it| add(it, "sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA=="), UpgradeError::Key, 400),
         (|it| set(it, "sec-websocket-protocol", "v9"), UpgradeError::Subprotocol, 400),
     ];
     for (change, expected, status) in cases {
@@ -152,6 +153,10 @@ fn request() -> Request<()> {
 
 fn set(request: &mut Request<()>, name: &'static str, value: &str) {
     request.headers_mut().insert(name, value.parse().unwrap());
+}
+
+fn add(request: &mut Request<()>, name: &'static str, value: &str) {
+    request.headers_mut().append(name, value.parse().unwrap());
 }
 
 fn remove(request: &mut Request<()>, name: &'static str) {

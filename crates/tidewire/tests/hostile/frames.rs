@@ -1,0 +1,137 @@
+//! What is no proper WebSocket, or too much of one (RFC 6455 sections 5 and 7.4.1).
+
+use std::io::Write as _;
+
+use crate::raw::{Raw, TEXT, frame, header};
+use crate::victim::Victim;
+
+const CONTINUED: u8 = 0x01;
+const CONTINUATION: u8 = 0x00;
+const COMPRESSED: u8 = 0xc1;
+const LIMIT: u64 = 128 << 10;
+
+#[tokio::test]
+async fn a_message_that_is_announced_too_large_is_refused_and_nothing_is_reserved_for_it() {
+    let victim = Victim::start().await;
+
+    let codes = victim.withstands(1 << 20, async {
+        let mut codes = Vec::new();
+        for size in [LIMIT + 1, 1 << 30, (1 << 63) - 1] {
+            for _ in 0..50 {
+                let mut raw = Raw::upgraded(&victim).await;
+                raw.send(&header(TEXT, size)).await.expect("it reads");
+                codes.push(raw.close_code().await);
+            }
+        }
+        codes
+    });
+
+    assert_eq!(codes.await, [Some(1009); 150]);
+}
+
+#[tokio::test]
+async fn what_is_against_the_protocol_ends_the_connection() {
+    let victim = Victim::start().await;
+    let unmasked = vec![TEXT, 2, b'{', b'}'];
+    let wrong = [
+        ("unmasked", unmasked, 1002),
+        ("a reserved bit", frame(TEXT | 0x20, b"{}"), 1002),
+        ("a reserved opcode", frame(0x83, b"{}"), 1002),
+        ("a fragmented ping", frame(0x09, b""), 1002),
+        ("a ping of 126 bytes", frame(0x89, &[0; 126]), 1002),
+        ("a continuation of nothing", frame(CONTINUATION | 0x80, b""), 1002),
+        (
+            "a length of 2^63",
+            [&[TEXT, 0xff][..], &[0x80, 0, 0, 0, 0, 0, 0, 0], &[0; 4]].concat(),
+            1002,
+        ),
+        ("a close of one byte", frame(0x88, &[3]), 1002),
+        ("text that is no UTF-8", frame(TEXT, b"\xff\xff"), 1007),
+    ];
+
+    let told = victim.withstands(0, async {
+        let mut told = Vec::new();
+        for (what, bytes, _) in &wrong {
+            let mut raw = Raw::upgraded(&victim).await;
+            raw.send(bytes).await.expect("it reads");
+            told.push((*what, raw.close_code().await));
+        }
+        told
+    });
+
+    let expected: Vec<_> = wrong.iter().map(|(what, _, code)| (*what, Some(*code))).collect();
+    assert_eq!(told.await, expected);
+}
+
+#[tokio::test]
+async fn a_message_in_too_many_pieces_is_refused() {
+    let victim = Victim::start().await;
+
+    let code = victim.withstands(1 << 20, async {
+        let mut raw = Raw::upgraded(&victim).await;
+        let mut pieces = frame(CONTINUED, b"");
+        for _ in 0..1_000 {
+            pieces.extend(frame(CONTINUATION, b""));
+        }
+        // It hangs up in the middle.
+        drop(raw.send(&pieces).await);
+        raw.close_code().await
+    });
+
+    assert!(matches!(code.await, Some(1008 | 1009) | None));
+}
+
+#[tokio::test]
+async fn a_bomb_is_refused_before_it_is_inflated() {
+    let victim = Victim::start().await;
+    let bomb = deflated(&vec![b' '; 100 << 20]);
+    assert!(bomb.len() < 120 << 10, "it fits a message: {}", bomb.len());
+
+    let codes = victim.withstands(4 << 20, async {
+        let mut codes = Vec::new();
+        for _ in 0..50 {
+            let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+            let mut raw = Raw::upgraded_with(&victim, offer).await;
+            raw.send(&frame(COMPRESSED, &bomb)).await.expect("it reads");
+            codes.push(raw.close_code().await);
+        }
+        codes
+    });
+
+    assert_eq!(codes.await, [Some(1009); 50]);
+}
+
+/// As RFC 7692 section 7.2.1 wants it.
+fn deflated(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes).expect("to memory");
+    encoder.flush().expect("to memory");
+    let mut deflated = encoder.get_ref().clone();
+    deflated.truncate(deflated.len() - 4);
+    deflated
+}
+
+#[tokio::test]
+async fn messages_that_are_never_finished_take_what_was_sent_of_them_and_no_more() {
+    const SENT: usize = 100 << 10;
+    let victim = Victim::start().await;
+
+    victim
+        .withstands(200 * LIMIT, async {
+            let mut unfinished = Vec::new();
+            for _ in 0..200 {
+                let mut raw = Raw::upgraded(&victim).await;
+                raw.send(&header(TEXT, LIMIT)).await.expect("it reads");
+                raw.send(&vec![b' '; SENT]).await.expect("it reads");
+                unfinished.push(raw);
+            }
+            for raw in &mut unfinished {
+                assert_eq!(
+                    raw.close_code().await,
+                    Some(4410),
+                    "the time for a first frame is over"
+                );
+            }
+        })
+        .await;
+}
