@@ -294,7 +294,14 @@ mod tests {
 
     fn subscribed(recovery: Recovery) -> Subscribed {
         let channel = Channel::parse("room:42").expect("valid");
-        Subscribed { request: None, channel, recovery, position: position(0), delta: None }
+        Subscribed {
+            request: None,
+            channel,
+            recovery,
+            position: position(0),
+            delta: None,
+            sampled: false,
+        }
     }
 
     fn read(followed: &mut Followed, offset: u64, id: Option<&str>) -> bool {

@@ -57,6 +57,7 @@ fn subscribed(limits: Arc<Limits>) -> (Session, JoinId) {
         position: samples::position(0),
         missed: Vec::new(),
         live: true,
+        is_sampled: false,
     };
     session.joined(join, Ok(joined), &mut out);
     (session, join)

@@ -88,6 +88,8 @@ pub struct Joined {
     /// Whether publications follow by themselves from here on. If not, there is more to catch up
     /// with: join again from the last position once these have been sent.
     pub live: bool,
+    /// Whether of what follows only some is handed out.
+    pub is_sampled: bool,
 }
 
 impl Joined {

@@ -27,6 +27,7 @@ pub struct Envelope {
     /// The publication before it, for as long as somebody else remembers that.
     previous: OnceLock<Weak<Envelope>>,
     delta: OnceLock<Option<Box<Bytes>>>,
+    key: OnceLock<Option<Box<str>>>,
 }
 
 impl Envelope {
@@ -36,6 +37,7 @@ impl Envelope {
             encoded: Default::default(),
             previous: OnceLock::new(),
             delta: OnceLock::new(),
+            key: OnceLock::new(),
         }
     }
 
@@ -76,6 +78,12 @@ impl Envelope {
     /// What changed since the publication before, if somebody has needed it already.
     pub fn known_delta(&self) -> Option<&Bytes> {
         self.delta.get()?.as_deref()
+    }
+
+    /// What tells its value from others of the channel, read from the payload by `read` if nobody has
+    /// needed it yet.
+    pub fn key(&self, read: impl FnOnce(&Payload) -> Option<Box<str>>) -> Option<&str> {
+        self.key.get_or_init(|| read(&self.payload)).as_deref()
     }
 
     /// What it takes in a queue, in bytes: the payload and a fixed allowance for everything else.

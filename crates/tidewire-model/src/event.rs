@@ -120,6 +120,9 @@ pub struct Subscribed {
     /// How publications may be written as what changed, if the client asked for it and its channel
     /// offers it.
     pub delta: Option<DeltaFormat>,
+    /// Whether publications are left out between those that follow, without another word: their
+    /// offsets say how many.
+    pub sampled: bool,
 }
 
 /// Whether a subscription went on from where its client had left off.

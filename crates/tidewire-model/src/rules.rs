@@ -36,15 +36,23 @@ pub struct ChannelRule {
     pub presence: Option<PresenceRule>,
     /// What becomes of publications for a client that reads too slowly.
     pub when_slow: WhenSlow,
+    /// The member of a payload that tells one value of the channel from another.
+    pub key: Option<Arc<str>>,
+    /// Of what comes in so long a time only the newest is handed out, whoever reads how fast.
+    pub sample: Option<Duration>,
 }
 
 /// How publications of a channel go to its subscribers.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Handing {
     /// As in [`ChannelRule`].
     pub flush_window: Duration,
     /// As in [`ChannelRule`].
     pub when_slow: WhenSlow,
+    /// As in [`ChannelRule`].
+    pub key: Option<Arc<str>>,
+    /// As in [`ChannelRule`].
+    pub sample: Option<Duration>,
 }
 
 /// What is promised of a channel's publications.
@@ -86,6 +94,8 @@ impl ChannelRule {
             delta: None,
             presence: None,
             when_slow: WhenSlow::default(),
+            key: None,
+            sample: None,
         }
     }
 }
@@ -159,7 +169,14 @@ impl ChannelRules {
         self.of_channel(channel).map_or_else(Handing::default, |rule| Handing {
             flush_window: rule.flush_window,
             when_slow: rule.when_slow,
+            key: rule.key.clone(),
+            sample: rule.sample,
         })
+    }
+
+    /// Whether of a channel's publications only some are handed out.
+    pub fn is_sampled(&self, channel: &TenantChannel) -> bool {
+        self.of_channel(channel).is_some_and(|rule| rule.sample.is_some())
     }
 
     /// How presence in a channel is kept, if it is.

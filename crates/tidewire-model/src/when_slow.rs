@@ -13,6 +13,8 @@ pub enum WhenSlow {
     /// The newest one is held as soon as the client does not take what there is, and those before it
     /// left out.
     Latest,
+    /// The same for each key, of which the channel's rule says where it is in a payload.
+    LatestByKey,
     /// It is disconnected.
     Disconnect,
 }
@@ -28,7 +30,13 @@ impl WhenSlow {
 
     /// Whether it leaves anything out, which the client is told.
     pub fn skips(self) -> bool {
-        matches!(self, Self::DropOldest | Self::DropNewest | Self::Latest)
+        matches!(self, Self::DropOldest | Self::DropNewest) || self.is_of_values()
+    }
+
+    /// Whether only the newest values are worth anything: then nothing waits behind what a client has
+    /// not taken.
+    pub fn is_of_values(self) -> bool {
+        matches!(self, Self::Latest | Self::LatestByKey)
     }
 
     /// How many publications of a channel are held for a client.
@@ -36,6 +44,7 @@ impl WhenSlow {
         match self {
             Self::DropOldest => 64,
             Self::Latest => 1,
+            Self::LatestByKey => 1_024,
             Self::Lag | Self::DropNewest | Self::Disconnect => 0,
         }
     }
@@ -47,6 +56,7 @@ impl WhenSlow {
             Self::DropOldest => "drop-oldest",
             Self::DropNewest => "drop-newest",
             Self::Latest => "latest",
+            Self::LatestByKey => "latest-by-key",
             Self::Disconnect => "disconnect",
         }
     }

@@ -301,7 +301,13 @@ impl Shard {
             if is_due {
                 if let Some(start) = state.feed.join(joiner.since) {
                     self.around.metrics.recovered(&start);
-                    admit(&mut state.audience, &mut self.tenures, (channel, joiner), start);
+                    let is_sampled = self.rules.is_sampled(channel);
+                    admit(
+                        &mut state.audience,
+                        &mut self.tenures,
+                        (channel, joiner),
+                        Joined { is_sampled, ..start },
+                    );
                     continue;
                 }
                 joiner.waits_for = WaitsFor::Read;
@@ -337,7 +343,13 @@ impl Shard {
                 if let Some(index) = index {
                     let joiner = state.joiners.swap_remove(index);
                     self.around.metrics.recovered(&start);
-                    admit(&mut state.audience, &mut self.tenures, (channel, joiner), start);
+                    let is_sampled = self.rules.is_sampled(channel);
+                    admit(
+                        &mut state.audience,
+                        &mut self.tenures,
+                        (channel, joiner),
+                        Joined { is_sampled, ..start },
+                    );
                 }
             }
             Ok(Err(_out_of_step)) => {

@@ -79,6 +79,7 @@ impl Shared {
             position: self.position,
             missed: Vec::new(),
             live: true,
+            is_sampled: false,
         };
         session.joined(join, Ok(joined), out);
         out.effects.clear();

@@ -2,13 +2,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidewire_model::{
-    Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Gap, GapReason,
-    Identity, JoinId, Joined, Position, Publish, Recovery, Request, RequestId, SessionKind, Since,
-    Subscribed,
+    Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Identity, JoinId,
+    Joined, Position, Publish, Request, RequestId, SessionKind, Since, Subscribed,
 };
 
 use self::confirming::Ended;
-use self::replay::{Replayed, gap_after, recovery_after};
+use self::replay::{Replayed, gap_after, gap_event, recovery_after};
 use crate::subscription::{Asked, Live, Pending, State, Subscription};
 use crate::subscriptions::Subscriptions;
 use crate::{Effect, Limits, Outputs, SavedMember};
@@ -268,6 +267,9 @@ impl Session {
         let Some(subscription) = self.subscriptions.of_join(join) else { return false };
         let State::Pending(pending) = &mut subscription.state else { return false };
         let channel = subscription.channel.clone();
+        if matches!(pending.asked, Asked::ByClient { .. }) {
+            pending.is_sampled = joined.is_sampled;
+        }
         if is_strict && pending.asked.is_command() {
             let skipped = pending.skips_from.take();
             pending.hold(confirmation(&channel, skipped, pending, &joined));
@@ -302,7 +304,8 @@ impl Session {
         };
         let position = joined.end();
         if joined.live {
-            subscription.state = State::Live(Live { join, deltas, position, start });
+            let is_sampled = pending.is_sampled;
+            subscription.state = State::Live(Live { join, is_sampled, deltas, position, start });
         } else {
             pending.asked = Asked::ToCatchUp;
             pending.join = None;
@@ -348,18 +351,8 @@ fn confirmation(
         recovery: skipped.map_or(joined.recovery, |from| recovery_after(from, joined)),
         position: joined.position,
         delta: pending.deltas.format(),
+        sampled: pending.is_sampled,
     }
-}
-
-/// What a client must hear when catching up could not go on from its position.
-fn gap_event(channel: &Channel, joined: &Joined) -> Option<Event> {
-    let reason = match joined.recovery {
-        Recovery::NotAsked | Recovery::Recovered => return None,
-        Recovery::Rewound => GapReason::Rewind,
-        Recovery::Failed(reason) => reason,
-    };
-    let gap = Gap { reason, position: joined.position, missed: joined.lost };
-    Some(Event::Gap { channel: channel.clone(), gap })
 }
 
 /// Adds publications to the last event if that is of the same channel, so that what gathered while

@@ -39,6 +39,8 @@ pub(crate) struct Pending {
     pub(crate) replayed: Option<Replayed>,
     /// Enough has been sent: the next join leaves out what comes after this position.
     pub(crate) skips_from: Option<Position>,
+    /// The client was told that its channel is sampled.
+    pub(crate) is_sampled: bool,
     /// Waits for the store; it is not joined meanwhile.
     pub(crate) held: Option<Box<Held>>,
 }
@@ -55,6 +57,8 @@ pub(crate) struct Held {
 #[derive(Debug)]
 pub(crate) struct Live {
     pub(crate) join: JoinId,
+    /// As in [`Pending`].
+    pub(crate) is_sampled: bool,
     pub(crate) deltas: Deltas,
     /// As in [`Pending`].
     pub(crate) position: Position,
@@ -132,6 +136,7 @@ impl Pending {
             deltas: Deltas::asked(delta),
             replayed: has_missed.then(Replayed::default),
             skips_from: None,
+            is_sampled: false,
             held: None,
         }
     }
@@ -203,6 +208,7 @@ impl Live {
             deltas: self.deltas,
             replayed: None,
             skips_from: None,
+            is_sampled: self.is_sampled,
             held: None,
         }
     }

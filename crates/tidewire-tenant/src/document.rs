@@ -177,9 +177,9 @@ pub struct ChannelRule {
     /// What becomes of publications for a client that reads too slowly. With `lag` it falls behind, and
     /// goes on from its position once it has read. `drop-oldest` holds the newest 64 of the channel for
     /// it, `drop-newest` none; `latest` holds the newest one, from when the client first does not take
-    /// what there is. What is left out it is told, and how much that was. `disconnect` ends the
+    /// what there is, and `latest-by-key` the newest one for each `key`, at most 1024. What is left out it is told, and how much that was. `disconnect` ends the
     /// connection. Of what is kept in Redis nothing is dropped: there it is `lag`, unless set here or by
-    /// the preset, `latest` or `disconnect`. `drop-oldest` is what holds for an `ephemeral` channel, and
+    /// the preset, one of the others. `drop-oldest` is what holds for an `ephemeral` channel, and
     /// `latest` for the preset `ticker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_slow: Option<WhenSlowName>,
@@ -192,6 +192,18 @@ pub struct ChannelRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-min" = "0s", "x-max" = "1m"))]
     pub presence_debounce: Option<Period>,
+    /// For `latest-by-key`: the member of the JSON object in `data` that tells one value of the channel
+    /// from another, as `symbol` of `{"symbol":"ABC","price":3}`. Publications without it, and those
+    /// that are not JSON, are one value together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub key: Option<String>,
+    /// Of what is published in so long a time only the newest is handed out, at its end, to whoever is
+    /// subscribed; what was kept of the rest is there for who comes back, and in the history.
+    /// Subscribers are told that it is so. `when_slow` is then `latest` unless set here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
+    pub sample: Option<Period>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -202,6 +214,7 @@ pub enum WhenSlowName {
     DropOldest,
     Lag,
     Latest,
+    LatestByKey,
 }
 
 impl From<WhenSlowName> for WhenSlow {
@@ -212,6 +225,7 @@ impl From<WhenSlowName> for WhenSlow {
             WhenSlowName::DropOldest => Self::DropOldest,
             WhenSlowName::Lag => Self::Lag,
             WhenSlowName::Latest => Self::Latest,
+            WhenSlowName::LatestByKey => Self::LatestByKey,
         }
     }
 }

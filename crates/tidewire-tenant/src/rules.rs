@@ -34,33 +34,63 @@ pub(super) fn check(
     (valid.len() == rules.len()).then_some(valid)
 }
 
-/// The rule, unless it says something itself that its class leaves no room for.
+/// The rule, unless what it says itself contradicts something else.
 fn agreeing(
     rule: &document::ChannelRule,
     checked: ChannelRule,
     path: &str,
     problems: &mut Problems,
 ) -> Option<ChannelRule> {
+    let contradictions = [class_contradicts(rule, &checked), handing_contradicts(rule, &checked)];
+    let mut agrees = true;
+    for (key, message) in contradictions.into_iter().flatten() {
+        problems.add(&format!("{path}.{key}"), message);
+        agrees = false;
+    }
+    agrees.then_some(checked)
+}
+
+type Contradiction = (&'static str, &'static str);
+
+/// What the class leaves no room for.
+fn class_contradicts(rule: &document::ChannelRule, checked: &ChannelRule) -> Option<Contradiction> {
     let wants_log = [
         ("history_size", rule.history_size.is_some()),
         ("history_ttl", rule.history_ttl.is_some()),
         ("latest", rule.latest == Some(LatestName::On)),
     ];
-    let contradicting = wants_log.into_iter().find(|(_, is_wanted)| *is_wanted);
-    match (checked.class, contradicting) {
+    let wants_log = wants_log.into_iter().find(|(_, is_wanted)| *is_wanted);
+    match (checked.class, wants_log) {
         (DeliveryClass::Ephemeral, Some((key, _))) => {
-            let message = "nothing is kept of an ephemeral channel";
-            problems.add(&format!("{path}.{key}"), message);
-            None
+            Some((key, "nothing is kept of an ephemeral channel"))
         }
         (DeliveryClass::Recoverable | DeliveryClass::Durable, _) if drops(checked.when_slow) => {
-            let message = "what is kept is not dropped: `lag`, `latest` or `disconnect`, or let the \
-                           class be `ephemeral`";
-            problems.add(&format!("{path}.when_slow"), message);
-            None
+            let message = "what is kept is not dropped: choose another, or let the class be \
+                           `ephemeral`";
+            Some(("when_slow", message))
         }
-        _ => Some(checked),
+        _ => None,
     }
+}
+
+/// What cannot be handed out so.
+fn handing_contradicts(
+    rule: &document::ChannelRule,
+    checked: &ChannelRule,
+) -> Option<Contradiction> {
+    let is_by_key = checked.when_slow == WhenSlow::LatestByKey;
+    if is_by_key && rule.key.is_none() {
+        return Some(("when_slow", "`latest-by-key` needs `key`"));
+    }
+    if rule.key.is_some() && !is_by_key {
+        return Some(("key", "is for `when_slow = \"latest-by-key\"`"));
+    }
+    let is_sampled = checked.sample.is_some();
+    if is_sampled && checked.delta.is_some() {
+        return Some(("sample", "leaves publications out, so none can be a `delta` of another"));
+    }
+    let window = rule.flush_window.is_some_and(|window| !window.duration().is_zero());
+    (is_sampled && window).then_some(("flush_window", "`sample` is one already"))
 }
 
 fn drops(when_slow: WhenSlow) -> bool {
@@ -80,10 +110,16 @@ fn checked(rule: &document::ChannelRule, filter: Filter, history: Retention) -> 
         .then(|| Retention { size: size.unwrap_or(kept.size), ttl: ttl.unwrap_or(kept.ttl) });
     let class = rule.class.map_or(basis.class, Into::into);
     // A preset's is for the class of the preset.
-    let when_slow = if class == basis.class { basis.when_slow } else { WhenSlow::of(class) };
+    let when_slow = match rule.sample {
+        Some(_) => WhenSlow::Latest,
+        None if class == basis.class => basis.when_slow,
+        None => WhenSlow::of(class),
+    };
     ChannelRule {
         class,
         when_slow: rule.when_slow.map_or(when_slow, Into::into),
+        key: rule.key.as_deref().map(Into::into),
+        sample: rule.sample.map(Period::duration),
         retention: own.or(basis.retention),
         gives_latest: rule.latest.map_or(basis.gives_latest, |latest| latest == LatestName::On),
         flush_window: rule.flush_window.map_or(basis.flush_window, Period::duration),

@@ -16,6 +16,8 @@ const HISTORY_SIZES: std::ops::RangeInclusive<u32> = 1..=100_000;
 const HISTORY_TTLS: [Duration; 2] = [Duration::from_secs(1), Duration::from_hours(7 * 24)];
 const PRESENCE_DEBOUNCES: [Duration; 2] = [Duration::ZERO, Duration::from_mins(1)];
 const FLUSH_WINDOWS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(100)];
+const SAMPLES: [Duration; 2] = [Duration::from_millis(10), Duration::from_mins(1)];
+const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=64;
 
 /// Reads and checks the document of `tenant`, as it came from outside or from the registry.
 ///
@@ -86,6 +88,9 @@ fn check_rule(rule: &ChannelRule, path: &str, problems: &mut Problems) {
     if rule.history_size.is_some_and(|size| !HISTORY_SIZES.contains(&size)) {
         problems.add(&format!("{path}.history_size"), "expected a whole number from 1 to 100000");
     }
+    if rule.key.as_ref().is_some_and(|key| !KEY_BYTES.contains(&key.len())) {
+        problems.add(&format!("{path}.key"), "expected 1 to 64 characters");
+    }
     let spans = [
         ("history_ttl", rule.history_ttl, HISTORY_TTLS, "expected a duration from 1s to 7d"),
         ("flush_window", rule.flush_window, FLUSH_WINDOWS, "expected a duration from 0s to 100ms"),
@@ -95,6 +100,7 @@ fn check_rule(rule: &ChannelRule, path: &str, problems: &mut Problems) {
             PRESENCE_DEBOUNCES,
             "expected a duration from 0s to 1m",
         ),
+        ("sample", rule.sample, SAMPLES, "expected a duration from 10ms to 1m"),
     ];
     for (name, span, [least, most], message) in spans {
         let span = span.map(Period::duration);

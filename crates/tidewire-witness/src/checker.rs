@@ -15,6 +15,8 @@ pub struct Checker {
     life: Option<Life>,
     /// Epochs the subscription has been told of.
     epochs: Vec<Epoch>,
+    /// The server has said that it leaves publications out.
+    is_sampled: bool,
     findings: Findings,
 }
 
@@ -84,7 +86,13 @@ const MOST_HOLES: usize = 1_024;
 
 impl Checker {
     pub fn new(channel: u32) -> Self {
-        Self { channel, life: None, epochs: Vec::new(), findings: Findings::default() }
+        Self {
+            channel,
+            life: None,
+            epochs: Vec::new(),
+            is_sampled: false,
+            findings: Findings::default(),
+        }
     }
 
     pub fn is_subscribed(&self) -> bool {
@@ -94,6 +102,7 @@ impl Checker {
     /// The server confirmed the subscription, for the first time or after a loss.
     pub fn subscribe(&mut self, subscribed: &Subscribed) {
         let position = subscribed.position;
+        self.is_sampled = subscribed.sampled;
         match (&self.life, subscribed.recovery) {
             (None, _) => self.begin(position),
             (Some(life), Recovery::NotAsked | Recovery::Recovered) => {
@@ -117,13 +126,16 @@ impl Checker {
         match gap.reason {
             GapReason::Rewind => self.rewind(gap.position),
             GapReason::Window | GapReason::Reset | GapReason::Limit => self.skip(gap.position),
-            GapReason::Skipped => {
-                let missed = self.findings.missed;
-                self.skip(gap.position);
-                self.findings.skipped += self.findings.missed - missed;
-                self.findings.missed = missed;
-            }
+            GapReason::Skipped => self.leave_out(gap.position),
         }
+    }
+
+    /// What comes before `position` is left out, as the channel says.
+    fn leave_out(&mut self, position: Position) {
+        let missed = self.findings.missed;
+        self.skip(position);
+        self.findings.skipped += self.findings.missed - missed;
+        self.findings.missed = missed;
     }
 
     /// A publication came; `None` for one without a stamp of this run.
@@ -135,7 +147,11 @@ impl Checker {
         if position.offset < life.next {
             return self.receive_late(position.offset);
         }
+        if self.is_sampled && position.offset > life.next {
+            self.leave_out(Position::new(position.epoch, position.offset - 1));
+        }
         self.findings.received += 1;
+        let Some(life) = &mut self.life else { return };
         self.findings.lost += life.advance(position.offset);
         if let Some(stamp) = stamp {
             let digest = digest(position.offset, stamp.publisher, stamp.sequence);

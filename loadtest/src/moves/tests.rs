@@ -123,5 +123,6 @@ fn subscribed() -> Happening {
         recovery: Recovery::Recovered,
         position: Position::new(Incarnation::ZERO.epoch(1), 0),
         delta: None,
+        sampled: false,
     })
 }

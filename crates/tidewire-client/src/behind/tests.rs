@@ -153,7 +153,8 @@ impl Moving {
 
     fn confirm(&mut self, position: Position, recovery: Recovery) -> bool {
         let channel = Channel::parse("room:42").expect("valid");
-        let subscribed = Subscribed { request: None, channel, recovery, position, delta: None };
+        let subscribed =
+            Subscribed { request: None, channel, recovery, position, delta: None, sampled: false };
         self.followed.subscribed(&subscribed, Instant::now())
     }
 

@@ -37,6 +37,10 @@ impl Serving {
             return self.keep_back(join, run, line, cx);
         }
         let (first, last) = run.span();
+        if run.is_sampled() {
+            self.session.skip(join, before(last), &mut cx.outputs);
+            line.queue_events(cx)?;
+        }
         let deltas = match self.session.meet(join, first, last) {
             Meeting::InStep { deltas } => deltas,
             Meeting::Nothing => return Ok(()),
@@ -83,7 +87,7 @@ impl Serving {
             line.write(cx)?;
             line.touch(cx);
         }
-        Ok(line.is_over_bound() || (line.is_blocked && when_slow == WhenSlow::Latest))
+        Ok(line.is_over_bound() || (line.is_blocked && when_slow.is_of_values()))
     }
 
     /// Does with publications what their channel says for a client that has to read first.
@@ -95,7 +99,10 @@ impl Serving {
                 return Ok(());
             }
             WhenSlow::Disconnect => return Err(Ending::Disconnected(Disconnect::Slow)),
-            WhenSlow::DropOldest | WhenSlow::DropNewest | WhenSlow::Latest => {}
+            WhenSlow::DropOldest
+            | WhenSlow::DropNewest
+            | WhenSlow::Latest
+            | WhenSlow::LatestByKey => {}
         }
         if line.is_behind() {
             line.alarms.stall(cx.now, &cx.shared.config);
@@ -103,8 +110,12 @@ impl Serving {
         let waiting = self.waiting();
         let is_paused = waiting.slow.is_some() && when_slow == WhenSlow::DropOldest;
         let most = if is_paused { 0 } else { when_slow.held() };
-        let whose = (join, when_slow);
-        let left_out = waiting.held.take(whose, run.envelopes(), most, line.most_unsent());
+        let left_out = waiting.held.take(
+            (join, when_slow),
+            run.envelopes(),
+            |envelope| run.key_of(envelope),
+            (most, line.most_unsent()),
+        );
         metrics::skipped(left_out);
         Ok(())
     }
@@ -129,8 +140,7 @@ impl Serving {
     pub(super) fn hand_over(&mut self, join: JoinId, kept: Kept, cx: &mut Context) {
         let mut is_told = false;
         for envelope in kept.newest {
-            let Position { epoch, offset } = envelope.position;
-            let before = Position::new(epoch, offset.saturating_sub(1));
+            let before = before(envelope.position);
             is_told |= self.session.skip(join, before, &mut cx.outputs);
             self.session.deliver(join, envelope, &mut cx.outputs);
         }
@@ -146,4 +156,8 @@ impl Serving {
         metrics::skipped(kept.newest.len());
         Some(kept)
     }
+}
+
+fn before(position: Position) -> Position {
+    Position::new(position.epoch, position.offset.saturating_sub(1))
 }

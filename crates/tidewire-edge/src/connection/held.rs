@@ -39,14 +39,14 @@ impl Held {
         self.joins.contains_key(&join)
     }
 
-    /// Takes consecutive publications of a channel of which `most` are held, and altogether
-    /// `most_bytes`. Returns how many are left out for that.
+    /// Takes publications of a channel of which `most` are held, and altogether `most_bytes`; of those
+    /// of the same key the newest. Returns how many are left out for that.
     pub(super) fn take(
         &mut self,
         (join, when_slow): (JoinId, WhenSlow),
         publications: &[Arc<Envelope>],
-        most: usize,
-        most_bytes: usize,
+        key_of: impl for<'a> Fn(&'a Envelope) -> Option<&'a str>,
+        (most, most_bytes): (usize, usize),
     ) -> usize {
         let Some(last) = publications.last().map(|last| last.position) else { return 0 };
         let kept = self.joins.entry(join).or_insert_with(|| Kept {
@@ -56,14 +56,21 @@ impl Held {
             bytes: 0,
         });
         (kept.when_slow, kept.last) = (when_slow, last);
-        kept.newest.extend(publications.iter().cloned());
-        let added = weight(publications);
-        let surplus = kept.newest.len().saturating_sub(most);
-        let dropped: usize = kept.newest.drain(..surplus).map(|one| one.weight()).sum();
-        kept.bytes = kept.bytes + added - dropped;
-        self.bytes = self.bytes + added - dropped;
-        self.publications = self.publications + publications.len() - surplus;
-        surplus + self.keep_to(most_bytes)
+        let before = (kept.newest.len(), kept.bytes);
+        for publication in publications {
+            if when_slow == WhenSlow::LatestByKey {
+                kept.drop_other(key_of(publication), &key_of);
+            }
+            kept.bytes += publication.weight();
+            kept.newest.push_back(Arc::clone(publication));
+        }
+        while kept.newest.len() > most {
+            kept.drop_oldest();
+        }
+        self.publications = self.publications + kept.newest.len() - before.0;
+        self.bytes = self.bytes + kept.bytes - before.1;
+        let left_out = before.0 + publications.len() - kept.newest.len();
+        left_out + self.keep_to(most_bytes)
     }
 
     /// Drops of whatever there is most until it is as much as may be.
@@ -72,9 +79,8 @@ impl Held {
         while self.publications > MOST_PUBLICATIONS || self.bytes > most_bytes {
             let heaviest = self.joins.values_mut().max_by_key(|kept| kept.bytes);
             let Some(kept) = heaviest else { return left_out };
-            let Some(oldest) = kept.newest.pop_front() else { return left_out };
-            kept.bytes -= oldest.weight();
-            self.bytes -= oldest.weight();
+            let Some(weight) = kept.drop_oldest() else { return left_out };
+            self.bytes -= weight;
             self.publications -= 1;
             left_out += 1;
         }
@@ -84,7 +90,7 @@ impl Held {
     /// Holds nothing any more but the newest of channels that want that; returns how many are left out.
     pub(super) fn pause(&mut self) -> usize {
         let before = self.publications;
-        for kept in self.joins.values_mut().filter(|kept| kept.when_slow != WhenSlow::Latest) {
+        for kept in self.joins.values_mut().filter(|kept| !kept.when_slow.is_of_values()) {
             self.publications -= kept.newest.len();
             self.bytes -= kept.bytes;
             (kept.newest, kept.bytes) = (VecDeque::new(), 0);
@@ -98,7 +104,7 @@ impl Held {
         if !is_blocked {
             return std::mem::take(self).joins.into_iter().collect();
         }
-        let ready = self.joins.iter().filter(|(_, kept)| kept.when_slow != WhenSlow::Latest);
+        let ready = self.joins.iter().filter(|(_, kept)| !kept.when_slow.is_of_values());
         let ready: Vec<_> = ready.map(|(join, _)| *join).collect();
         ready.into_iter().filter_map(|join| Some((join, self.remove(join)?))).collect()
     }
@@ -111,8 +117,25 @@ impl Held {
     }
 }
 
-fn weight(publications: &[Arc<Envelope>]) -> usize {
-    publications.iter().map(|one| one.weight()).sum()
+impl Kept {
+    /// Drops the one that is held of a key, if there is one.
+    fn drop_other(
+        &mut self,
+        key: Option<&str>,
+        key_of: impl for<'a> Fn(&'a Envelope) -> Option<&'a str>,
+    ) {
+        let other = self.newest.iter().position(|one| key_of(one) == key);
+        if let Some(other) = other.and_then(|at| self.newest.remove(at)) {
+            self.bytes -= other.weight();
+        }
+    }
+
+    /// Drops the oldest one; returns what it weighed.
+    fn drop_oldest(&mut self) -> Option<usize> {
+        let weight = self.newest.pop_front()?.weight();
+        self.bytes -= weight;
+        Some(weight)
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +147,8 @@ mod tests {
     use super::*;
 
     const MOST_BYTES: usize = 20_000;
-    const SKIPPING: &[WhenSlow] = &[WhenSlow::DropOldest, WhenSlow::DropNewest, WhenSlow::Latest];
+    const SKIPPING: &[WhenSlow] =
+        &[WhenSlow::DropOldest, WhenSlow::DropNewest, WhenSlow::Latest, WhenSlow::LatestByKey];
 
     #[test]
     fn as_many_of_the_newest_are_held_as_the_channel_says() {
@@ -132,6 +156,7 @@ mod tests {
             (WhenSlow::DropOldest, (37..=100).collect()),
             (WhenSlow::DropNewest, vec![]),
             (WhenSlow::Latest, vec![100]),
+            (WhenSlow::LatestByKey, vec![98, 99, 100]),
         ] {
             let mut held = Held::default();
 
@@ -205,7 +230,8 @@ mod tests {
                         let run: Vec<_> = offsets.map(|offset| envelope(offset, bytes)).collect();
                         taken += run.len();
                         let whom = (JoinId(join), when_slow);
-                        left_out += held.take(whom, &run, when_slow.held(), MOST_BYTES);
+                        let bounds = (when_slow.held(), MOST_BYTES);
+                        left_out += held.take(whom, &run, key_of, bounds);
                         prop_assert!(held.joins[&JoinId(join)].newest.len() <= when_slow.held());
                         prop_assert_eq!(held.joins[&JoinId(join)].last.offset, first + count - 1);
                     }
@@ -236,7 +262,16 @@ mod tests {
         offsets: std::ops::RangeInclusive<u64>,
     ) -> usize {
         let run: Vec<_> = offsets.map(|offset| envelope(offset, 10)).collect();
-        held.take((JoinId(join), when_slow), &run, when_slow.held(), MOST_BYTES)
+        held.take((JoinId(join), when_slow), &run, key_of, (when_slow.held(), MOST_BYTES))
+    }
+
+    /// One of three, by the offset.
+    fn key_of(envelope: &Envelope) -> Option<&str> {
+        match envelope.position.offset % 3 {
+            0 => Some("a"),
+            1 => Some("b"),
+            _ => None,
+        }
     }
 
     fn offsets(kept: &Kept) -> Vec<u64> {

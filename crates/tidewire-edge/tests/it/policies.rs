@@ -33,10 +33,16 @@ async fn fleet(class: DeliveryClass, when_slow: WhenSlow) -> Fleet {
 async fn fleet_with(class: DeliveryClass, when_slow: WhenSlow, config: EdgeConfig) -> Fleet {
     let filter = Filter::parse("a/*").expect("filter");
     let delta = Some(DeltaFormat::Fossil);
-    let rule = ChannelRule { class, when_slow, delta, ..ChannelRule::new(filter) };
+    let key = (when_slow == WhenSlow::LatestByKey).then(|| "symbol".into());
+    let rule = ChannelRule { class, when_slow, delta, key, ..ChannelRule::new(filter) };
+    with_rule(rule, config).await
+}
+
+async fn with_rule(rule: ChannelRule, config: EdgeConfig) -> Fleet {
     let tenant = Tenant::parse(TENANT).expect("tenant");
     let rules = ChannelRules::new(HashMap::from([(tenant, vec![rule])]));
-    Fleet::of(1, config, tenants(rules, SessionKind::Lazy)).await
+    let tenants = tenants(rules, SessionKind::Lazy);
+    Fleet::ruled(1, tenants.rules().clone(), (config, tenants)).await
 }
 
 /// What a client was sent: publications without a hole, between what was left out.
@@ -145,6 +151,107 @@ async fn the_newest_one_is_held_whether_the_rest_is_kept_or_not() {
 }
 
 #[tokio::test]
+async fn the_newest_one_of_each_key_is_held() {
+    let fleet = fleet(DeliveryClass::Recoverable, WhenSlow::LatestByKey).await;
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
+    reader.subscribe("a/1").await;
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+    let symbols = ["A", "B", "C"];
+    for number in 0..MANY {
+        let symbol = symbols[usize::try_from(number % 3).expect("small")];
+        let value = format!(r#"{{"note":"{}","symbol":"{symbol}"}}"#, "x".repeat(32 * 1_024));
+        publisher.published("a/1", Payload::json(value.into()).expect("json")).await;
+    }
+    for rare in ["D", "E"] {
+        let value = format!(r#"{{"symbol":"{rare}"}}"#);
+        publisher.published("a/1", Payload::json(value.into()).expect("json")).await;
+    }
+    for _ in 0..30 {
+        let value = r#"{"symbol":"A","price":3}"#;
+        publisher.published("a/1", Payload::json(value.into()).expect("json")).await;
+    }
+    bystander.is_undisturbed().await;
+
+    let heard = heard_up_to(&mut reader, MANY + 32).await;
+
+    // The last C, then without the A between them B, D and E, then A.
+    let [
+        ..,
+        Heard::Publications(1),
+        Heard::Skipped(1),
+        Heard::Publications(3),
+        Heard::Skipped(29),
+        Heard::Publications(1),
+    ] = heard[..]
+    else {
+        unreachable!("{heard:?}")
+    };
+}
+
+#[tokio::test]
+async fn of_a_sampled_channel_the_newest_of_each_interval_is_handed_out() {
+    for class in [DeliveryClass::Recoverable, DeliveryClass::Ephemeral] {
+        let filter = Filter::parse("a/*").expect("filter");
+        let sample = Some(Duration::from_millis(200));
+        let rule = ChannelRule { class, sample, ..ChannelRule::new(filter) };
+        let fleet = with_rule(rule, EdgeConfig::default()).await;
+        let mut bystander = Bystander::watch(&fleet).await;
+        let mut readers = Vec::new();
+        for codec in [Codec::Json, Codec::Protobuf] {
+            let mut reader = Peer::dial_as(&fleet.nodes[0], Some(TENANT), codec).await;
+            reader.introduce(token("ada")).await;
+            assert!(reader.subscribe("a/1").await.sampled);
+            assert!(!reader.subscribe("b").await.sampled);
+            readers.push(reader);
+        }
+        let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+
+        let begun = Instant::now();
+        let mut last = 0;
+        while begun.elapsed() < Duration::from_secs(1) {
+            publisher.published("a/1", text("value")).await;
+            last += 1;
+            // Whoever comes in between has no interval ended early.
+            Peer::connect(&fleet.nodes[0], "eve").await.subscribe("a/1").await;
+        }
+
+        let most = begun.elapsed().as_millis() / 200 + 1;
+        for reader in &mut readers {
+            let mut offsets = Vec::new();
+            while offsets.last() != Some(&last) {
+                offsets.extend(reader.publications().await.iter().map(|one| one.position.offset));
+            }
+            assert!(offsets.is_sorted() && offsets.len() as u128 <= most, "{offsets:?} of {last}");
+            assert!(offsets.len() < usize::try_from(last).expect("few"), "{offsets:?} of {last}");
+        }
+        bystander.is_undisturbed().await;
+    }
+}
+
+#[tokio::test]
+async fn whoever_was_there_before_a_channel_was_sampled_is_told_of_each_hole() {
+    let rule = ChannelRule::new(Filter::parse("a/*").expect("filter"));
+    let fleet = with_rule(rule.clone(), EdgeConfig::default()).await;
+    let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
+    assert!(!reader.subscribe("a/1").await.sampled);
+    let mut rules = ChannelRules::default();
+    let sample = Some(Duration::from_millis(200));
+    rules.set(Tenant::parse(TENANT).expect("tenant"), vec![ChannelRule { sample, ..rule }]);
+    fleet.tenants.rules().replace(rules);
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+
+    let mut last = 0;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(1) {
+        last = publisher.published("a/1", text("value")).await.offset;
+    }
+
+    let heard = heard_up_to(&mut reader, last).await;
+    assert!(heard.iter().any(|one| matches!(one, Heard::Skipped(_))), "{heard:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_cannot_show_a_gap_is_disconnected_and_resumes() {
     let fleet = fleet(DeliveryClass::Recoverable, WhenSlow::Disconnect).await;
     let mut bystander = Bystander::watch(&fleet).await;
@@ -226,19 +333,18 @@ async fn for_a_client_that_is_slow_nothing_is_held_but_counted() {
     let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
     reader.subscribe("a/1").await;
     let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
-    let mut newest = 0;
     for _ in 0..MANY {
-        newest = publisher.published("a/1", large()).await.offset;
+        publisher.published("a/1", large()).await;
     }
     let behind = Instant::now();
     while behind.elapsed() < 10 * SLOW_AFTER {
         publisher.published("a/2", text("another turn")).await;
     }
     for _ in 0..3 {
-        newest = publisher.published("a/1", large()).await.offset;
+        publisher.published("a/1", large()).await;
     }
 
-    let heard = heard_up_to(&mut reader, newest).await;
+    let heard = heard_up_to(&mut reader, MANY + 3).await;
 
     assert!(matches!(heard[..], [Heard::Publications(_), .., Heard::Skipped(_)]), "{heard:?}");
 }

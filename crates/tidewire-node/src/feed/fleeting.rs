@@ -74,6 +74,6 @@ impl Feed {
             (Recovery::Failed(_), Since::Position(since)) => Some(position.offset - since.offset),
             _ => None,
         };
-        Joined { recovery, lost, position, missed, live: true }
+        Joined { recovery, lost, position, missed, live: true, is_sampled: false }
     }
 }

@@ -25,7 +25,7 @@ impl Feed {
             (_, Some(first)) => before(first),
             (_, None) => at,
         };
-        Some(Joined { recovery, lost: None, position, missed, live: true })
+        Some(Joined { recovery, lost: None, position, missed, live: true, is_sampled: false })
     }
 
     /// Brings a subscriber in step with what the log said about `since`.
@@ -49,6 +49,7 @@ impl Feed {
             },
             missed: Vec::new(),
             live: read.reaches_top(),
+            is_sampled: false,
         };
         if joined.live && joined.position.offset > at.offset {
             let stands_nowhere = matches!(read.status, Status::Fresh | Status::Reset);

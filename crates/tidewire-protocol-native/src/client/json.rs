@@ -252,6 +252,7 @@ fn subscribed(id: u32, body: &SubscribedBody<'_>) -> Result<Subscribed, Protocol
         recovery: recovery(body.recovered, body.rewound, reason),
         position: position(&body.epoch, body.offset)?,
         delta: body.delta.as_deref().and_then(DeltaFormat::parse),
+        sampled: body.sampled,
     })
 }
 

@@ -199,6 +199,7 @@ fn subscribed(id: u32, body: &wire::Subscribed) -> Result<Subscribed, ProtocolEr
         recovery: recovery(body.recovered, body.rewound, Some(reason(body.reason))),
         position: position(body.position.as_ref())?,
         delta: delta_format(body.delta),
+        sampled: body.sampled,
     })
 }
 

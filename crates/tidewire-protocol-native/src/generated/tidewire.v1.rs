@@ -303,6 +303,10 @@ pub struct Subscribed {
     /// How publications may come as what changed, if the client asked and the channel offers it.
     #[prost(enumeration = "DeltaFormat", tag = "6")]
     pub delta: i32,
+    /// Publications are left out between those that follow, without another word: their offsets say how
+    /// many.
+    #[prost(bool, tag = "7")]
+    pub sampled: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Unsubscribed {

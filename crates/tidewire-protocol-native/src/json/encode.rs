@@ -224,6 +224,7 @@ fn subscribed_body(subscribed: &Subscribed) -> EventBody<'_> {
         epoch: subscribed.position.epoch.as_str().into(),
         offset: subscribed.position.offset,
         delta: subscribed.delta.map(|format| format.as_str().into()),
+        sampled: subscribed.sampled,
     })
 }
 

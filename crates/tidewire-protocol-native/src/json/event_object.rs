@@ -73,6 +73,8 @@ pub(crate) struct SubscribedBody<'a> {
     pub(crate) offset: u64,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(crate) delta: Option<Str<'a>>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub(crate) sampled: bool,
 }
 
 #[derive(Deserialize, Serialize)]

@@ -203,6 +203,7 @@ fn subscribed_body(subscribed: &Subscribed) -> Body {
         reason: reason.into(),
         position: Some(wire_position(&subscribed.position)),
         delta: wire_delta_format(subscribed.delta),
+        sampled: subscribed.sampled,
     })
 }
 

@@ -99,24 +99,25 @@ fn a_subscription_asks_for_deltas_by_the_name_of_their_format() {
 }
 
 #[test]
-fn the_confirmation_says_whether_they_may_come() {
+fn the_confirmation_says_whether_they_may_come_and_whether_all_do() {
     let subscribed = Subscribed {
         request: None,
         channel: channel("a"),
         recovery: Recovery::NotAsked,
         position: at(7),
         delta: Some(DeltaFormat::Fossil),
+        sampled: true,
     };
     let event = [Event::Subscribed(subscribed.clone())];
 
     assert_eq!(
         encode_json(&event),
         [format!(
-            r#"{{"subscribed":{{"channel":"a","epoch":"{EPOCH}","offset":7,"delta":"fossil"}}}}"#
+            r#"{{"subscribed":{{"channel":"a","epoch":"{EPOCH}","offset":7,"delta":"fossil","sampled":true}}}}"#
         )]
     );
     let position = message(5, &[text(1, EPOCH), varint(2, 7)]);
-    let protobuf = message(1, &[message(4, &[text(1, "a"), position, varint(6, 1)])]);
+    let protobuf = message(1, &[message(4, &[text(1, "a"), position, varint(6, 1), varint(7, 1)])]);
     assert_eq!(encode(PROTOBUF, &event, usize::MAX), [binary_frame(protobuf)]);
     for (codec, descriptor) in CODECS {
         let frames = encode(descriptor, &event, usize::MAX);

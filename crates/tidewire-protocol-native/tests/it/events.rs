@@ -110,6 +110,7 @@ fn subscribed(recovery: Recovery, json: &str, protobuf: &[Vec<u8>]) -> Row {
         recovery,
         position: at(7),
         delta: None,
+        sampled: false,
     };
     Row {
         event: Event::Subscribed(subscribed.clone()),

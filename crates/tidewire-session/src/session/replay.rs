@@ -48,3 +48,14 @@ pub(crate) fn gap_after(channel: &Channel, from: Position, joined: &Joined) -> O
     let gap = Gap { reason: GapReason::Limit, position, missed };
     Some(Event::Gap { channel: channel.clone(), gap })
 }
+
+/// What a client must hear when catching up could not go on from its position.
+pub(crate) fn gap_event(channel: &Channel, joined: &Joined) -> Option<Event> {
+    let reason = match joined.recovery {
+        Recovery::NotAsked | Recovery::Recovered => return None,
+        Recovery::Rewound => GapReason::Rewind,
+        Recovery::Failed(reason) => reason,
+    };
+    let gap = Gap { reason, position: joined.position, missed: joined.lost };
+    Some(Event::Gap { channel: channel.clone(), gap })
+}

@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use tidewire_model::{
-    DeltaFormat, Disconnect, Filter, HistoryQuery, Incarnation, Payload, Permissions, Position,
-    Publication, Tenant, TenantChannel, UserId,
+    DeltaFormat, Disconnect, Filter, Gap, GapReason, HistoryQuery, Incarnation, Payload,
+    Permissions, Position, Publication, Recovery, Tenant, TenantChannel, UserId,
 };
 
 use super::*;
@@ -406,6 +406,10 @@ impl Client {
         self.session.deliver(self.join, envelope(offset), &mut self.out);
     }
 
+    fn skip(&mut self, offset: u64) -> bool {
+        self.session.skip(self.join, position_of(offset), &mut self.out)
+    }
+
     fn lag(&mut self) {
         self.session.lagged(self.join, &mut self.out);
     }
@@ -506,6 +510,7 @@ fn at(offset: u64, missed: &[u64], live: bool) -> Joined {
         position: position_of(offset),
         missed: missed.iter().map(|&offset| envelope(offset)).collect(),
         live,
+        is_sampled: false,
     }
 }
 

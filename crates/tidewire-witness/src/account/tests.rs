@@ -275,7 +275,7 @@ fn kept(numbers: &[u64]) -> Vec<(Position, Saying)> {
 
 fn confirmation(recovery: Recovery, position: Position) -> Subscribed {
     let channel = Channel::parse("chaos/7").expect("valid");
-    Subscribed { request: None, channel, recovery, position, delta: None }
+    Subscribed { request: None, channel, recovery, position, delta: None, sampled: false }
 }
 
 fn gap(reason: GapReason, position: Position) -> Gap {

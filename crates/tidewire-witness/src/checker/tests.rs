@@ -130,6 +130,17 @@ fn what_a_channel_left_out_is_counted_apart_from_what_it_no_longer_keeps() {
 }
 
 #[test]
+fn what_is_left_out_of_a_sampled_channel_is_no_loss() {
+    let mut checker = Checker::new(CHANNEL);
+    checker.subscribe(&Subscribed { sampled: true, ..confirmation(Recovery::NotAsked, at(0)) });
+    checker.receive(at(3), Some(&stamp(2)));
+
+    let findings = checker.finish(&ledger(3));
+
+    assert_eq!(findings, Findings { received: 1, skipped: 2, ..Findings::default() });
+}
+
+#[test]
 fn a_hole_beside_an_announced_gap_is_lost() {
     let mut checker = subscribed();
     checker.announce(&Gap { reason: GapReason::Window, position: at(2), missed: Some(2) });
@@ -230,7 +241,7 @@ fn subscribed() -> Checker {
 
 fn confirmation(recovery: Recovery, position: Position) -> Subscribed {
     let channel = Channel::parse("loadtest/0/7").expect("valid");
-    Subscribed { request: None, channel, recovery, position, delta: None }
+    Subscribed { request: None, channel, recovery, position, delta: None, sampled: false }
 }
 
 fn ledger(published: u64) -> Ledger {

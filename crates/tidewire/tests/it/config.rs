@@ -219,6 +219,8 @@ fn what_becomes_of_a_slow_client_is_for_the_rule_its_preset_and_its_class_to_say
         ("preset = \"ticker\"", WhenSlow::Latest),
         ("preset = \"ticker\"\nwhen_slow = \"drop-oldest\"", WhenSlow::DropOldest),
         ("preset = \"ticker\"\nclass = \"recoverable\"", WhenSlow::Lag),
+        ("sample = \"1s\"", WhenSlow::Latest),
+        ("when_slow = \"latest-by-key\"\nkey = \"symbol\"", WhenSlow::LatestByKey),
     ] {
         let rule = format!("[[tenants.rules]]\npattern = \"a\"\n{settings}\n");
 

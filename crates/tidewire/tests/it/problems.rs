@@ -192,13 +192,46 @@ fn keys_that_prove_nothing_are_refused() {
 }
 
 #[test]
+fn what_cannot_be_handed_out_so_is_refused() {
+    let rule = "[[tenants.rules]]\npattern = \"b\"\n";
+    for (rules, expected) in [
+        (
+            format!("{rule}when_slow = \"drop-oldest\""),
+            "tenants[0].rules[0].when_slow: what is kept is not dropped: choose another",
+        ),
+        (format!("{rule}when_slow = \"drop\""), "tenants[0].rules[0].when_slow: "),
+        (
+            format!("{rule}when_slow = \"latest-by-key\""),
+            "tenants[0].rules[0].when_slow: `latest-by-key` needs `key`",
+        ),
+        (format!("{rule}key = \"symbol\""), "tenants[0].rules[0].key: is for `when_slow = "),
+        (
+            format!("{rule}sample = \"9ms\""),
+            "tenants[0].rules[0].sample: expected a duration from \"10ms\" to \"1m\"",
+        ),
+        (
+            format!("{rule}sample = \"1s\"\ndelta = \"fossil\""),
+            "tenants[0].rules[0].sample: leaves publications out",
+        ),
+        (
+            format!("{rule}sample = \"1s\"\nflush_window = \"10ms\""),
+            "tenants[0].rules[0].flush_window: `sample` is one already",
+        ),
+    ] {
+        let problem = only_problem(&tenant_with(&rules));
+        assert!(problem.starts_with(expected), "{problem:?}");
+    }
+}
+
+fn tenant_with(rules: &str) -> String {
+    format!(
+        "[[tenants]]\nname = \"a\"\n[[tenants.api_keys]]\nid = \"k\"\n\
+         secret = \"a secret of the tenant, 32 bytes\"\n{rules}"
+    )
+}
+
+#[test]
 fn rules_that_cannot_hold_are_refused() {
-    let tenant = |rules: &str| {
-        format!(
-            "[[tenants]]\nname = \"a\"\n[[tenants.api_keys]]\nid = \"k\"\n\
-             secret = \"a secret of the tenant, 32 bytes\"\n{rules}"
-        )
-    };
     let rule = "[[tenants.rules]]\npattern = \"b\"\n";
     let many = |count: usize| {
         let rules = (0..count).map(|index| format!("[[tenants.rules]]\npattern = \"c{index}\"\n"));
@@ -234,20 +267,15 @@ fn rules_that_cannot_hold_are_refused() {
             "tenants[0].rules[0].latest: nothing is kept of an ephemeral channel",
         ),
         (
-            format!("{rule}when_slow = \"drop-oldest\""),
-            "tenants[0].rules[0].when_slow: what is kept is not dropped: `lag`, `latest` or `disconnect`",
-        ),
-        (format!("{rule}when_slow = \"drop\""), "tenants[0].rules[0].when_slow: "),
-        (
             rule.repeat(2),
             "tenants[0].rules[1].pattern: rules[0] has this pattern too, and only one could hold",
         ),
         (many(257), "tenants[0].rules: at most 256 allowed, found 257"),
     ] {
-        let problem = only_problem(&tenant(&rules));
+        let problem = only_problem(&tenant_with(&rules));
         assert!(problem.starts_with(expected), "{problem:?}");
     }
-    assert!(Setup::new(&tenant(&many(256))).load().is_ok());
+    assert!(Setup::new(&tenant_with(&many(256))).load().is_ok());
 }
 
 #[test]

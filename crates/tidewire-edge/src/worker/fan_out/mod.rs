@@ -7,6 +7,7 @@
 //! a publication, the worker gives its places in that channel up, and its subscribers catch up from the
 //! log.
 
+mod key;
 mod run;
 mod share;
 mod windows;
@@ -105,16 +106,15 @@ impl FanOut {
     /// which the caller asks the channel's shard for.
     #[must_use]
     pub(crate) fn push(&mut self, envelope: Arc<Envelope>, now: Instant) -> Option<TenantChannel> {
-        let volume = Volume::of(&envelope);
         let channel = envelope.channel.clone();
-        self.offer(channel, volume, |share, windows| share.push(envelope, windows, now))
+        self.offer(channel, |share, windows| share.push(envelope, windows, now))
     }
 
     /// Queues a gap behind the channel's publications that came before it. Where there is no room, the
     /// same happens as to a publication.
     #[must_use]
     pub(crate) fn push_gap(&mut self, channel: TenantChannel, gap: Gap) -> Option<TenantChannel> {
-        self.offer(channel.clone(), Volume::GAP, |share, windows| {
+        self.offer(channel.clone(), |share, windows| {
             share.close(&channel.channel, windows);
             share.push_gap(channel, gap);
         })
@@ -128,7 +128,7 @@ impl FanOut {
         delivery: Delivery,
     ) -> Option<Delivery> {
         let share = self.shares.of(&channel.tenant);
-        share.close(&channel.channel, &mut self.windows);
+        share.close_before_place(&channel.channel, &mut self.windows);
         let performed = share.push_place(delivery);
         list(share, &channel.tenant, &mut self.turns);
         performed
@@ -137,7 +137,6 @@ impl FanOut {
     fn offer(
         &mut self,
         channel: TenantChannel,
-        volume: Volume,
         push: impl FnOnce(&mut Share, &mut Windows),
     ) -> Option<TenantChannel> {
         let share = self.shares.of(&channel.tenant);
@@ -147,8 +146,10 @@ impl FanOut {
         // As much as is still free: whoever is alone gets half, and there is always room for one more.
         let has_room = share.volume().is_within(self.limits.less(self.volume));
         if has_room {
-            self.volume.add(volume);
+            let before = share.volume();
             push(share, &mut self.windows);
+            self.volume.subtract(before);
+            self.volume.add(share.volume());
         } else {
             share.close(&channel.channel, &mut self.windows);
             share.give_up(channel.channel.clone());

@@ -3,19 +3,23 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewire_model::{Deltas, Envelope, Event, Position, TenantChannel, WhenSlow};
+use tidewire_model::{Deltas, Envelope, Event, Handing, Position, TenantChannel, WhenSlow};
 use tidewire_protocol::Protocol;
 use tidewire_transport::{Deflate, Prepared, Scratch};
 
+use super::key;
 use crate::connection::FRAME_BYTES;
 use crate::metrics::Tally;
 
-/// Consecutive publications of one channel, in one epoch.
+/// Consecutive publications of one channel, in one epoch, or one of a channel that is sampled.
 #[derive(Debug)]
 pub(crate) struct Run {
     envelopes: Vec<Arc<Envelope>>,
     bytes: usize,
     when_slow: WhenSlow,
+    /// As in the channel's rule.
+    key: Option<Arc<str>>,
+    is_sampled: bool,
     written: Vec<Written>,
 }
 
@@ -41,23 +45,37 @@ const RUN_PUBLICATIONS: usize = 128;
 const RUN_BYTES: usize = 64 * 1_024;
 
 impl Run {
-    pub(super) fn new(envelope: Arc<Envelope>, when_slow: WhenSlow) -> Self {
-        let bytes = envelope.weight();
-        Self { envelopes: vec![envelope], bytes, when_slow, written: Vec::new() }
+    pub(super) fn new(envelope: Arc<Envelope>, handing: Handing) -> Self {
+        let Handing { when_slow, key, sample, .. } = handing;
+        Self {
+            bytes: envelope.weight(),
+            envelopes: vec![envelope],
+            when_slow,
+            key,
+            is_sampled: sample.is_some(),
+            written: Vec::new(),
+        }
     }
 
-    /// Whether a publication comes right behind, and there is room for it.
+    /// Whether a publication comes right behind, and there is room for it, or is to be instead.
     pub(super) fn takes(&self, envelope: &Envelope) -> bool {
         let (_, last) = self.span();
+        if self.is_sampled {
+            return true;
+        }
         self.envelopes.len() < RUN_PUBLICATIONS
             && self.bytes < RUN_BYTES
             && last.epoch == envelope.position.epoch
             && last.offset + 1 == envelope.position.offset
     }
 
-    pub(super) fn push(&mut self, envelope: Arc<Envelope>) {
+    /// Adds a publication; returns the one that it takes the place of.
+    pub(super) fn push(&mut self, envelope: Arc<Envelope>) -> Option<Arc<Envelope>> {
         self.bytes += envelope.weight();
         self.envelopes.push(envelope);
+        let replaced = self.is_sampled.then(|| self.envelopes.swap_remove(0))?;
+        self.bytes -= replaced.weight();
+        Some(replaced)
     }
 
     pub(crate) fn channel(&self) -> &TenantChannel {
@@ -67,6 +85,17 @@ impl Run {
     /// What becomes of it for a client that has to read first.
     pub(crate) fn when_slow(&self) -> WhenSlow {
         self.when_slow
+    }
+
+    /// Whether what came before it was left out, for everybody.
+    pub(crate) fn is_sampled(&self) -> bool {
+        self.is_sampled
+    }
+
+    /// What tells the value of one of its publications from others, if the channel's rule says so.
+    pub(crate) fn key_of<'a>(&self, envelope: &'a Envelope) -> Option<&'a str> {
+        let name = self.key.as_deref()?;
+        envelope.key(|payload| key::member(payload, name))
     }
 
     /// The first position and the last.

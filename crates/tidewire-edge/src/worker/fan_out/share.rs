@@ -123,7 +123,10 @@ impl Share {
         if let Some(run) = self.open_run(&envelope.channel.channel, windows)
             && run.takes(&envelope)
         {
-            return run.push(envelope);
+            if let Some(replaced) = run.push(envelope) {
+                self.volume.subtract(Volume::of(&replaced));
+            }
+            return;
         }
         let channel = envelope.channel.channel.clone();
         // What waits goes first.
@@ -186,6 +189,20 @@ impl Share {
             && let Some(run) = windows.end(moment)
         {
             self.queue.push_back(Item::Run(run));
+        }
+    }
+
+    /// The same before somebody's place begins or ends. A sample goes on gathering: whoever has a place
+    /// then gets it, if it comes after what they have.
+    pub(super) fn close_before_place(&mut self, channel: &Channel, windows: &mut Windows) {
+        let is_sampled = match self.open.get(channel) {
+            Some(Place::Gathering(moment)) => {
+                windows.run(*moment).is_some_and(|run| run.is_sampled())
+            }
+            Some(Place::Queue(_)) | None => false,
+        };
+        if !is_sampled {
+            self.close(channel, windows);
         }
     }
 

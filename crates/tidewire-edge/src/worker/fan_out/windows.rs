@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{ChannelRules, Envelope, Handing, Reader};
+use tidewire_model::{ChannelRules, Envelope, Reader};
 use tokio::time::Instant;
 
 use super::Run;
@@ -33,13 +33,14 @@ impl Windows {
 
     /// Begins a run, which waits for more to come, or is given back if its channel's do not.
     pub(super) fn begin(&mut self, envelope: Arc<Envelope>, now: Instant) -> Result<Moment, Run> {
-        let Handing { flush_window, when_slow } = self.rules.handing(&envelope.channel);
-        let run = Run::new(envelope, when_slow);
-        if flush_window == Duration::ZERO {
+        let handing = self.rules.handing(&envelope.channel);
+        let window = handing.sample.unwrap_or(handing.flush_window);
+        let run = Run::new(envelope, handing);
+        if window == Duration::ZERO {
             return Err(run);
         }
         self.begun += 1;
-        let moment = (now + flush_window, self.begun);
+        let moment = (now + window, self.begun);
         self.runs.insert(moment, run);
         Ok(moment)
     }

@@ -102,6 +102,38 @@ fn a_rewind_the_client_does_not_notice_brings_a_new_epoch_and_its_first_in_full(
 }
 
 #[test]
+fn what_is_left_out_is_told_with_its_number_and_only_if_there_is_anything() {
+    let mut client = Client::live_with_deltas(7);
+    assert!(!client.skip(7));
+    assert!(client.out.events.is_empty());
+    assert!(client.skip(12));
+
+    let gap = Gap { reason: GapReason::Skipped, position: position_of(12), missed: Some(5) };
+    assert!(matches!(client.out.events[..], [Event::Gap { gap: told, .. }] if told == gap));
+    assert!(!client.skip(9), "it is behind that");
+    assert_eq!(client.meet(13..=13), in_step(BASELESS));
+}
+
+#[test]
+fn who_was_told_of_sampling_is_told_of_no_hole() {
+    let mut client = Client::new();
+    client.send(subscribe(1, "a", Since::Now));
+    client.join = client.only_join("a", Since::Now);
+    client.joined(client.join, Joined { is_sampled: true, ..at(7, &[], true) });
+    let told = client.out.events.pop();
+    assert!(matches!(told, Some(Event::Subscribed(Subscribed { sampled: true, .. }))));
+
+    assert!(!client.skip(12));
+
+    assert!(client.out.events.is_empty());
+    assert_eq!(client.meet(13..=13), in_step(Deltas::Unasked));
+    client.lag();
+    client.join = client.only_join("a", Since::Position(position_of(13)));
+    client.joined(client.join, at(13, &[], true));
+    assert!(!client.skip(20), "it goes on being so when it has caught up");
+}
+
+#[test]
 fn catching_up_without_a_gap_keeps_the_base() {
     let mut client = Client::live_with_deltas(7);
     client.deliver(8);
