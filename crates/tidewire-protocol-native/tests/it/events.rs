@@ -627,6 +627,7 @@ fn watching() -> Vec<Row> {
                 recovery: Recovery::NotAsked,
                 position: at(1),
                 delta: None,
+                sampled: false,
             }),
             json: r#"{"id":3,"watching":{"channel":"room:42"}}"#.into(),
             protobuf: [varint(1, 3), message(19, &[text(1, "room:42")])].concat(),
