@@ -1,4 +1,4 @@
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tidewire_model::{ConnectionId, Disconnect, Generation, SessionId, Tenant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::{Duration, Instant};
@@ -14,6 +14,16 @@ use crate::worker::Slots;
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     workers: RwLock<Vec<WorkerHandle>>,
+    unjudged: Mutex<Unjudged>,
+}
+
+/// Who has to be judged again, and whether that was asked for since it was done last.
+#[derive(Debug, Default)]
+struct Unjudged {
+    asked: u64,
+    judged: u64,
+    ended: Vec<Tenant>,
+    ended_in_all: u64,
 }
 
 /// One worker, as others see it.
@@ -115,13 +125,39 @@ impl Registry {
         }
     }
 
-    /// Has everybody judged again who has a session, and those disconnected who are of a tenant that
-    /// has ended. They are when each worker has had some turns.
-    pub(crate) async fn rejudge(&self, ended: Vec<Tenant>) {
+    /// Asks that everybody be judged again who has a session, and those disconnected who are of a tenant
+    /// that has ended. The next who calls [`rejudge`](Self::rejudge) sees to it.
+    pub(crate) fn ask_to_rejudge(&self, ended: Vec<Tenant>) {
+        let mut unjudged = self.unjudged.lock();
+        unjudged.asked += 1;
+        unjudged.ended_in_all += ended.len() as u64;
+        unjudged.ended.extend(ended);
+    }
+
+    /// How many tenants have ended, or become others, while this node runs.
+    pub(crate) fn ended(&self) -> u64 {
+        self.unjudged.lock().ended_in_all
+    }
+
+    /// Has done what [was asked](Self::ask_to_rejudge), if that was not done yet: when each worker has had
+    /// some turns. Whoever calls next does the rest of what is cancelled.
+    pub(crate) async fn rejudge(&self) {
+        let (asked, ended) = {
+            let unjudged = self.unjudged.lock();
+            if unjudged.asked == unjudged.judged {
+                return;
+            }
+            (unjudged.asked, unjudged.ended.clone())
+        };
         for worker in self.workers() {
             let ended = ended.clone();
             // One that has ended has nobody to judge.
             drop(worker.send(Order::Rejudge { ended }).await);
+        }
+        let mut unjudged = self.unjudged.lock();
+        if unjudged.asked == asked {
+            unjudged.judged = asked;
+            unjudged.ended.clear();
         }
     }
 

@@ -155,7 +155,9 @@ fn check<B>(answer: &Response<B>) -> Result<(), FetchError> {
     let status = answer.status();
     if status.is_redirection() {
         let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-        let location = location.unwrap_or_default().chars().take(MOST_SHOWN).collect();
+        let location = location.unwrap_or_default().split(['?', '#']).next().unwrap_or_default();
+        // What follows may be meant for nobody else.
+        let location = location.chars().take(MOST_SHOWN).collect();
         return Err(FetchError::Redirect { location });
     }
     if status != StatusCode::OK {

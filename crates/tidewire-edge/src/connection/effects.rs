@@ -48,6 +48,12 @@ impl Serving {
                     Outcome::Read { request, page }
                 });
             }
+            // Whoever claims the session once more would be in it as the same, and this one's end as its.
+            Effect::Enter { request: None, channel, word } if !self.is_told => {
+                self.waiting().entering.push((channel, word));
+                line.link.ping();
+                line.touch(cx);
+            }
             Effect::Enter { request, channel, word } => {
                 self.enter((request, channel, word), line, cx);
             }
@@ -120,6 +126,11 @@ impl Serving {
         line: &mut Line,
         cx: &mut Context,
     ) {
+        // It may have been revoked while its key was being fetched.
+        let verdict = match verdict {
+            Ok(identity) if cx.shared.is_void(&identity) => Err(Refusal::Revoked),
+            verdict => verdict,
+        };
         metrics::refreshed(verdict.is_ok());
         let verdict = verdict.map_err(|refusal| match TokenError::from(refusal) {
             TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
@@ -146,6 +157,10 @@ impl Serving {
     /// The client has been told of its session: what waited for that may be written.
     pub(super) fn told(&mut self, line: &mut Line, cx: &mut Context) {
         self.is_told = true;
+        let entering = self.waiting.as_mut().map(|waiting| mem::take(&mut waiting.entering));
+        for (channel, word) in entering.into_iter().flatten() {
+            self.enter((None, channel, word), line, cx);
+        }
         if self.is_urgent(line) {
             self.save_if_due(line, cx);
         }

@@ -89,7 +89,10 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
     for (channel, join) in joins {
         cx.leave(&serving.in_tenant(channel), line.id, join);
     }
-    serving.be_away(cx);
+    // Whoever was not told has not entered again either.
+    if serving.is_told {
+        serving.be_away(cx);
+    }
     let end = match disconnect {
         Some(disconnect) => End::ByServer(disconnect),
         None if serving.is_fenced && line.alarms.is_leaving() => End::Moved,

@@ -161,8 +161,10 @@ impl Connection {
         let stage = std::mem::replace(&mut opening.stage, Stage::Listening);
         let Stage::Claiming { request, rest, since } = stage else { return };
         // Whoever was not connected yet when it was revoked was not judged then.
-        if cx.shared.is_void(claimed.session.identity()) {
-            let verdict = opening.reject(handshake::revoked(request));
+        let has_ended = claimed.ended != cx.shared.registry.ended();
+        if has_ended || cx.shared.is_void(claimed.session.identity()) {
+            let why = if has_ended { handshake::unavailable } else { handshake::revoked };
+            let verdict = opening.reject(why(request));
             self.obey(verdict, cx);
             return self.settle(cx);
         }
@@ -178,12 +180,13 @@ impl Connection {
             "connected"
         );
         let line = &mut self.line;
-        line.allowance = Some(cx.shared.allowance(&claimed.owned.key.tenant));
+        let allowance = cx.shared.allowance(&claimed.owned.key.tenant);
+        claimed.counted.keep(&allowance.usage);
+        line.allowance = Some(allowance);
         metrics::began(line.tenant_metrics());
         line.since = cx.now;
         cx.enlist(line.id, &claimed.owned);
-        let Claimed { owned, session, is_resumed, counted, mut outputs } = claimed;
-        counted.keep();
+        let Claimed { owned, session, is_resumed, mut outputs, .. } = claimed;
         let connected = connected((request, is_resumed), &owned, &session, cx);
         line.alarms.start(cx.now, &cx.shared.config);
         line.alarms.expire_at(cx.now, session.identity().expires_at);

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use tidewire_hub::Subscriber;
 use tidewire_model::{
-    Delivery, Disconnect, Event, Failure, JoinId, Joined, RequestId, Since, TenantChannel, Tenure,
+    Channel, Delivery, Disconnect, Event, Failure, JoinId, Joined, MemberWord, RequestId, Since,
+    TenantChannel, Tenure,
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Decoded;
@@ -61,6 +62,8 @@ pub(super) struct Waiting {
     pub(super) joins: Vec<(TenantChannel, Since, JoinId)>,
     /// Joins whose places are lost.
     pub(super) lagged: Vec<JoinId>,
+    /// Members of a session that was resumed, which enter again once the client is known to be told.
+    pub(super) entering: Vec<(Channel, Option<MemberWord>)>,
     /// What is held of channels that leave out what it misses.
     pub(super) held: Held,
     /// It has been behind for so long that it is slow.
@@ -158,9 +161,9 @@ impl Serving {
 
     fn forget_waiting(&mut self) {
         let is_empty = self.waiting.as_ref().is_some_and(|waiting| {
-            let Waiting { untaken, joins, lagged, held, slow } = &**waiting;
+            let Waiting { untaken, joins, lagged, entering, held, slow } = &**waiting;
             let is_idle = joins.is_empty() && lagged.is_empty() && held.is_empty();
-            is_idle && untaken.is_empty() && slow.is_none()
+            is_idle && untaken.is_empty() && entering.is_empty() && slow.is_none()
         });
         if is_empty {
             self.waiting = None;

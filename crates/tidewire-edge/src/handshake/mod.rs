@@ -79,6 +79,8 @@ pub(crate) struct Claimed {
     pub(crate) counted: Counted,
     /// What resuming has already brought about.
     pub(crate) outputs: Outputs,
+    /// How many tenants had [ended](crate::registry::Registry::ended) when it was begun.
+    pub(crate) ended: u64,
 }
 
 /// Verifies `connect` and claims its session.
@@ -108,6 +110,8 @@ struct Claimant<'a> {
 
 impl Claimant<'_> {
     async fn claim(&self, connect: Connect) -> Result<Claimed, Rejected> {
+        // Before anything is proved: whoever has its name afterwards may be somebody else.
+        let ended = self.shared.registry.ended();
         let mut outputs = Outputs::default();
         let (owned, session, is_resumed, counted) = match self.prove(connect).await? {
             Proved::New(identity) => {
@@ -127,7 +131,7 @@ impl Claimant<'_> {
             }
         };
         let session = session.of_kind(self.shared.tenants.session_kind(&owned.key.tenant));
-        Ok(Claimed { owned, session, is_resumed, counted, outputs })
+        Ok(Claimed { owned, session, is_resumed, counted, outputs, ended })
     }
 
     fn too_many(&self, failure: Failure, allowance: &Allowance) -> Rejected {
@@ -185,7 +189,7 @@ pub(crate) fn revoked(request: RequestId) -> Rejected {
     reject(request, ErrorCode::TokenRevoked, REVOKED, Disconnect::Revoked)
 }
 
-fn unavailable(request: RequestId) -> Rejected {
+pub(crate) fn unavailable(request: RequestId) -> Rejected {
     let message = "sessions cannot be reached; come back";
     reject(request, ErrorCode::Unavailable, message, Disconnect::Unavailable)
 }

@@ -56,8 +56,8 @@ struct Asked {
 
 /// Questions that wait to be looked at. Beyond, the token is refused as it stands.
 const MOST_ASKED: usize = 256;
-/// Clients that wait at once.
-const MOST_WAITING: usize = 1_024;
+/// Clients that wait at once: a part of those that a worker lets connect at once.
+const MOST_WAITING: usize = 64;
 /// How long a client waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 

@@ -62,8 +62,9 @@ impl RevocationList {
             let is_new = self.take(page.revocations);
             self.known.lock().seen = page.seen;
             if is_new {
-                shared.registry.rejudge(Vec::new()).await;
+                shared.registry.ask_to_rejudge(Vec::new());
             }
+            shared.registry.rejudge().await;
             if !page.more {
                 return self.bring_back().await;
             }
@@ -81,12 +82,28 @@ impl RevocationList {
                 Added::Done => {
                     tracing::info!(count = missed.len(), "brought back what had been revoked");
                 }
-                Added::Full => tracing::warn!(
-                    count = missed.len(),
-                    "cannot bring back what had been revoked: as much is revoked as can be kept"
-                ),
+                Added::Full => self.bring_back_singly(&missed).await?,
             }
             self.known.lock().settled(&missed);
         }
+    }
+
+    /// One tenant's that are too many keep nobody else's out.
+    async fn bring_back_singly(
+        &self,
+        missed: &[tidewire_store::Revocation],
+    ) -> Result<(), StoreError> {
+        let mut left = 0;
+        for revocation in missed {
+            let added = self.store.add(std::slice::from_ref(revocation)).await?;
+            left += usize::from(matches!(added, Added::Full));
+        }
+        if left > 0 {
+            tracing::warn!(
+                count = left,
+                "cannot bring back what had been revoked: as much is revoked as can be kept"
+            );
+        }
+        Ok(())
     }
 }

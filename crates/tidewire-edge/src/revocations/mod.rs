@@ -78,7 +78,8 @@ impl RevocationList {
         shared.node.announce_news(News::Revocations);
         self.written.notify_one();
         self.take(vec![known::stored(&revocation)]);
-        shared.registry.rejudge(Vec::new()).await;
+        shared.registry.ask_to_rejudge(Vec::new());
+        shared.registry.rejudge().await;
         Ok(revocation)
     }
 

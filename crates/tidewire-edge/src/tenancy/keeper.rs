@@ -127,9 +127,12 @@ impl Keeper {
         let mut has_failed = false;
         let (resting, due): (Vec<_>, Vec<_>) =
             due.into_iter().partition(|tenant| self.is_to_rest(tenant, now));
-        for tenant in resting {
-            self.rest(&tenant, nodes).await;
+        for tenant in &resting {
+            self.rest(tenant, nodes);
         }
+        let withdrawals: FuturesUnordered<_> =
+            resting.iter().map(|tenant| self.withdraw(tenant)).collect();
+        withdrawals.collect::<()>().await;
         let mut settling: FuturesUnordered<_> =
             due.iter().filter_map(|tenant| self.settle(tenant, now)).collect();
         let mut answers = Vec::new();
@@ -226,14 +229,17 @@ impl Keeper {
         now - *entry.idle_since.get_or_insert(now) >= RESTS_AFTER
     }
 
-    /// Gives back what nobody uses.
-    async fn rest(&mut self, tenant: &Tenant, nodes: u32) {
+    /// Uses nothing any more of what nobody uses; it is to be withdrawn.
+    fn rest(&mut self, tenant: &Tenant, nodes: u32) {
         let Some(entry) = self.tenants.get_mut(tenant) else { return };
         entry.usage.rest(&entry.quotas, nodes);
         entry.is_resting = true;
         entry.is_fallen_back = false;
         entry.idle_since = None;
-        self.withdraw(tenant).await;
+        // Who came in between is to be counted.
+        if entry.usage.connections() > 0 {
+            entry.usage.hurry();
+        }
     }
 
     async fn withdraw_all(&self) {

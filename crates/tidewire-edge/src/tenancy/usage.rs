@@ -59,6 +59,8 @@ const MOST_PART: u32 = 16;
 const BLOCK_PART: u32 = 100;
 /// The part of the quota that it asks for at the most while nobody comes: others may need it.
 const IDLE_PART: u32 = 64;
+/// Bytes out are owed up to the time that this and what is sent at once take.
+const MOST_OWED: Duration = Duration::from_secs(2);
 /// What a second's share is charged at once after a rest.
 const BURST: Duration = Duration::from_secs(1);
 
@@ -125,7 +127,8 @@ impl Usage {
 
     /// A connection that was [kept](Counted::keep) has ended.
     pub(crate) fn leave(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
+        let less = |here: u32| Some(here.saturating_sub(1));
+        let _ = self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Whether it is known that there are no more connections to be had.
@@ -185,7 +188,10 @@ impl Usage {
         let rate = &self.rates.bytes_out;
         let Some(pace) = rate.pace() else { return };
         rate.ask(bytes);
-        rate.taken.owe(pace, u32::try_from(bytes).unwrap_or(u32::MAX), now);
+        // What was missed is sent all at once, and is not to keep for longer what comes now.
+        if rate.taken.wait_for(pace, 0, now) < MOST_OWED {
+            rate.taken.owe(pace, u32::try_from(bytes).unwrap_or(u32::MAX), now);
+        }
     }
 
     /// How long the tenant's clients are to be handed no publications.
@@ -311,9 +317,14 @@ impl Metered {
 }
 
 impl Counted {
-    /// It counts until [`Usage::leave`].
-    pub(crate) fn keep(mut self) {
-        self.0 = None;
+    /// It counts in `usage` until [`Usage::leave`]. That may be another than it has entered, which nobody
+    /// needed for a moment.
+    pub(crate) fn keep(mut self, usage: &Arc<Usage>) {
+        if self.0.as_ref().is_some_and(|entered| Arc::ptr_eq(entered, usage)) {
+            self.0 = None;
+        } else {
+            usage.connections.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -390,10 +401,22 @@ mod tests {
 
         drop(entered);
         assert_eq!(usage.connections(), 1);
-        back.keep();
+        back.keep(&usage);
         assert_eq!(usage.connections(), 1);
         usage.leave();
         assert_eq!(usage.connections(), 0);
+    }
+
+    #[test]
+    fn who_is_kept_elsewhere_than_it_entered_counts_there_alone() {
+        let (entered, kept) = (granted(2, 2), granted(2, 2));
+
+        entered.enter().expect("there is room").keep(&kept);
+
+        assert_eq!((entered.connections(), kept.connections()), (0, 1));
+        kept.leave();
+        kept.leave();
+        assert_eq!(kept.connections(), 0);
     }
 
     #[test]

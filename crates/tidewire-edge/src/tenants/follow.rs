@@ -66,8 +66,11 @@ impl Inner {
                 page.entries.into_iter().filter(|entry| known.take(entry)).collect::<Vec<_>>()
             };
             let ended = self.apply(&changes);
-            if let Some(edge) = self.edge.get().filter(|_| !ended.is_empty()) {
-                edge.0.registry.rejudge(ended).await;
+            if let Some(edge) = self.edge.get() {
+                if !ended.is_empty() {
+                    edge.0.registry.ask_to_rejudge(ended);
+                }
+                edge.0.registry.rejudge().await;
             }
             self.known.lock().seen = page.seen;
             if !page.more {

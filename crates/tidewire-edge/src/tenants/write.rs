@@ -38,10 +38,29 @@ impl TenantRegistry {
         text: &[u8],
         condition: Condition,
     ) -> Result<(u64, bool), RegistryError> {
-        let parts = &self.0.parts;
         if self.is_fixed(tenant) {
             return Err(RegistryError::Static);
         }
+        // What is left out is taken from the document that this one replaces, and from no older one.
+        for _ in 0..TRIES {
+            self.read().await?;
+            match self.put_once(edge, tenant, text, condition).await {
+                Err(RegistryError::Conflict { .. }) if condition == Condition::Always => {}
+                outcome => return outcome,
+            }
+        }
+        Err(RegistryError::Conflict { revision: self.0.known.lock().revision(tenant) })
+    }
+
+    async fn put_once(
+        &self,
+        edge: &Edge,
+        tenant: &Tenant,
+        text: &[u8],
+        condition: Condition,
+    ) -> Result<(u64, bool), RegistryError> {
+        let parts = &self.0.parts;
+        let condition = self.exactly(tenant, condition);
         let previous = self.document(tenant).map(|(_, text)| text);
         let text = tidewire_tenant::complete(text, previous.as_deref());
         let definition = tidewire_tenant::parse(tenant, &text, parts.history);
@@ -59,6 +78,18 @@ impl TenantRegistry {
         let marks = definition.keys.marks(&parts.vault);
         let text = tidewire_tenant::at_rest(&text);
         self.write(edge, (tenant, condition), Some((&text, &marks))).await
+    }
+
+    /// What is expected to be there when what is known is replaced, whatever that is.
+    fn exactly(&self, tenant: &Tenant, condition: Condition) -> Condition {
+        let known = self.0.known.lock();
+        match condition {
+            Condition::Always if known.sealed(tenant).is_some() => {
+                Condition::Revision(known.revision(tenant))
+            }
+            Condition::Always => Condition::Absent,
+            exact => exact,
+        }
     }
 
     /// Removes `tenant`. Its name can be used again.

@@ -67,6 +67,8 @@ async fn a_client_that_goes_on_elsewhere_stays_a_member_and_goes_on_watching() {
     let mut back = Peer::resume(&fleet.nodes[1], connected.resume_token, Vec::new()).await;
     assert!(back.connected().await.resumed);
     let again = change(&mut back).await;
+    // It is in again once the node knows that it was told, by whatever it says.
+    page(&mut back).await;
     soon(async { while owners(&fleet).await != ["node-1"] {} }).await;
     let mut bob = Peer::connect(&fleet.nodes[0], "bob").await;
     entered(&mut bob, None).await;

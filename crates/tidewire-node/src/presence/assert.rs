@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::collections::btree_map::Entry;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,9 +87,9 @@ impl Desk {
         let after = match &self.turn {
             None => None,
             Some((part, channel)) => {
-                let of_part = self.rolls.get(part).into_iter().flatten();
-                let next = of_part.map(|(next, _)| next).find(|next| *next > channel);
-                if let Some(next) = next {
+                let later = (Bound::Excluded(channel), Bound::Unbounded);
+                let next = self.rolls.get(part).and_then(|of_part| of_part.range(later).next());
+                if let Some((next, _)) = next {
                     return Some((*part, next.clone()));
                 }
                 Some(*part)

@@ -78,8 +78,12 @@ fn is_ahead(position: Position, of: Position) -> bool {
 impl Shard {
     pub(super) fn compare_watched(&mut self, now: Instant) {
         let due = self.desk.watched.iter_mut().filter(|(_, watched)| watched.next <= now);
-        let mut channels = Vec::new();
-        for (channel, watched) in due.take(MOST_COMPARED) {
+        let mut due: Vec<_> = due.collect();
+        // Whoever has waited longest comes first, or the last would never have their turn.
+        due.sort_by_key(|(_, watched)| watched.next);
+        due.truncate(MOST_COMPARED);
+        let mut channels = Vec::with_capacity(due.len());
+        for (channel, watched) in due {
             watched.next = now + COMPARED_EVERY;
             channels.push(channel.clone());
         }

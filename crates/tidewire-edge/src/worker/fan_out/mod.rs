@@ -75,6 +75,8 @@ pub(crate) struct Served<'a> {
 /// What may be handed out in one turn, after which sockets are read again, if nobody else waits and if
 /// somebody does: at most 512 and 256 small publications, some milliseconds.
 const TURN_ALONE: usize = 512 * SEND;
+/// How long a tenant waits at once that has sent more than it may.
+const LOOKED_AGAIN: Duration = Duration::from_millis(250);
 const TURN: usize = 256 * SEND;
 /// What a tenant may cost until it is another one's turn: more than a whole run to one connection.
 const QUANTUM: usize = 64 * SEND;
@@ -194,7 +196,8 @@ impl FanOut {
             let wait = clients.wait(tenant);
             if !wait.is_zero() {
                 metrics::limited(Limit::TenantBytesOut, None);
-                waits.push((now + wait, tenant.clone()));
+                // By then it may have more, or be limited no longer.
+                waits.push((now + wait.min(LOOKED_AGAIN), tenant.clone()));
             }
             wait.is_zero()
         });

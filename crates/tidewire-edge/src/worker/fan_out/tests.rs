@@ -69,7 +69,7 @@ fn a_tenant_that_was_sent_too_much_waits_and_keeps_nobody_else_waiting() {
     let (greedy, other) = (channel("greedy", "a"), channel("other", "a"));
     script.crowd(&greedy, 1);
     script.crowd(&other, 1);
-    script.waits.insert(greedy.tenant.clone(), Duration::from_millis(300));
+    script.waits.insert(greedy.tenant.clone(), Duration::from_millis(200));
     let now = Instant::now();
     for offset in 1..=2 {
         assert_eq!(fan_out.push(publication(&greedy, offset), now), None);
@@ -79,11 +79,11 @@ fn a_tenant_that_was_sent_too_much_waits_and_keeps_nobody_else_waiting() {
     fan_out.step(now, &mut script);
     let sent = std::mem::take(&mut script.sends);
     assert!(!fan_out.has_work());
-    assert_eq!(fan_out.wake_at(), Some(now + Duration::from_millis(300)));
+    assert_eq!(fan_out.wake_at(), Some(now + Duration::from_millis(200)));
     script.waits.clear();
-    fan_out.step(now + Duration::from_millis(299), &mut script);
+    fan_out.step(now + Duration::from_millis(199), &mut script);
     assert_eq!(script.sends.len(), 0);
-    fan_out.step(now + Duration::from_millis(300), &mut script);
+    fan_out.step(now + Duration::from_millis(200), &mut script);
 
     assert!(sent.iter().all(|(tenant, ..)| *tenant == other.tenant));
     let offsets = script.sends.iter().flat_map(|(_, _, _, offsets)| offsets);
