@@ -8,8 +8,9 @@ use tidewire_auth::Claims;
 use tidewire_client::{Codec, ServerEvent};
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{
-    Action, ChannelRule, ChannelRules, Command, Filter, MemberId, MemberPage, MemberWord,
-    Permissions, PresenceChange, PresenceRule, RequestId, SessionKind, Tenant, TenantChannel,
+    Action, ChannelRule, ChannelRules, Command, Connect, Filter, MemberId, MemberPage, MemberWord,
+    Permissions, PresenceChange, PresenceRule, RequestId, Resume, SessionKind, SessionNonce,
+    Tenant, TenantChannel,
 };
 use tidewire_store::Presence;
 use tidewire_transport::http::request;
@@ -80,6 +81,46 @@ async fn a_client_that_goes_on_elsewhere_stays_a_member_and_goes_on_watching() {
         assert_eq!((next.updated, next.left, next.count), (vec![], vec![], Some(2)));
     }
     assert!(page(&mut back).await.members.iter().any(|member| member.id == id));
+}
+
+#[tokio::test]
+async fn a_claim_whose_answer_was_lost_and_that_is_repeated_leaves_its_member_there() {
+    let fleet = fleet(1, Duration::from_millis(200)).await;
+    let node = &fleet.nodes[0];
+    let there = |count| until(move || node.edge.connections() == count);
+    let mut watcher = Peer::connect(node, "ann").await;
+    watch(&mut watcher).await;
+    let mut carl = Peer::connect(node, "carl").await;
+    let carls = entered(&mut carl, None).await;
+    change(&mut watcher).await;
+    let (mut ada, connected) = Peer::connect_with(node, token("ada")).await;
+    let adas = entered(&mut ada, None).await;
+    change(&mut watcher).await;
+    until(|| saves(&fleet) >= 4).await;
+    drop(ada);
+    there(2).await;
+    let resume = Resume {
+        token: connected.resume_token.expect("a session that is kept"),
+        nonce: SessionNonce::from_bytes([9; 16]),
+        positions: Vec::new(),
+    };
+    let connect = Command::Connect(Connect { token: None, resume: Some(resume) });
+
+    let mut deaf = Peer::dial(node).await;
+    deaf.send(connect.clone());
+    deaf.flush().await;
+    there(3).await;
+    let mut back = Peer::dial(node).await;
+    back.send(connect);
+    assert!(back.connected().await.resumed);
+    page(&mut back).await;
+    drop(deaf);
+    there(3).await;
+    drop(carl);
+
+    assert_eq!(change(&mut watcher).await.left[0].id, carls);
+    let page = page(&mut back).await;
+    assert_eq!(page.members.iter().map(|member| member.id).collect::<Vec<_>>(), [adas]);
 }
 
 #[tokio::test]
