@@ -18,6 +18,8 @@ const FIRST: Duration = Duration::from_millis(300);
 const LONGEST: Duration = Duration::from_secs(20);
 /// A node that takes connections and loses each of them must not be asked as fast as it loses them.
 const HELD: Duration = Duration::from_secs(5);
+/// What something in between says, which means others than those who keep a session, is not waited for.
+const LONGEST_TOLD: Duration = Duration::from_mins(1);
 
 impl Backoff {
     /// A connection is open.
@@ -37,9 +39,15 @@ impl Backoff {
         let bound = FIRST.saturating_mul(1 << self.failures.min(10));
         let bound = bound.min(FIRST + failing).min(LONGEST);
         self.failures += 1;
-        // The upper half: a float holds that exactly.
-        let share = f64::from((random.draw() >> 32) as u32) / f64::from(u32::MAX);
-        bound.mul_f64(share)
+        bound.mul_f64(share(random))
+    }
+
+    /// The same, but no sooner than the server says, and up to half as long later: it may have told
+    /// many others the same.
+    pub(crate) fn next_after(&mut self, told: Duration, now: Instant, random: &Random) -> Duration {
+        let told = told.min(LONGEST_TOLD);
+        let told = told + (told / 2).mul_f64(share(random));
+        self.next(now, random).max(told)
     }
 
     fn forget_if_held(&mut self, now: Instant) {
@@ -48,6 +56,12 @@ impl Backoff {
             self.since = None;
         }
     }
+}
+
+/// At random, from none to all.
+fn share(random: &Random) -> f64 {
+    // The upper half: a float holds that exactly.
+    f64::from((random.draw() >> 32) as u32) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]
@@ -107,5 +121,23 @@ mod tests {
 
         assert!(backoff.next(now + HELD, &random()) <= FIRST);
         assert_eq!(backoff.failures, 1);
+    }
+
+    #[test]
+    fn the_servers_word_is_kept_and_not_by_all_at_once() {
+        let (now, told) = (Instant::now(), Duration::from_secs(4));
+        let after = |draw| Backoff::default().next_after(told, now, &Random::new(move || draw));
+
+        assert_eq!(after(0), told);
+        assert_eq!(after(u64::MAX), told * 3 / 2);
+    }
+
+    #[test]
+    fn a_word_that_is_sooner_than_ones_own_wait_or_later_than_a_minute_is_not_kept() {
+        let (now, none) = (Instant::now(), Random::new(|| 0));
+        let day = Duration::from_hours(24);
+
+        assert_eq!(Backoff::default().next_after(Duration::ZERO, now, &random()), FIRST);
+        assert_eq!(Backoff::default().next_after(day, now, &none), LONGEST_TOLD);
     }
 }

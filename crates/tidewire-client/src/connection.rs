@@ -180,6 +180,15 @@ impl OpenError {
         }
     }
 
+    /// How long the server says to wait, in whichever way it said no.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Connect(ConnectError::Refused { retry_after, .. }) => *retry_after,
+            Self::Refused { refusal, .. } => refusal.retry_after,
+            _ => None,
+        }
+    }
+
     /// Whether trying again may succeed.
     pub fn is_transient(&self) -> bool {
         match self {

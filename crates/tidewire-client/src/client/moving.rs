@@ -111,7 +111,9 @@ impl Client {
         if let Some(leaving) = &mut self.leaving {
             while leaving.next().await.is_some() {}
             self.leaving = None;
-            return self.open();
+            if self.come_back_at.is_none() {
+                return self.open();
+            }
         }
         let now = Instant::now();
         let at = *self
@@ -153,7 +155,7 @@ impl Client {
             // Somebody else has taken the session up before this client heard of it.
             Err(OpenError::Lost(lost)) if lost.code() == Some(MOVED) => {
                 self.resume = None;
-                self.not_opened(now);
+                self.not_opened(now, None);
             }
             // What is wrong with an address that is not its own says nothing about those that are.
             Err(error) if !error.is_transient() && !was_offered => return Err(error.into()),
@@ -161,21 +163,25 @@ impl Client {
                 if !was_offered {
                     self.offer(error.endpoints());
                 }
-                self.not_opened(now);
+                // One that is full says nothing of the others.
+                let told = error.retry_after().filter(|_| !was_offered);
+                self.not_opened(now, told);
             }
         }
         Ok(())
     }
 
-    /// Tries again later.
-    fn not_opened(&mut self, now: Instant) {
+    /// Tries again later, as late as the server has `told` at the least.
+    fn not_opened(&mut self, now: Instant, told: Option<Duration>) {
+        let told = told.unwrap_or_default();
+        let again_at = now + self.backoff.next_after(told, now, &self.options.random);
         if self.connection.is_some() {
-            let wait = self.backoff.next(now, &self.options.random);
             if let Some(moving) = &mut self.moving {
-                moving.at = Some(now + wait);
+                moving.at = Some(again_at);
             }
             return;
         }
+        self.come_back_at = Some(again_at);
         self.attempt += 1;
         let lost = self.moving.take().and_then(|moving| moving.lost);
         self.happenings.extend(lost.map(|reason| Happening::Lost { reason }));

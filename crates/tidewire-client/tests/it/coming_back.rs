@@ -1,9 +1,13 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tidewire_client::{Came, Happening, Options, Since};
+use tidewire_client::{Came, Client, Happening, Options, Since};
+use tidewire_model::Random;
+use tokio::time::Instant;
 
-use crate::peer::{PING_INTERVAL, Peer, await_happening, channel, meanwhile};
+use crate::peer::{
+    PING_INTERVAL, Peer, RETRY_AFTER_SECONDS, await_happening, channel, meanwhile, refusal,
+};
 
 /// How long a ping may be on its way.
 const LATE: Duration = Duration::from_secs(10);
@@ -132,4 +136,49 @@ async fn who_comes_back_to_a_node_that_leaves_goes_where_it_says() {
     let is_back =
         |happening: &Happening| matches!(happening, Happening::Connected { resumed: true, .. });
     await_happening(&mut client, happenings, is_back).await;
+}
+
+/// A client that would come back at once if nobody told it otherwise, and has lost its connection.
+async fn hasty(peer: &Peer) -> Client {
+    let options = Options { random: Random::new(|| 0), ..Options::new(peer.url(), "token") };
+    peer.welcome_to(options).await.0
+}
+
+#[tokio::test]
+async fn who_is_told_by_a_full_node_when_to_come_back_waits_so_long() {
+    let peer = Peer::listen().await;
+    let mut client = hasty(&peer).await;
+
+    let serve = async {
+        peer.refuse("503 Service Unavailable", "").await;
+        let refused_at = Instant::now();
+        peer.accept().await.connect(true).await;
+        refused_at.elapsed()
+    };
+    let (waited, _) = meanwhile(&mut client, serve).await;
+
+    // The answer was read somewhat before its connection was closed.
+    let least = Duration::from_secs(RETRY_AFTER_SECONDS) * 9 / 10;
+    assert!(waited >= least, "{waited:?}");
+}
+
+#[tokio::test]
+async fn who_is_refused_for_its_tenant_comes_back_when_it_is_told() {
+    let peer = Peer::listen().await;
+    let mut client = hasty(&peer).await;
+
+    let serve = async {
+        let mut full = peer.accept().await;
+        let connect = full.command().await;
+        let mut error = refusal(2006, "quota_exceeded");
+        error["retry_after_ms"] = 1_000.into();
+        let refused_at = Instant::now();
+        full.say(json!({ "id": connect["id"], "error": error })).await;
+        full.close(1013).await;
+        peer.accept().await.connect(true).await;
+        refused_at.elapsed()
+    };
+    let (waited, _) = meanwhile(&mut client, serve).await;
+
+    assert!(waited >= Duration::from_secs(1), "{waited:?}");
 }

@@ -16,6 +16,8 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 /// Longer than anything here takes; a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
+/// What whoever is answered with something else than a WebSocket is told.
+pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;
 pub(crate) const EPOCH: &str = "mfabc12000010001";
 pub(crate) const NEXT_EPOCH: &str = "mfabc12000020001";
 
@@ -68,7 +70,8 @@ impl Peer {
         assert!(stream.read(&mut [0; 64]).await.expect("the client asks") > 0);
         let length = body.len();
         let answer = format!(
-            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\
+             retry-after: {RETRY_AFTER_SECONDS}\r\n\r\n{body}"
         );
         stream.write_all(answer.as_bytes()).await.expect("the client is there");
         stream.read_to_end(&mut Vec::new()).await.expect("the client leaves");
