@@ -49,9 +49,9 @@ impl Keys {
         self.of_part(partition, "a")
     }
 
-    /// Which channels a life may have members in, of a partition or of all together.
+    /// Which channels a life has members in, of a partition or of all together. Its end is the life.
     pub(crate) fn channels_of(&self, partition: Option<Partition>, life: &Life) -> String {
-        self.of_part(partition, &format!("n:{life}"))
+        self.of_part(partition, &format!("h:{life}"))
     }
 
     fn of_part(&self, partition: Option<Partition>, rest: &str) -> String {

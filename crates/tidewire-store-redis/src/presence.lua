@@ -6,7 +6,8 @@
 -- is away or else 0, user, a zero byte, word.
 --
 -- Who is away stands in a sorted set too, as the hash's name, a zero byte and the session. The
--- channels of each life are a set of such names.
+-- channels of each life are a hash of such names, each with how many of the life's members are here: one
+-- without any is not among them.
 --
 -- The last of the keys is one that there never is, for the sake of a slot that moves: see `append`.
 
@@ -15,6 +16,8 @@ local PRESENCE_TTL = 24 * HOUR
 local ORPHANS_AT_ONCE = 500
 local CHANNELS_AT_ONCE = 100
 local MOST_LIVES = 10000
+-- Nobody is given longer.
+local LONGEST_AWAY = MINUTE
 
 local function presence_entry(text)
   if not text then
@@ -59,36 +62,67 @@ local function set_presence_offset(members, offset)
   redis.call('PEXPIRE', members, whole(PRESENCE_TTL))
 end
 
-local function enter(keys, life, session, age, said)
+-- What some moves come to: how many members more or less each life has here, and whether any was claimed that
+-- was known to be.
+local function nothing_changed()
+  return { by_life = {}, is_claimed = false }
+end
+
+local function note_here(changed, life, by)
+  changed.by_life[life] = (changed.by_life[life] or 0) + by
+end
+
+-- The channels of other lives are in keys that are not declared: beside the one that is.
+local function write_here(keys, life, changed)
+  local members, before_life = keys[2], string.sub(keys[4], 1, -#life - 1)
+  for of, by in pairs(changed.by_life) do
+    local channels = before_life .. of
+    if by ~= 0 and redis.call('HINCRBY', channels, members, by) <= 0 then
+      redis.call('HDEL', channels, members)
+    end
+  end
+  if changed.is_claimed then
+    -- If the number was lost, it begins anew.
+    redis.call('HSETNX', keys[4], members, '1')
+  end
+end
+
+local function enter(keys, life, session, age, said, changed)
   local members, known = keys[2], age.known
   local entry = { life = life, generation = age.generation, version = age.version, leaves = 0,
     said = said }
   write_entry(members, session, entry)
-  redis.call('SADD', keys[4], members)
+  note_here(changed, life, 1)
   if not known then
     return 'J'
   end
   if known.leaves > 0 then
     redis.call('ZREM', keys[3], away_name(members, session))
+  else
+    note_here(changed, known.life, -1)
+    changed.is_claimed = changed.is_claimed or known.life == life
   end
   return known.said == said and 'K' or 'U'
 end
 
-local function be_away(keys, session, age, leaves)
+local function be_away(keys, session, age, leaves, changed)
   local members, entry = keys[2], age.known
   entry.generation, entry.version = age.generation, age.version
   if entry.leaves == 0 then
     entry.leaves = leaves
     redis.call('ZADD', keys[3], whole(leaves), away_name(members, session))
+    note_here(changed, entry.life, -1)
   end
   write_entry(members, session, entry)
   return 'A'
 end
 
-local function leave(keys, session, age)
+local function leave(keys, session, age, changed)
   redis.call('HDEL', keys[2], session)
   if age.known.leaves > 0 then
     redis.call('ZREM', keys[3], away_name(keys[2], session))
+  else
+    note_here(changed, age.known.life, -1)
   end
   return 'L'
 end
@@ -100,7 +134,7 @@ end
 local function presence_apply(call, keys, args)
   local members, life, leaves = keys[2], args[5], call.now + tonumber(args[6])
   local before = presence_offset(members, call.now)
-  local offset, fates = before, {}
+  local offset, fates, changed = before, {}, nothing_changed()
   for index = 7, #args, 5 do
     local kind, session = args[index], args[index + 1]
     local age = { generation = tonumber(args[index + 2]), version = tonumber(args[index + 3]),
@@ -110,11 +144,11 @@ local function presence_apply(call, keys, args)
         or known.generation == age.generation and known.version > age.version) then
       fate = 'S'
     elseif kind == 'E' then
-      fate = enter(keys, life, session, age, args[index + 4])
+      fate = enter(keys, life, session, age, args[index + 4], changed)
     elseif known and kind == 'A' then
-      fate = be_away(keys, session, age, leaves)
+      fate = be_away(keys, session, age, leaves, changed)
     elseif known then
-      fate = leave(keys, session, age)
+      fate = leave(keys, session, age, changed)
     end
     if fate == 'J' or fate == 'U' or fate == 'L' then
       offset = offset + 1
@@ -124,6 +158,7 @@ local function presence_apply(call, keys, args)
   if offset > before or redis.call('EXISTS', members) == 1 then
     set_presence_offset(members, offset)
   end
+  write_here(keys, life, changed)
   return { 'OK', call.incarnation, table.concat(fates), presence_count(members), offset }
 end
 
@@ -161,6 +196,13 @@ local function presence_counts(call, keys)
   return results
 end
 
+-- Whose time is up later than anybody's can be was lost before the clock was set back: it begins anew.
+local function restart_times_beyond(away, longest, limit)
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', away, whole(longest + 1), '+inf', 'LIMIT', 0, limit)) do
+    redis.call('ZADD', away, whole(longest), name)
+  end
+end
+
 -- The members are in keys that are not declared: in a cluster they are in the slot of those that are.
 -- KEYS: fence, away, guard
 -- ARGV: seen, nonce, raise, ttl, limit
@@ -168,6 +210,7 @@ end
 -- user.
 local function presence_expire(call, keys, args)
   local limit = tonumber(args[5])
+  restart_times_beyond(keys[2], call.now + LONGEST_AWAY, limit)
   local due = redis.call('ZRANGEBYSCORE', keys[2], '-inf', whole(call.now), 'LIMIT', 0, limit + 1)
   local channels, gone = {}, {}
   for index = 1, math.min(#due, limit) do
@@ -200,7 +243,7 @@ end
 -- ARGV: seen, nonce, raise, ttl
 local function presence_channels(call, keys)
   local results = { 'OK', call.incarnation }
-  for _, members in ipairs(redis.call('SRANDMEMBER', keys[2], CHANNELS_AT_ONCE)) do
+  for _, members in ipairs(redis.call('HRANDFIELD', keys[2], CHANNELS_AT_ONCE)) do
     results[#results + 1] = channel_name(members)
   end
   return results
@@ -213,18 +256,19 @@ end
 local function presence_orphan(call, keys, args)
   local members, leaves = keys[2], call.now + tonumber(args[7])
   local found = redis.call('HSCAN', members, args[6], 'COUNT', ORPHANS_AT_ONCE)
-  local marked = 0
+  local marked, changed = 0, nothing_changed()
   for index = 1, #found[2], 2 do
     local session = found[2][index]
     local entry = #session == SESSION_BYTES and presence_entry(found[2][index + 1])
     if entry and entry.life == args[5] and entry.leaves == 0 then
       be_away(keys, session, { generation = entry.generation, version = entry.version, known = entry },
-        leaves)
+        leaves, changed)
       marked = marked + 1
     end
   end
+  write_here(keys, args[5], changed)
   if found[1] == '0' then
-    redis.call('SREM', keys[4], members)
+    redis.call('HDEL', keys[4], members)
   end
   return { 'OK', call.incarnation, marked, found[1] }
 end

@@ -8,7 +8,8 @@ use tidewire_model::{
     Channel, Incarnation, MemberWord, Occupancy, PageMark, SessionId, Tenant, TenantChannel, UserId,
 };
 use tidewire_store::{
-    Applied, Departed, Entry, EntryPage, Expired, Fate, Life, Move, Orphaned, Presence, StoreError,
+    Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, Move, Orphaned,
+    Presence, StoreError,
 };
 
 use crate::connection::RedisConnection;
@@ -80,7 +81,7 @@ impl RedisPresence {
     ) -> Result<Applied, CallError> {
         let (fence, keys) = self.keys_of(channel, Some(life));
         let add = |call: &mut Cmd| {
-            call.arg(life.to_string()).arg(milliseconds(debounce));
+            call.arg(life.to_string()).arg(milliseconds(debounce.min(LONGEST_AWAY)));
             for one in moves {
                 add_move(call, one);
             }
@@ -202,7 +203,7 @@ impl RedisPresence {
     ) -> Result<Orphaned, CallError> {
         let (fence, keys) = self.keys_of(channel, Some(life));
         let add = |call: &mut Cmd| {
-            call.arg(life.to_string()).arg(from).arg(milliseconds(debounce));
+            call.arg(life.to_string()).arg(from).arg(milliseconds(debounce.min(LONGEST_AWAY)));
         };
         let (incarnation, mut reply) =
             self.call(Function::PresenceOrphan, (&fence, &keys), add).await?;

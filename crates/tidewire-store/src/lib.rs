@@ -21,8 +21,8 @@ pub use memory::{
     MemoryTenantStore, SavedSession,
 };
 pub use presence::{
-    Age, Applied, Departed, Entry, EntryPage, Expired, Fate, Life, MOST_MOVES, Move, Orphaned,
-    Presence,
+    Age, Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, MOST_MOVES, Move,
+    Orphaned, Presence,
 };
 pub use quota_store::{Grant, QuotaClaim, QuotaStore};
 pub use revocation_store::{

@@ -21,7 +21,7 @@ use crate::StoreError;
 #[async_trait]
 pub trait Presence: Send + Sync {
     /// Moves sessions of one life in and out of a channel, in order and in one step: at most
-    /// [`MOST_MOVES`].
+    /// [`MOST_MOVES`]. Who is away leaves after `debounce`, at most [`LONGEST_AWAY`].
     async fn apply(
         &self,
         channel: &TenantChannel,
@@ -42,11 +42,12 @@ pub trait Presence: Send + Sync {
     /// How many are in each of some channels.
     async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Occupancy>, StoreError>;
 
-    /// Lets those leave who are away and whose time is up, of one part: at most `limit` of them.
+    /// Lets those leave who are away and whose time is up, of one part: at most `limit` of them. Where the
+    /// store's clock was set back, their time begins anew.
     async fn expire(&self, part: u16, limit: u32) -> Result<Expired, StoreError>;
 
-    /// Some of the channels of a part that a life may have entries in, at most 100; none if there are
-    /// none.
+    /// Some of the channels of a part that a life has entries in which are not away, at most 100; none if
+    /// there are none.
     async fn channels_of(&self, part: u16, life: &Life) -> Result<Vec<TenantChannel>, StoreError>;
 
     /// Marks a life's entries in a channel as away, some 500 a call, from `from` on (0 for the first call).
@@ -75,6 +76,9 @@ pub trait Presence: Send + Sync {
 
 /// The most moves of one [`Presence::apply`].
 pub const MOST_MOVES: usize = 128;
+
+/// The longest that anybody is waited for.
+pub const LONGEST_AWAY: Duration = Duration::from_mins(1);
 
 /// One run of a node's process: who starts again is another one, under whatever name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tidewire_broker::{Log, Retention, Secured, Status};
@@ -12,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::redis::{append, command, config, log, read_since, room, text};
+use crate::redis::{append, command, config, log, read_since, room, text, unix_ms};
 use crate::secure::{LONG, pair};
 
 #[tokio::test]
@@ -97,11 +96,6 @@ async fn what_is_doubted_stays_in_use_while_no_other_can_be_reached() {
         }
     };
     timeout(LONG, moved).await.expect("it asks again");
-}
-
-fn unix_ms() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    u64::try_from(since_epoch.as_millis()).expect("some milliseconds")
 }
 
 async fn connections(server: &tidewire_testkit::services::RedisServer) -> u64 {

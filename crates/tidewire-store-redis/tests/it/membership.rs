@@ -1,16 +1,16 @@
 //! Leases, and a server whose clock is set.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tidewire_model::NodeId;
 use tidewire_store::{Membership, NodeLease, NodeLoad, NodeState};
 use tidewire_store_redis::RedisMembership;
 use tidewire_testkit::services::RedisServer;
 
-use crate::redis::{command, connect};
+use crate::redis::{command, connect, unix_ms};
 
 const TTL: Duration = Duration::from_millis(500);
-const HOUR_MS: u128 = 60 * 60 * 1_000;
+const HOUR_MS: u64 = 60 * 60 * 1_000;
 
 fn lease(name: &str) -> NodeLease {
     NodeLease {
@@ -28,8 +28,7 @@ fn lease(name: &str) -> NodeLease {
 
 /// What a server's clock leaves behind that is set back by an hour: leases that run out in an hour.
 async fn set_back(server: &RedisServer, names: &[&str]) {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
-    let later = (now + HOUR_MS).to_string();
+    let later = (unix_ms() + HOUR_MS).to_string();
     for name in names {
         command(server, &["ZADD", "tw:{nodes}:x", "XX", &later, name]).await;
     }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::cluster::Cluster;
 use crate::lost_reply::Proxy;
-use crate::redis::{command, connect, keys};
+use crate::redis::{command, connect, keys, unix_ms};
 
 #[tokio::test]
 async fn channels_of_all_primaries_are_entered_counted_swept_and_left() {
@@ -119,6 +119,40 @@ async fn what_nobody_is_in_any_more_is_forgotten_after_a_day() {
         redis::from_redis_value(command(&server, &["TTL", kept]).await).expect("a time");
 
     assert!((86_300..=86_400).contains(&left), "{left}");
+}
+
+/// What a server's clock leaves behind that is set back by an hour: members that leave in an hour.
+#[tokio::test]
+async fn who_is_away_leaves_in_time_though_the_clock_is_set_back() {
+    let server = RedisServer::start().await;
+    let (presence, room) = (RedisPresence::new(connect(&server)), channel(1));
+    apply(&presence, &room, &[enter(1), enter(2), away(1), away(2)], LONG).await;
+    let names = command(&server, &["ZRANGE", "tw:a", "0", "-1"]).await;
+    let names: Vec<String> = redis::from_redis_value(names).expect("names");
+    let now = unix_ms();
+    let later = (now + 60 * 60_000).to_string();
+    command(&server, &["ZADD", "tw:a", "XX", &later, &names[0]]).await;
+
+    let early = presence.expire(presence.part_of(&room), 10).await.expect("expired");
+
+    let leaves = command(&server, &["ZSCORE", "tw:a", &names[0]]).await;
+    let leaves: u64 = redis::from_redis_value(leaves).expect("a time");
+    assert_eq!(early.channels, [], "nobody leaves for the clock's sake");
+    assert!((now..=unix_ms() + 60_000).contains(&leaves), "{leaves} at {now}");
+}
+
+#[tokio::test]
+async fn a_channel_that_was_lost_from_those_of_a_life_is_back_with_whoever_is_there_still() {
+    let server = RedisServer::start().await;
+    let (presence, room) = (RedisPresence::new(connect(&server)), channel(1));
+    apply(&presence, &room, &[enter(1), enter(2)], LONG).await;
+    let [index] = &keys(&server, "tw:h:*").await[..] else { panic!("one index") };
+    command(&server, &["DEL", index]).await;
+
+    apply(&presence, &room, &[enter(1)], LONG).await;
+
+    let part = presence.part_of(&room);
+    assert_eq!(presence.channels_of(part, &life()).await.expect("listed"), [room]);
 }
 
 const LONG: Duration = Duration::from_mins(1);

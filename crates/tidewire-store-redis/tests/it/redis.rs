@@ -1,5 +1,7 @@
 //! A server for a test, and ways in past the adapters.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tidewire_broker::{Appended, Draft, Log, Read, Retention};
 use tidewire_model::{Channel, Payload, Position, PublicationId, Since, Tenant, TenantChannel};
 use tidewire_store_redis::{Deployment, RedisConfig, RedisConnection, RedisLog};
@@ -59,6 +61,12 @@ pub(crate) async fn key_of(server: &RedisServer, kind: char) -> String {
 
 pub(crate) async fn keys(server: &RedisServer, pattern: &str) -> Vec<String> {
     redis::from_redis_value(command(server, &["KEYS", pattern]).await).expect("keys")
+}
+
+/// By this machine's clock, which the servers share.
+pub(crate) fn unix_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    u64::try_from(since_epoch.as_millis()).expect("some milliseconds")
 }
 
 pub(crate) fn text(value: redis::Value) -> String {

@@ -50,6 +50,7 @@ macro_rules! presence_conformance {
             pages_bring_everybody
             pages_go_on_while_members_come_and_go
             a_mark_of_another_life_of_the_store_begins_anew
+            a_life_has_the_channels_where_its_members_are
             only_a_dead_lifes_entries_are_orphaned
             many_orphans_go_in_steps
             an_orphan_that_its_life_claims_again_stays
@@ -380,6 +381,39 @@ pub async fn a_mark_of_another_life_of_the_store_begins_anew(factory: &impl Pres
     let page = store.page(&room("a"), Some(mark), 10).await.expect("there");
 
     assert_eq!((page.entries.len(), page.is_anew), (1, true));
+}
+
+pub async fn a_life_has_the_channels_where_its_members_are(factory: &impl PresenceFactory) {
+    let store = factory.open().await;
+    let (room, other) = (room("a"), room("b"));
+    let (own, next) = (life("n"), Life { started_at_ms: 8, ..life("n") });
+    store.apply(&other, &own, &[enter(9, 1)], LONG).await.expect("there");
+    // Each with who has entered there since, and whether it is one of either's channels then.
+    let steps = [
+        (&own, vec![enter(1, 1), enter(2, 1)], [true, false]),
+        (&own, vec![enter(1, 1), enter(2, 1)], [true, false]),
+        (&own, vec![leave(1, 1)], [true, false]),
+        (&own, vec![away(2, 1)], [false, false]),
+        (&own, vec![away(2, 1)], [false, false]),
+        (&own, vec![enter(2, 1), enter(3, 1)], [true, false]),
+        (&next, vec![enter(2, 2)], [true, true]),
+        (&own, vec![away(2, 1), away(3, 1)], [false, true]),
+        (&next, vec![enter(3, 2)], [false, true]),
+        (&own, vec![away(3, 3)], [false, true]),
+        (&next, vec![leave(2, 2), leave(3, 3)], [false, false]),
+    ];
+
+    for (number, (life, moves, expected)) in steps.into_iter().enumerate() {
+        store.apply(&room, life, &moves, LONG).await.expect("there");
+        let mut found = [false; 2];
+        for (found, life) in found.iter_mut().zip([&own, &next]) {
+            let channels = store.channels_of(store.part_of(&room), life).await.expect("there");
+            *found = channels.contains(&room);
+        }
+        assert_eq!(found, expected, "after step {number}");
+    }
+    let channels = store.channels_of(store.part_of(&other), &own).await.expect("there");
+    assert_eq!(channels, [other]);
 }
 
 pub async fn only_a_dead_lifes_entries_are_orphaned(factory: &impl PresenceFactory) {

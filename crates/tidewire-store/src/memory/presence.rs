@@ -8,8 +8,8 @@ use tidewire_model::{Incarnation, Occupancy, PageMark, SessionId, TenantChannel}
 use tokio::time::Instant;
 
 use crate::{
-    Age, Applied, Departed, Entry, EntryPage, Expired, Fate, Life, Move, Orphaned, Presence,
-    StoreError,
+    Age, Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, Move, Orphaned,
+    Presence, StoreError,
 };
 
 /// Keeps who is in which channel in memory: all in one part. Time is tokio's, which a test can pause.
@@ -23,14 +23,20 @@ struct Kept {
     channels: BTreeMap<TenantChannel, Members>,
     /// Who leaves when.
     away: BTreeSet<(Instant, TenantChannel, SessionId)>,
-    indexed: BTreeSet<(Life, TenantChannel)>,
     lives: BTreeSet<Life>,
+    /// The highest offset of a channel that was forgotten: others begin there.
+    forgotten: u64,
 }
 
-#[derive(Default)]
 struct Members {
     offset: u64,
     by_session: BTreeMap<SessionId, Present>,
+}
+
+impl Members {
+    fn of_life(&self, life: &Life) -> bool {
+        self.by_session.values().any(|one| one.life == *life && one.away_until.is_none())
+    }
 }
 
 struct Present {
@@ -62,7 +68,9 @@ impl Kept {
         one: &Move,
         debounce: Duration,
     ) -> Fate {
-        let members = self.channels.entry(channel.clone()).or_default();
+        let offset = self.forgotten;
+        let begin = || Members { offset, by_session: BTreeMap::new() };
+        let members = self.channels.entry(channel.clone()).or_insert_with(begin);
         let (session, age) = match one {
             Move::Enter { entry, age } => (entry.session, *age),
             Move::Away { session, age } | Move::Leave { session, age } => (*session, *age),
@@ -80,7 +88,6 @@ impl Kept {
                     Some(_) => Fate::Updated,
                 };
                 let (life, entry) = (life.clone(), entry.clone());
-                self.indexed.insert((life.clone(), channel.clone()));
                 members.by_session.insert(session, Present { life, age, entry, away_until: None });
                 fate
             }
@@ -113,6 +120,14 @@ impl Kept {
         Occupancy::new(u64::try_from(count).unwrap_or(u64::MAX), incarnation, offset)
     }
 
+    /// Forgets a channel that nobody is in.
+    fn forget_if_empty(&mut self, channel: &TenantChannel) {
+        if self.channels.get(channel).is_some_and(|members| members.by_session.is_empty()) {
+            let gone = self.channels.remove(channel);
+            self.forgotten = self.forgotten.max(gone.map_or(0, |members| members.offset));
+        }
+    }
+
     /// Takes somebody whose time is up.
     fn take_due(&mut self, now: Instant) -> Option<(TenantChannel, SessionId, Present)> {
         let (until, channel, session) = self.away.first()?.clone();
@@ -137,8 +152,11 @@ impl Presence for MemoryPresence {
         debounce: Duration,
     ) -> Result<Applied, StoreError> {
         let mut kept = self.kept.lock();
+        let debounce = debounce.min(LONGEST_AWAY);
         let fates = moves.iter().map(|one| kept.apply(channel, life, one, debounce)).collect();
-        Ok(Applied { fates, occupancy: kept.occupancy(channel, self.incarnation) })
+        let occupancy = kept.occupancy(channel, self.incarnation);
+        kept.forget_if_empty(channel);
+        Ok(Applied { fates, occupancy })
     }
 
     async fn page(
@@ -189,15 +207,18 @@ impl Presence for MemoryPresence {
             channel,
             sessions,
         };
-        let channels = gone.into_iter().map(departed).collect();
+        let channels: Vec<_> = gone.into_iter().map(departed).collect();
+        for departed in &channels {
+            kept.forget_if_empty(&departed.channel);
+        }
         let has_more = kept.away.first().is_some_and(|(until, ..)| *until <= now);
         Ok(Expired { channels, has_more })
     }
 
     async fn channels_of(&self, _part: u16, life: &Life) -> Result<Vec<TenantChannel>, StoreError> {
         let kept = self.kept.lock();
-        let of_life = kept.indexed.iter().filter(|(indexed, _)| indexed == life);
-        Ok(of_life.take(PAGE_OF_CHANNELS).map(|(_, channel)| channel.clone()).collect())
+        let of_life = kept.channels.iter().filter(|(_, members)| members.of_life(life));
+        Ok(of_life.take(PAGE_OF_CHANNELS).map(|(channel, _)| channel.clone()).collect())
     }
 
     async fn orphan(
@@ -208,10 +229,12 @@ impl Presence for MemoryPresence {
         debounce: Duration,
     ) -> Result<Orphaned, StoreError> {
         let (kept, incarnation) = (&mut *self.kept.lock(), self.incarnation);
-        let until = Instant::now() + debounce;
+        let until = Instant::now() + debounce.min(LONGEST_AWAY);
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let (mut marked, mut looked_at) = (0, 0);
-        let members = kept.channels.entry(channel.clone()).or_default();
+        let Some(members) = kept.channels.get_mut(channel) else {
+            return Ok(Orphaned { marked, next: None, incarnation });
+        };
         let present = members.by_session.iter_mut().skip(from).take(PAGE_OF_ORPHANS);
         for (session, present) in present {
             looked_at += 1;
@@ -223,9 +246,6 @@ impl Presence for MemoryPresence {
         }
         let next = from.saturating_add(looked_at);
         let is_last = next >= members.by_session.len();
-        if is_last {
-            kept.indexed.remove(&(life.clone(), channel.clone()));
-        }
         let next = u64::try_from(next).ok().filter(|_| !is_last);
         Ok(Orphaned { marked, next, incarnation })
     }
