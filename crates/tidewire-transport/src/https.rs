@@ -16,7 +16,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -24,6 +24,7 @@ use tokio_rustls::client::TlsStream;
 use crate::address::{Address, InvalidUrl};
 use crate::guard::Guard;
 use crate::http::drive;
+use crate::names::Names;
 
 /// Who vouches for servers.
 #[derive(Clone, Debug)]
@@ -42,6 +43,7 @@ pub enum Roots {
 pub struct Fetcher {
     tls: TlsConnector,
     guard: Guard,
+    names: Names,
     connect_timeout: Duration,
     timeout: Duration,
 }
@@ -74,7 +76,8 @@ impl Fetcher {
             .with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tls = TlsConnector::from(Arc::new(config));
-        Ok(Self { tls, guard, connect_timeout: CONNECT_TIMEOUT, timeout: TIMEOUT })
+        let (names, connect_timeout) = (Names::new(), CONNECT_TIMEOUT);
+        Ok(Self { tls, guard, names, connect_timeout, timeout: TIMEOUT })
     }
 
     /// Gives up after other times than 3 s to connect and 5 s in all.
@@ -122,8 +125,8 @@ impl Fetcher {
         let host = address.host();
         let unreachable =
             |source| FetchError::Unreachable { address: address.authority().to_owned(), source };
-        let found = lookup_host((host, address.port_or(443))).await.map_err(unreachable)?;
-        let addresses = self.admitted(found)?;
+        let found = self.names.look_up(host, address.port_or(443)).await.map_err(unreachable)?;
+        let addresses = self.admitted(found.into_iter())?;
         let name = ServerName::try_from(host.to_owned()).map_err(|_| InvalidUrl::Malformed)?;
         let mut last = io::ErrorKind::NotFound.into();
         for address in addresses {

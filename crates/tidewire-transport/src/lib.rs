@@ -16,6 +16,7 @@ pub mod guard;
 pub mod http;
 pub mod https;
 mod link;
+mod names;
 mod prepared;
 mod scratch;
 mod stream;

@@ -14,7 +14,7 @@ impl Serving {
         match word {
             Word::Gap(join, gap) => {
                 if let Some(kept) = self.forget_held(join) {
-                    self.session.skip(join, kept.last, &mut cx.outputs);
+                    self.leave_out((join, kept.is_sampled), kept.last, cx);
                 }
                 self.session.gap(join, gap, &mut cx.outputs);
             }
@@ -38,7 +38,7 @@ impl Serving {
         }
         let (first, last) = run.span();
         if run.is_sampled() {
-            self.session.skip(join, before(last), &mut cx.outputs);
+            self.session.sample(join, before(last), &mut cx.outputs);
             line.queue_events(cx)?;
         }
         let deltas = match self.session.meet(join, first, last) {
@@ -111,7 +111,7 @@ impl Serving {
         let is_paused = waiting.slow.is_some() && when_slow == WhenSlow::DropOldest;
         let most = if is_paused { 0 } else { when_slow.held() };
         let left_out = waiting.held.take(
-            (join, when_slow),
+            (join, when_slow, run.is_sampled()),
             run.envelopes(),
             |envelope| run.key_of(envelope),
             (most, line.most_unsent()),
@@ -139,14 +139,29 @@ impl Serving {
     /// Sends what was held of a channel, and tells what was left out around it.
     pub(super) fn hand_over(&mut self, join: JoinId, kept: Kept, cx: &mut Context) {
         let mut is_told = false;
+        let whom = (join, kept.is_sampled);
         for envelope in kept.newest {
-            let before = before(envelope.position);
-            is_told |= self.session.skip(join, before, &mut cx.outputs);
+            is_told |= self.leave_out(whom, before(envelope.position), cx);
             self.session.deliver(join, envelope, &mut cx.outputs);
         }
-        is_told |= self.session.skip(join, kept.last, &mut cx.outputs);
+        is_told |= self.leave_out(whom, kept.last, cx);
         if is_told {
             metrics::told_of_skipping();
+        }
+    }
+
+    /// Leaves out what comes up to `position`, of which nothing is wanted or nothing is kept; returns
+    /// whether the client is told.
+    fn leave_out(
+        &mut self,
+        (join, is_sampled): (JoinId, bool),
+        position: Position,
+        cx: &mut Context,
+    ) -> bool {
+        if is_sampled {
+            self.session.sample(join, position, &mut cx.outputs)
+        } else {
+            self.session.skip(join, position, &mut cx.outputs)
         }
     }
 

@@ -24,6 +24,8 @@ pub(super) struct Kept {
     pub(super) newest: VecDeque<Arc<Envelope>>,
     /// Of the newest publication there was.
     pub(super) last: Position,
+    /// The channel was sampled all the while.
+    pub(super) is_sampled: bool,
     bytes: usize,
 }
 
@@ -39,11 +41,11 @@ impl Held {
         self.joins.contains_key(&join)
     }
 
-    /// Takes publications of a channel of which `most` are held, and altogether `most_bytes`; of those
-    /// of the same key the newest. Returns how many are left out for that.
+    /// Takes publications of a channel, which may be sampled, of which `most` are held, and altogether
+    /// `most_bytes`; of those of the same key the newest. Returns how many are left out for that.
     pub(super) fn take(
         &mut self,
-        (join, when_slow): (JoinId, WhenSlow),
+        (join, when_slow, is_sampled): (JoinId, WhenSlow, bool),
         publications: &[Arc<Envelope>],
         key_of: impl for<'a> Fn(&'a Envelope) -> Option<&'a str>,
         (most, most_bytes): (usize, usize),
@@ -53,9 +55,11 @@ impl Held {
             when_slow,
             newest: VecDeque::new(),
             last,
+            is_sampled,
             bytes: 0,
         });
         (kept.when_slow, kept.last) = (when_slow, last);
+        kept.is_sampled &= is_sampled;
         let before = (kept.newest.len(), kept.bytes);
         for publication in publications {
             if when_slow == WhenSlow::LatestByKey {
@@ -229,7 +233,7 @@ mod tests {
                         let offsets = first..first + count;
                         let run: Vec<_> = offsets.map(|offset| envelope(offset, bytes)).collect();
                         taken += run.len();
-                        let whom = (JoinId(join), when_slow);
+                        let whom = (JoinId(join), when_slow, false);
                         let bounds = (when_slow.held(), MOST_BYTES);
                         left_out += held.take(whom, &run, key_of, bounds);
                         prop_assert!(held.joins[&JoinId(join)].newest.len() <= when_slow.held());
@@ -262,7 +266,7 @@ mod tests {
         offsets: std::ops::RangeInclusive<u64>,
     ) -> usize {
         let run: Vec<_> = offsets.map(|offset| envelope(offset, 10)).collect();
-        held.take((JoinId(join), when_slow), &run, key_of, (when_slow.held(), MOST_BYTES))
+        held.take((JoinId(join), when_slow, false), &run, key_of, (when_slow.held(), MOST_BYTES))
     }
 
     /// One of three, by the offset.

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tidewire_model::{ConnectionId, Event};
+use tidewire_model::{Connected, ConnectionId, Event};
 use tidewire_protocol::{Frame, Protocol};
 use tidewire_transport::{Flushed, Link, Scratch, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
@@ -86,6 +86,13 @@ impl Line {
     pub(super) fn write(&mut self, cx: &mut Context) -> Result<(), TransportError> {
         self.is_blocked = self.link.flush(&mut cx.scratch)? == Flushed::Blocked;
         Ok(())
+    }
+
+    /// Queues the first word of a session, as urgent as anything that may follow: nothing overtakes it.
+    pub(super) fn introduce(&mut self, connected: Connected, cx: &mut Context) -> Verdict {
+        let queued = self.encode(&[Event::Connected(connected)], cx, Link::queue_urgent);
+        self.touch(cx);
+        queued.map_err(|_| Ending::Left)
     }
 
     /// Encodes the events that have gathered and queues them. Those that the client waits for go before

@@ -190,14 +190,16 @@ impl Connection {
         let connected = connected((request, is_resumed), &owned, &session, cx);
         line.alarms.start(cx.now, &cx.shared.config);
         line.alarms.expire_at(cx.now, session.identity().expires_at);
-        cx.outputs.events.push(Event::Connected(connected));
         cx.outputs.events.append(&mut outputs.events);
         cx.outputs.effects.append(&mut outputs.effects);
         if is_resumed || !rest.is_empty() {
             line.hold(cx);
         }
         let mut serving = Serving::new(session, owned, is_resumed, rest);
-        let verdict = serving.go_on(line, cx).and_then(|()| serving.tell_latecomer(line, cx));
+        let verdict = line
+            .introduce(connected, cx)
+            .and_then(|()| serving.go_on(line, cx))
+            .and_then(|()| serving.tell_latecomer(line, cx));
         self.state = State::Serving(serving);
         self.obey(verdict, cx);
         self.settle(cx);

@@ -252,6 +252,33 @@ async fn whoever_was_there_before_a_channel_was_sampled_is_told_of_each_hole() {
 }
 
 #[tokio::test]
+async fn when_a_channel_is_sampled_no_longer_what_a_slow_client_misses_is_told() {
+    let filter = Filter::parse("a/*").expect("filter");
+    let rule = ChannelRule {
+        class: DeliveryClass::Ephemeral,
+        when_slow: WhenSlow::DropNewest,
+        sample: Some(Duration::from_millis(50)),
+        ..ChannelRule::new(filter)
+    };
+    let slow_after = Duration::from_mins(10);
+    let config = EdgeConfig { slow_after, ..EdgeConfig::default() };
+    let fleet = with_rule(rule.clone(), config).await;
+    let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
+    assert!(reader.subscribe("a/1").await.sampled);
+    let mut rules = ChannelRules::default();
+    rules.set(Tenant::parse(TENANT).expect("tenant"), vec![ChannelRule { sample: None, ..rule }]);
+    fleet.tenants.rules().replace(rules);
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+    for _ in 0..MANY {
+        publisher.published("a/1", large()).await;
+    }
+
+    let heard = heard_up_to(&mut reader, MANY).await;
+
+    assert!(matches!(heard[..], [Heard::Publications(_), .., Heard::Skipped(_)]), "{heard:?}");
+}
+
+#[tokio::test]
 async fn a_client_that_cannot_show_a_gap_is_disconnected_and_resumes() {
     let fleet = fleet(DeliveryClass::Recoverable, WhenSlow::Disconnect).await;
     let mut bystander = Bystander::watch(&fleet).await;

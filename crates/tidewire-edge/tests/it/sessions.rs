@@ -202,3 +202,21 @@ async fn a_client_asks_again_for_a_channel_whose_answer_a_loss_has_swallowed() {
         Happening::Publication { publication, .. } if publication.payload == text("hello")
     ));
 }
+
+#[tokio::test]
+async fn what_a_client_asks_along_with_its_first_word_is_answered_after_it() {
+    let fleet = Fleet::one().await;
+    let mut peer = Peer::dial(&fleet.nodes[0]).await;
+
+    let token = token("ada");
+    peer.send_text(format!(
+        r#"[{{"id":1,"connect":{{"token":"{token}"}}}},
+            {{"id":2,"publish":{{"channel":"room/1","data":1}}}},
+            {{"id":3,"ping":{{}}}}]"#
+    ));
+
+    peer.connected().await;
+    let heard = [peer.next().await, peer.next().await];
+    assert!(matches!(heard[0], ServerEvent::Pong { .. }), "{heard:?}");
+    assert!(matches!(heard[1], ServerEvent::Published { .. }), "{heard:?}");
+}

@@ -44,17 +44,27 @@ impl Session {
         out.events.push(Event::Gap { channel: channel.clone(), gap });
     }
 
+    /// Leaves out what a live join has not been sent up to `position`, because its channel is sampled.
+    /// Whoever was not told so once and for all is told each time, as by [`skip`](Self::skip); returns
+    /// whether.
+    pub fn sample(&mut self, join: JoinId, position: Position, out: &mut Outputs) -> bool {
+        match self.subscriptions.live(join) {
+            Some((_, live)) if live.is_sampled => {
+                if position.offset > live.position.offset {
+                    (live.position, live.deltas) = (position, live.deltas.after_gap());
+                }
+                false
+            }
+            _ => self.skip(join, position, out),
+        }
+    }
+
     /// Leaves out what a live join has not been sent up to `position`. If there is anything it is told,
-    /// with how many offsets that is where the epoch is the same, unless the client was told once and for
-    /// all that its channel is sampled; returns whether.
+    /// with how many offsets that is where the epoch is the same; returns whether.
     pub fn skip(&mut self, join: JoinId, position: Position, out: &mut Outputs) -> bool {
         let Some((_, live)) = self.subscriptions.live(join) else { return false };
         let seen = live.position;
         if position.offset <= seen.offset {
-            return false;
-        }
-        if live.is_sampled {
-            (live.position, live.deltas) = (position, live.deltas.after_gap());
             return false;
         }
         let missed = (position.epoch == seen.epoch).then(|| position.offset - seen.offset);

@@ -410,6 +410,10 @@ impl Client {
         self.session.skip(self.join, position_of(offset), &mut self.out)
     }
 
+    fn sample(&mut self, offset: u64) -> bool {
+        self.session.sample(self.join, position_of(offset), &mut self.out)
+    }
+
     fn lag(&mut self) {
         self.session.lagged(self.join, &mut self.out);
     }

@@ -123,14 +123,26 @@ fn who_was_told_of_sampling_is_told_of_no_hole() {
     let told = client.out.events.pop();
     assert!(matches!(told, Some(Event::Subscribed(Subscribed { sampled: true, .. }))));
 
-    assert!(!client.skip(12));
+    assert!(!client.sample(12));
 
     assert!(client.out.events.is_empty());
     assert_eq!(client.meet(13..=13), in_step(Deltas::Unasked));
     client.lag();
     client.join = client.only_join("a", Since::Position(position_of(13)));
     client.joined(client.join, at(13, &[], true));
-    assert!(!client.skip(20), "it goes on being so when it has caught up");
+    assert!(!client.sample(20), "it goes on being so when it has caught up");
+    assert!(!client.sample(19), "it is behind that");
+    assert!(client.skip(22), "what is left out for another reason is told");
+}
+
+#[test]
+fn who_was_not_told_of_sampling_is_told_of_each_hole() {
+    let mut client = Client::live_with_deltas(7);
+
+    assert!(client.sample(12));
+
+    let gap = Gap { reason: GapReason::Skipped, position: position_of(12), missed: Some(5) };
+    assert!(matches!(client.out.events[..], [Event::Gap { gap: told, .. }] if told == gap));
 }
 
 #[test]
