@@ -61,7 +61,7 @@ mod tests {
         let names = Names::new();
         let under_way = Arc::new(AtomicUsize::new(0));
         let mut ends = Vec::new();
-        for _ in 0..MOST + 1 {
+        for _ in 0..=MOST {
             let (end, ended) = mpsc::channel::<()>();
             let under_way = Arc::clone(&under_way);
             ends.push(end);
@@ -82,6 +82,7 @@ mod tests {
         tokio::pin!(next);
         assert!(next.as_mut().now_or_never().is_none());
 
+        assert_eq!(names.0.available_permits(), 0);
         assert_eq!(under_way.load(Ordering::SeqCst), MOST);
         drop(ends.swap_remove(0));
         let found = timeout(Duration::from_secs(20), next).await.expect("there is a place");
