@@ -11,6 +11,7 @@ use tidewire_client::Options;
 use tidewire_model::{Permissions, Tenant, UserId};
 use tidewire_testkit::services::{NatsServer, RedisServer, SentinelServer, Watch, free_port};
 
+use crate::clock::{Clock, Clocks};
 use crate::node::NodeProcess;
 use crate::proxy::Proxy;
 use crate::wait::until;
@@ -24,6 +25,10 @@ pub struct Setup {
     pub down_after: Duration,
     /// Publications that a channel keeps.
     pub history: u32,
+    /// How long it keeps them, as a configuration says it.
+    pub history_ttl: &'static str,
+    /// Whether clocks of nodes and Redis can be set.
+    pub has_clocks: bool,
     /// Each node knows one NATS server only, that of its number.
     pub is_nats_pinned: bool,
     /// What the configuration of the NATS servers has beside their addresses.
@@ -34,8 +39,15 @@ impl Setup {
     /// Sentinels that fail over within a second, channels that keep all there is, and nodes that may
     /// go to any NATS server.
     pub fn new(program: impl Into<PathBuf>) -> Self {
-        let (program, down_after) = (program.into(), Duration::from_millis(500));
-        Self { program, down_after, history: 100_000, is_nats_pinned: false, nats_config: "" }
+        Self {
+            program: program.into(),
+            down_after: Duration::from_millis(500),
+            history: 100_000,
+            history_ttl: "1h",
+            has_clocks: false,
+            is_nats_pinned: false,
+            nats_config: "",
+        }
     }
 }
 
@@ -54,6 +66,7 @@ pub struct Cluster {
     pub redis_links: Vec<Proxy>,
     pub redis: Vec<RedisServer>,
     pub sentinels: Vec<SentinelServer>,
+    clocks: Option<Clocks>,
     setup: Setup,
     directory: TempDir,
 }
@@ -61,13 +74,16 @@ pub struct Cluster {
 pub(crate) const NODES: usize = 3;
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Of what a token may be good for, so that a clock may be wrong.
+const HALF_A_DAY: i64 = 12 * 3_600;
 
 impl Cluster {
     /// Starts everything, and waits until the nodes are ready and the replica is in step.
     pub async fn start(setup: Setup) -> Result<Self> {
         let directory = TempDir::with_prefix("tidewire-chaos-")?;
         let (routes, nats) = start_nats(&directory, setup.nats_config).await?;
-        let (redis_links, redis) = start_redis().await?;
+        let clocks = setup.has_clocks.then(|| Clocks::new(directory.path())).transpose()?;
+        let (redis_links, redis) = start_redis(clocks.as_ref()).await?;
         let watch = Watch {
             primary: redis_links[0].address(),
             quorum: 2,
@@ -86,6 +102,7 @@ impl Cluster {
             redis_links,
             redis,
             sentinels,
+            clocks,
             setup,
             directory,
         };
@@ -127,6 +144,11 @@ impl Cluster {
     pub fn kill_node(&mut self, number: usize) -> Result<()> {
         let mut node = self.nodes[number].take().context("it is there")?;
         node.kill()
+    }
+
+    /// The clocks of its processes, of a setup that has them.
+    pub fn clocks(&self) -> Result<&Clocks> {
+        self.clocks.as_ref().context("a setup with clocks")
     }
 
     /// The nodes that run.
@@ -180,12 +202,18 @@ impl Cluster {
 
     /// How a client of `tenant` connects: to node `first`, and to the others in turn when it is lost.
     pub fn options(&self, tenant: &str, user: &str, first: usize) -> Options {
-        let mut options = Options::new(String::new(), token(tenant, user));
+        let mut options = Options::new(String::new(), token(tenant, user, HALF_A_DAY));
         options.urls =
             self.client_links.iter().map(|link| format!("ws://{}", link.address())).collect();
         options.urls.rotate_left(first % NODES);
         options.tenant = Some(Tenant::parse(tenant).expect("a valid name"));
         options
+    }
+
+    /// The same, with a token that runs out in so many seconds.
+    pub fn options_for(&self, tenant: &str, user: &str, first: usize, seconds: i64) -> Options {
+        let token = token(tenant, user, seconds).into();
+        Options { token, ..self.options(tenant, user, first) }
     }
 
     async fn until_watched(&self) -> Result<()> {
@@ -211,7 +239,9 @@ impl Cluster {
     async fn start_node(&self, number: usize) -> Result<NodeProcess> {
         let file = self.directory.path().join(format!("node-{number}.toml"));
         std::fs::write(&file, self.config(number))?;
-        NodeProcess::start(&self.setup.program, &file).await
+        let clock = self.clocks.as_ref().map(|clocks| &clocks.nodes[number]);
+        let environment = clock.map_or(&[][..], Clock::environment);
+        NodeProcess::start(&self.setup.program, &file, environment).await
     }
 
     fn config(&self, number: usize) -> String {
@@ -221,7 +251,7 @@ impl Cluster {
         let servers =
             list(links[known].iter().map(|link| format!("nats://{}", link.address())).collect());
         let sentinels = list(self.sentinels.iter().map(SentinelServer::url).collect());
-        let history = self.setup.history;
+        let (history, ttl) = (self.setup.history, self.setup.history_ttl);
         let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\nping_interval = \"2s\"\n\
@@ -232,7 +262,7 @@ impl Cluster {
              [limits]\nconnection_publish_rate = 1000000\nconnection_publish_burst = 1000000\n\
              connection_publish_bytes = 1000000000\nconnection_command_rate = 1000000\n\
              connection_command_burst = 1000000\n\
-             [history]\nsize = {history}\nttl = \"1h\"\n\
+             [history]\nsize = {history}\nttl = \"{ttl}\"\n\
              [session]\nresume_keys = [\"a resume key that all nodes of this test share\"]\n\
              [drain]\nannounce = \"500ms\"\nwindow = \"5s\"\ndeadline = \"30s\"\n\
              [log]\nformat = \"json\"\n{tenants}"
@@ -272,7 +302,7 @@ async fn start_nats(directory: &TempDir, config: &str) -> Result<(Vec<Proxy>, Ve
 }
 
 /// A primary and its replica, which give out the addresses of their proxies.
-async fn start_redis() -> Result<(Vec<Proxy>, Vec<RedisServer>)> {
+async fn start_redis(clocks: Option<&Clocks>) -> Result<(Vec<Proxy>, Vec<RedisServer>)> {
     let (mut links, mut servers): (Vec<Proxy>, Vec<RedisServer>) = (Vec::new(), Vec::new());
     for number in 0..2 {
         let port = free_port();
@@ -286,7 +316,8 @@ async fn start_redis() -> Result<(Vec<Proxy>, Vec<RedisServer>)> {
         if let Some(primary) = &primary {
             arguments.extend(["--replicaof", "127.0.0.1", primary]);
         }
-        let server = RedisServer::on_port_with_arguments(port, &arguments).await;
+        let environment = clocks.map_or(&[][..], |clocks| clocks.redis[number].environment());
+        let server = RedisServer::on_port_with(port, &arguments, environment).await;
         debug_assert_eq!(servers.len(), number, "they are started in order");
         servers.push(server);
         links.push(link);
@@ -312,8 +343,8 @@ pub(crate) fn api_key(tenant: &str) -> String {
     format!("backend.0123456789abcdef0123456789abcdef-{tenant}")
 }
 
-/// A token that lets `user` do everything in `tenant`, for a day.
-fn token(tenant: &str, user: &str) -> String {
+/// A token that lets `user` do everything in `tenant`, for so many seconds from now on.
+fn token(tenant: &str, user: &str, seconds: i64) -> String {
     let id = KeyId::parse("chaos").expect("a key id");
     let key = SigningKey::from_secret(Some(id), secret(tenant).as_bytes()).expect("long enough");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
@@ -321,7 +352,7 @@ fn token(tenant: &str, user: &str) -> String {
         tenant: Some(Tenant::parse(tenant).expect("a tenant")),
         user: UserId::parse(user).expect("a user"),
         audience: vec!["tidewire".into()],
-        expires_at: now + 86_000,
+        expires_at: now.saturating_add_signed(seconds),
         not_before: None,
         issued_at: None,
         token_id: None,

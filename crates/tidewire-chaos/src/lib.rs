@@ -10,6 +10,7 @@
 //!
 //! Nothing here is for production: services that cannot be started panic.
 
+mod clock;
 mod cluster;
 mod crowd;
 mod http;
@@ -20,6 +21,7 @@ pub mod schedule;
 mod stage;
 mod wait;
 
+pub use clock::{Clock, Clocks};
 pub use cluster::{Cluster, Setup};
 pub use crowd::{Crowd, Outcome, Size};
 pub use node::NodeProcess;

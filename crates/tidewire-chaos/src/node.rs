@@ -1,6 +1,7 @@
 //! A node as an operator starts it.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -32,11 +33,16 @@ const MOST_LINES: usize = 10_000;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl NodeProcess {
-    /// Starts it and waits until it listens.
-    pub(crate) async fn start(program: &Path, config: &Path) -> Result<Self> {
+    /// Starts it, with more in its environment, and waits until it listens.
+    pub(crate) async fn start(
+        program: &Path,
+        config: &Path,
+        environment: &[(String, OsString)],
+    ) -> Result<Self> {
         let mut child = Command::new(program)
             .args(["serve", "--config"])
             .arg(config)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -11,6 +11,7 @@ use crate::cluster::{Cluster, Setup};
 use crate::crowd::{LIVELINESS, Size};
 use crate::http;
 
+mod clocks;
 mod nats;
 mod nodes;
 mod redis;
@@ -65,6 +66,7 @@ pub const ROWS: &[Row] = &[
     row!(30, "the answer to a resume is lost", sessions::answer_lost),
     row!(31, "two tabs have one token", sessions::two_tabs),
     row!(32, "a session's record is lost", sessions::record_lost),
+    row!(37, "clocks of nodes and of Redis jump by an hour", clocks::jumped),
 ];
 
 /// The row of this number.

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
@@ -145,13 +145,10 @@ impl RedisConnection {
     /// Takes a hint that another server has begun `incarnation`: the next call asks anew which one is
     /// the primary, and what is in use stays so until another one has answered. It is not noted as
     /// seen, which would stop every call if it were made up. A cluster's client follows the slots by
-    /// itself, and no server begins a life that is far ahead of the clock.
+    /// itself. The clock here is not asked how likely it is: it may be wrong, and that of Redis as well.
     pub(crate) fn hear_of(&self, fence: &FenceId, incarnation: Incarnation) {
         let is_news = incarnation > self.newest_incarnation(fence);
-        if self.is_cluster() || !is_news || is_ahead(incarnation) {
-            return;
-        }
-        if self.may_doubt(Instant::now()) {
+        if is_news && !self.is_cluster() && self.may_doubt(Instant::now()) {
             self.0.link.doubt();
         }
     }
@@ -302,15 +299,5 @@ impl RedisConnection {
 
 /// Connecting anew costs something, and hearsay nothing.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(2);
-
-/// How far an incarnation may be ahead of the clock, as in the functions.
-const CLOCK_TOLERANCE: Duration = Duration::from_mins(10);
-
-/// Whether no server can have begun this life yet.
-fn is_ahead(incarnation: Incarnation) -> bool {
-    let latest = SystemTime::now() + CLOCK_TOLERANCE;
-    let latest = latest.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    incarnation > Incarnation::new(u64::try_from(latest).unwrap_or(u64::MAX), u32::MAX)
-}
 
 const HEALTH_DEADLINE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@
 local MINUTE = 60 * 1000
 local HOUR = 60 * MINUTE
 
--- How far an incarnation may be ahead of this server's clock.
+-- How far an incarnation that this server has not got may be ahead of its clock.
 local CLOCK_TOLERANCE = 10 * MINUTE
 
 local MAX_ERAS = 8
@@ -89,7 +89,8 @@ local function fence(key, seen, raise, nonce, now)
       return nil
     end
   end
-  if started(seen) > now + CLOCK_TOLERANCE then
+  -- What is stored began under a clock that was set back since, or that of another server.
+  if started(seen) > math.max(now, started(incarnation)) + CLOCK_TOLERANCE then
     return nil, redis.error_reply('AHEAD the nodes have seen an incarnation from the future')
   end
   local start = math.max(now, started(incarnation) + 1, started(seen) + 1)

@@ -200,7 +200,7 @@ async fn forget(setup: Setup, size: Size, way: Way) -> Result<Outcome> {
 }
 
 /// Fails if the log went on in a life that is older than one it had before.
-fn check_newest_life(outcome: &Outcome) -> Result<()> {
+pub(super) fn check_newest_life(outcome: &Outcome) -> Result<()> {
     let account = outcome.account.lock();
     let lives = || account.acknowledgements().map(|(_, at, time)| (time, at.epoch.incarnation()));
     let last = lives().max().map(|(_, life)| life);
@@ -330,7 +330,7 @@ pub(super) async fn trimmed(setup: Setup, _: Size) -> Result<String> {
 }
 
 /// How many lives of the log acknowledged something.
-fn lives(crowd: &Crowd) -> usize {
+pub(super) fn lives(crowd: &Crowd) -> usize {
     let account = crowd.account();
     let account = account.lock();
     let mut lives: Vec<_> =

@@ -7,11 +7,12 @@ use parking_lot::Mutex;
 use tidewire_broker::{Log, Retention, Secured, Status};
 use tidewire_model::Incarnation;
 use tidewire_store_redis::{RedisConnection, RedisLog};
+use tidewire_testkit::services::RedisServer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::redis::{append, command, config, log, read_since, room, text, unix_ms};
+use crate::redis::{append, command, config, draft, log, read_since, room, text, unix_ms};
 use crate::secure::{LONG, pair};
 
 #[tokio::test]
@@ -54,19 +55,62 @@ async fn word_of_a_life_that_never_was_stops_nothing_and_seldom_connects_anew() 
 }
 
 #[tokio::test]
-async fn word_of_a_life_far_in_the_future_does_nothing() {
-    let (primary, _replica) = pair().await;
-    let log = log(&primary);
-    append(&log, &["first"]).await;
-    let before = connections(&primary).await;
+async fn word_of_a_life_counts_though_it_is_an_hour_ahead_of_the_clock_here() {
+    let (primary, replica) = pair().await;
+    let line = Line::to(primary.address()).await;
+    let (here, there) = (line.log(), log(&replica));
+    let first = append(&here, &["1"]).await[0].position;
+    assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
 
-    let farthest = Incarnation::parse("zzzzzzzzzzzz").expect("twelve digits");
-    for far in [Incarnation::new(unix_ms() + 11 * 60_000, 0), farthest] {
-        log.hear_of(&room(), far);
-        append(&log, &["again"]).await;
-    }
+    command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
+    line.turn_to(replica.address());
+    begin_life_at(&replica, unix_ms() + HOUR_MS).await;
+    let newer = append(&there, &["2"]).await[0].position;
+    here.hear_of(&room(), newer.epoch.incarnation());
+    let moved = read_since(&here, first).await;
 
-    assert_eq!(connections(&primary).await - before, 1, "that of who asks");
+    assert_eq!((moved.status, moved.top_position()), (Status::Continues, newer));
+}
+
+/// A primary whose clock was an hour ahead is replaced by one whose clock is right.
+#[tokio::test]
+async fn a_life_that_began_under_a_clock_ahead_is_followed_by_another_at_once() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    begin_life_at(&server, unix_ms() + HOUR_MS).await;
+    let ahead = append(&log, &["1"]).await[0].position;
+
+    begin_life(&server, ahead.epoch.incarnation()).await;
+    let next = append(&log, &["2"]).await[0].position;
+
+    assert!(next.epoch.incarnation() > ahead.epoch.incarnation());
+    assert_eq!(next.offset, 2);
+}
+
+/// Or one node with a life that was made up could have all others wait for as long as it likes.
+#[tokio::test]
+async fn a_life_in_the_future_that_redis_does_not_know_of_is_not_outdone() {
+    let server = RedisServer::start().await;
+    let log = log(&server);
+    begin_life_at(&server, unix_ms() + HOUR_MS).await;
+    append(&log, &["1"]).await;
+
+    begin_life_at(&server, unix_ms()).await;
+    let refused = log.append(&room(), &[draft("2")]).await.expect_err("it is refused");
+
+    assert!(refused.to_string().contains("from the future"), "{refused}");
+}
+
+const HOUR_MS: u64 = 3_600_000;
+
+/// Has Redis hold the life of another process that began then.
+async fn begin_life_at(server: &RedisServer, ms: u64) {
+    begin_life(server, Incarnation::new(ms, 0)).await;
+}
+
+/// Has Redis hold a life of another process.
+async fn begin_life(server: &RedisServer, life: Incarnation) {
+    command(server, &["SET", "tw:f", &format!("{} {:040}", life.as_str(), 0)]).await;
 }
 
 #[tokio::test]
@@ -98,7 +142,7 @@ async fn what_is_doubted_stays_in_use_while_no_other_can_be_reached() {
     timeout(LONG, moved).await.expect("it asks again");
 }
 
-async fn connections(server: &tidewire_testkit::services::RedisServer) -> u64 {
+async fn connections(server: &RedisServer) -> u64 {
     let stats = text(command(server, &["INFO", "stats"]).await);
     let count = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
     count.expect("it is counted").parse().expect("a number")

@@ -1,7 +1,7 @@
 #![expect(clippy::panic, reason = "a service that cannot run must fail the test that needs it")]
 
 use std::collections::hash_map::RandomState;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::hash::BuildHasher;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -45,6 +45,11 @@ pub(super) trait Kind {
 
     /// The command line of a server that listens on `port` and keeps its files in `dir`.
     fn arguments(&self, port: u16, dir: &Path) -> Vec<String>;
+
+    /// What its environment has beside that of the test.
+    fn environment(&self) -> &[(String, OsString)] {
+        &[]
+    }
 
     /// Whether the server at `address` serves, and is the process `pid` with its files in `dir` and
     /// not a stranger that was faster to take the port.
@@ -166,6 +171,7 @@ impl<K: Kind> Process<K> {
         let errors = log.try_clone().expect("a descriptor can be cloned");
         let child = Command::new(find_program::<K>())
             .args(self.kind.arguments(self.port, self.dir.path()))
+            .envs(self.kind.environment().iter().map(|(name, value)| (name, value)))
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(log)

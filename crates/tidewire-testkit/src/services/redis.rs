@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -29,21 +30,23 @@ impl RedisServer {
     /// As [`RedisServer::start`], with further command line arguments. They must leave the server
     /// usable without a password.
     pub async fn with_arguments(arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self(Process::start(Redis { arguments }).await)
+        Self(Process::start(Redis::new(arguments)).await)
     }
 
     /// As [`RedisServer::start`], on a port that [`free_port`](super::free_port) gave out before.
     pub async fn on_port(port: u16) -> Self {
-        let arguments = ["--appendonly", "no"].map(String::from).into();
-        Self(Process::start_on_port(Redis { arguments }, port).await)
+        Self::on_port_with(port, &["--appendonly", "no"], &[]).await
     }
 
     /// As [`RedisServer::with_arguments`], on a port that [`free_port`](super::free_port) gave out
-    /// before.
-    pub async fn on_port_with_arguments(port: u16, arguments: &[&str]) -> Self {
-        let arguments = arguments.iter().map(ToString::to_string).collect();
-        Self(Process::start_on_port(Redis { arguments }, port).await)
+    /// before, and with more in its environment.
+    pub async fn on_port_with(
+        port: u16,
+        arguments: &[&str],
+        environment: &[(String, OsString)],
+    ) -> Self {
+        let redis = Redis { environment: environment.to_vec(), ..Redis::new(arguments) };
+        Self(Process::start_on_port(redis, port).await)
     }
 
     /// What the server answers to a command: a list one item a line, nothing as an empty text, an
@@ -102,6 +105,14 @@ impl RedisServer {
 
 struct Redis {
     arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
+}
+
+impl Redis {
+    fn new(arguments: &[&str]) -> Self {
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        Self { arguments, environment: Vec::new() }
+    }
 }
 
 impl Kind for Redis {
@@ -115,6 +126,10 @@ impl Kind for Redis {
             .map(String::from)
             .chain(self.arguments.iter().cloned())
             .collect()
+    }
+
+    fn environment(&self) -> &[(String, OsString)] {
+        &self.environment
     }
 
     async fn is_ready(&self, address: SocketAddr, _: &Path, pid: u32) -> bool {
