@@ -51,6 +51,7 @@ impl Subjects {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tidewire_model::Tenant;
 
     use super::*;
@@ -65,6 +66,27 @@ mod tests {
         assert_eq!(subjects.node(&node).as_str(), "tw.eu-1.c.n.edge-1_X");
         assert_eq!(subjects.all().as_str(), "tw.eu-1.c.all");
         assert_eq!(subjects.beats().as_str(), "tw.eu-1.c.b");
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_partitions_or_nodes_have_one_subject(
+            (one, at) in ("[mc]{1,2}|m-c", any::<u8>()),
+            (other, there) in ("[mc]{1,2}|m-c", any::<u8>()),
+        ) {
+            let subjects = Subjects::parse("tw").unwrap();
+            let of = |tenant: &str, index| {
+                let tenant = Tenant::parse(tenant).unwrap();
+                subjects.partition(&Partition { tenant, index })
+            };
+            let (a, b) = (of(&one, at), of(&other, there));
+            let node = subjects.node(&NodeId::parse(&one).unwrap());
+
+            prop_assert_eq!(a == b, (&one, at) == (&other, there));
+            prop_assert!(![&a, &b].contains(&&node) && node != subjects.all());
+            // A tenant means nothing to who subscribes.
+            prop_assert!(a.split('.').count() == 4 && !a.contains(['*', '>']));
+        }
     }
 
     #[test]

@@ -107,3 +107,57 @@ impl Keys {
         ["l", "x"].map(|kind| format!("{}:{{nodes}}:{kind}", self.prefix))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use tidewire_model::{Channel, NodeId, SessionId};
+
+    use super::*;
+
+    /// Of few letters, among them all that are between the parts of a key, so that different names are
+    /// often nearly alike.
+    fn names() -> impl Strategy<Value = (TenantChannel, SessionKey, Life)> {
+        let name = ("[mp]{1,2}|m-p", "[mp:.{}]{1,5}|[mp]/p:m", 0..3_u8, "[mp]{1,2}", 0..12_u64);
+        name.prop_map(|(tenant, channel, session, node, started_at_ms)| {
+            let tenant = Tenant::parse(&tenant).expect("valid");
+            let channel = Channel::parse(&channel).expect("valid");
+            let session = SessionId::from_bytes([session; 16]);
+            let node = NodeId::parse(&node).expect("valid");
+            (
+                TenantChannel::new(tenant.clone(), channel),
+                SessionKey { tenant, session },
+                Life { node, started_at_ms },
+            )
+        })
+    }
+
+    /// Every key that is about something named, and what it is about.
+    fn keys((channel, session, life): &(TenantChannel, SessionKey, Life)) -> Vec<(String, String)> {
+        let (keys, partition) = (Keys::new("tw".into()), Partition::of(channel));
+        vec![
+            (keys.meta(partition, channel), format!("numbering {channel:?}")),
+            (keys.log(partition, channel), format!("log {channel:?}")),
+            (keys.members(partition, channel), format!("members {channel:?}")),
+            (keys.session(session), format!("session {session:?}")),
+            (keys.quotas(&channel.tenant), format!("quotas {:?}", channel.tenant)),
+            (keys.channels_of(None, life), format!("channels of {life:?}")),
+            (keys.shared_fence(), "fence".into()),
+            (keys.away(None), "away".into()),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_things_have_one_key(one in names(), other in names()) {
+            let mut about = HashMap::new();
+            for (key, thing) in keys(&one).into_iter().chain(keys(&other)) {
+                let known = about.entry(key).or_insert_with(|| thing.clone());
+
+                prop_assert_eq!(&*known, &thing);
+            }
+        }
+    }
+}

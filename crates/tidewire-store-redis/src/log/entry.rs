@@ -125,6 +125,8 @@ fn unless_empty<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Optio
 
 #[cfg(test)]
 mod tests {
+    use tidewire_model::{Channel, Tenant};
+
     use super::*;
 
     #[test]
@@ -141,6 +143,24 @@ mod tests {
         assert_eq!(text, "b012345670003\x001\x00ann");
         assert_eq!((described.time_ms, described.kind), (99, Kind::Binary));
         assert_eq!((described.id, described.publisher), (draft.id, draft.publisher));
+    }
+
+    #[test]
+    fn an_id_of_one_tenant_is_not_known_again_in_another() {
+        let draft = Draft {
+            id: Some(PublicationId::parse("1").expect("valid")),
+            publisher: Some(UserId::parse("ann").expect("valid")),
+            payload: Payload::binary(Bytes::new()),
+        };
+        let of = |tenant| {
+            let tenant = Tenant::parse(tenant).expect("valid");
+            let channel = Channel::parse("room").expect("valid");
+            dedupe_field(&TenantChannel::new(tenant, channel), &draft)
+        };
+
+        assert_eq!(of("acme"), of("acme"));
+        assert_ne!(of("acme"), of("globex"));
+        assert_ne!(of("acme"), of("acme2"));
     }
 
     #[test]

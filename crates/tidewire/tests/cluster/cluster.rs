@@ -102,9 +102,14 @@ impl Cluster {
 
     /// A node whose tenants can be changed, and where.
     pub(crate) fn administered_node(&self) -> (NodeProcess, String) {
+        self.node_administered_with("")
+    }
+
+    /// The same, with further settings in `[admin]`.
+    pub(crate) fn node_administered_with(&self, settings: &str) -> (NodeProcess, String) {
         let more = format!(
             "{ANY_PORT}[registry]\nkeys = [\"a registry key that all nodes of this test share\"]\n\
-             [admin]\nlisten = \"127.0.0.1:0\"\n"
+             [admin]\nlisten = \"127.0.0.1:0\"\n{settings}"
         );
         let node = NodeProcess::start(&self.config_file(&self.nats, &more));
         let admin = field(&node.line_with("tenants can be changed"), "admin");

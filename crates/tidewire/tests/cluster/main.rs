@@ -7,6 +7,7 @@ mod crowd;
 mod draining;
 mod durable;
 mod failover;
+mod isolation;
 mod leaving;
 mod ledger;
 mod presence;

@@ -1,5 +1,7 @@
 //! The rules, each with what stands in the source without it.
 
+mod isolation;
+
 /// A rule, and how it is taken out.
 pub(super) struct Rule {
     pub(super) name: &'static str,
@@ -39,7 +41,12 @@ const fn simulated(name: &'static str) -> Test {
     Test { package: "tidewire-sim", target: &["--lib"], name }
 }
 
-pub(super) const RULES: &[Rule] = &[
+/// All there are.
+pub(super) fn rules() -> impl Iterator<Item = &'static Rule> {
+    RULES.iter().chain(isolation::RULES)
+}
+
+const RULES: &[Rule] = &[
     Rule {
         name: "the fence",
         edits: &[(

@@ -1,0 +1,69 @@
+//! What one tenant's things are called, and the same of nobody.
+
+use tidewire_witness::Random;
+
+/// Names that somebody else may guess or see, and credentials that were stolen. Each has something in
+/// it that occurs nowhere else.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
+    pub(super) tenant: String,
+    pub(super) channel: String,
+    pub(super) ephemeral: String,
+    pub(super) present: String,
+    pub(super) user: String,
+    pub(super) publication: String,
+    pub(super) epoch: String,
+    pub(super) mark: String,
+    pub(super) token: String,
+    pub(super) resume: String,
+    pub(super) api_key: String,
+}
+
+impl Names {
+    /// Of a tenant that may or may not be there.
+    pub(super) fn draw(tenant: &str, random: &mut Random) -> Self {
+        let mut canary = |name: &str| format!("{name}{:016x}", random.draw());
+        Self {
+            tenant: tenant.into(),
+            channel: canary("plans-"),
+            ephemeral: canary("ticker/"),
+            present: canary("present/"),
+            user: canary("user-"),
+            publication: canary("id-"),
+            epoch: canary(""),
+            mark: "0:17".into(),
+            token: canary("eyJhbGciOiJIUzI1NiJ9.e30."),
+            resume: canary("AQ"),
+            api_key: canary("backend."),
+        }
+    }
+
+    /// In the same order for everybody.
+    fn all(&self) -> [&str; 10] {
+        let Self { tenant, channel, ephemeral, present, user, publication, .. } = self;
+        let Self { epoch, token, resume, api_key, .. } = self;
+        [tenant, channel, ephemeral, present, user, publication, epoch, token, resume, api_key]
+            .map(String::as_str)
+    }
+
+    /// Whether one of these is in a text, but for that of the tenant.
+    pub(super) fn is_any_in(&self, text: &str) -> bool {
+        self.all()[1..].iter().any(|name| text.contains(name))
+    }
+
+    /// A text about these as it would be about `others`, without numbers and names that are new each time.
+    pub(super) fn told_of(&self, others: &Self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (own, other) in self.all().into_iter().zip(others.all()) {
+            text = text.replace(own, other);
+        }
+        text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+            .map(|word| if is_of_its_own(word) { "…" } else { word })
+            .collect()
+    }
+}
+
+/// A random name, an epoch, a time.
+fn is_of_its_own(word: &str) -> bool {
+    word.len() >= 10 && word.bytes().any(|byte| byte.is_ascii_digit())
+}
