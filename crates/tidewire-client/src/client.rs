@@ -13,6 +13,7 @@ use crate::following::Following;
 use crate::happening::Happening;
 use crate::leaving::Leaving;
 use crate::opening::Opening;
+use crate::renewal::Renewal;
 use crate::repeats::Repeats;
 use crate::unacknowledged::{Full, Unacknowledged};
 use crate::wait::{of, reached};
@@ -41,6 +42,7 @@ pub struct Client {
     opening: Option<Opening>,
     happenings: VecDeque<Happening>,
     repeats: Repeats,
+    renewal: Renewal,
 }
 
 /// The session of the connection at hand, or of the last.
@@ -63,6 +65,7 @@ impl Client {
     /// Connects. Fails at the first attempt that fails; later losses are made good.
     pub async fn connect(options: Options) -> Result<Self, ClientError> {
         let id_prefix = random_prefix(&options.random);
+        let renewal = Renewal::new(options.renew.clone());
         let mut client = Self {
             options,
             connection: None,
@@ -80,6 +83,7 @@ impl Client {
             opening: None,
             happenings: VecDeque::new(),
             repeats: Repeats::default(),
+            renewal,
         };
         client.open();
         if let Some(opening) = &mut client.opening {
@@ -139,6 +143,16 @@ impl Client {
         self.following.position(channel)
     }
 
+    /// Takes another token of the same user, for this connection and those after it. How the server likes
+    /// it is told as [`Happening::Renewed`] or [`Happening::NotRenewed`].
+    pub fn refresh(&mut self, token: impl Into<Token>) {
+        self.options.token = token.into();
+        let token = self.options.token.clone();
+        if let Some(request) = sending(&mut self.connection)(Command::Refresh { token }) {
+            self.renewal.sent(request);
+        }
+    }
+
     /// A publication that came before what [`next`](Self::next) returns next and is not passed on,
     /// because it has been before or is older than one that was. A server sends none but after a
     /// failover: this is for whoever checks that.
@@ -189,6 +203,7 @@ impl Client {
             () = reached(subscribe_at) => {
                 self.following.ask_again(Instant::now(), sending(&mut self.connection));
             }
+            renewed = self.renewal.next() => self.renewed(renewed),
             opened = of(self.opening.as_mut().map(Opening::finish)) => self.opened(opened)?,
             event = of(self.connection.as_mut().map(Connection::next)) => match event {
                 Ok(event) => self.take(event),
@@ -230,4 +245,5 @@ fn random_prefix(random: &Random) -> String {
 }
 
 mod moving;
+mod renewing;
 mod taking;

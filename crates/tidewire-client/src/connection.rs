@@ -1,7 +1,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidewire_model::{Command, Connect, Connected, Request, RequestId, Resume};
+use tidewire_model::{
+    Command, Connect, Connected, Disconnect, ErrorCode, Request, RequestId, Resume,
+};
 use tidewire_protocol::ProtocolError;
 use tidewire_protocol_native::client::{Closing, Codec, Refusal, ServerEvent, endpoints};
 use tidewire_transport::{
@@ -186,6 +188,15 @@ impl OpenError {
             Self::Connect(ConnectError::Refused { retry_after, .. }) => *retry_after,
             Self::Refused { refusal, .. } => refusal.retry_after,
             _ => None,
+        }
+    }
+
+    /// Whether that is because the token has expired.
+    pub(crate) fn is_expiry(&self) -> bool {
+        match self {
+            Self::Refused { refusal, .. } => refusal.error_code() == Some(ErrorCode::TokenExpired),
+            Self::Lost(lost) => lost.code() == Some(Disconnect::TokenExpired.code()),
+            Self::Connect(_) | Self::Timeout => false,
         }
     }
 

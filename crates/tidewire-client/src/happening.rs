@@ -46,6 +46,20 @@ pub enum Happening {
         channel: Option<Channel>,
         refusal: Refusal,
     },
+    /// The token runs out at `at`, and the connection ends at `closes_at`, both in seconds since the Unix
+    /// epoch, unless there is another by then.
+    Expiring {
+        at: u64,
+        closes_at: u64,
+    },
+    /// The server has taken another token, which lasts until then, in seconds since the Unix epoch.
+    Renewed {
+        expires_at: Option<u64>,
+    },
+    /// There is no other token, or the server does not take it; it is asked for again.
+    NotRenewed {
+        reason: String,
+    },
     /// The connection is gone; the client is coming back.
     Lost {
         reason: String,

@@ -18,6 +18,7 @@ mod happening;
 mod leaving;
 mod opening;
 mod options;
+mod renewal;
 mod repeats;
 mod retry;
 mod seen;
@@ -28,6 +29,7 @@ pub use client::{Client, ClientError};
 pub use connection::{Connection, Lost, OpenError};
 pub use happening::{Came, Happening};
 pub use options::Options;
+pub use renewal::{NoToken, Renew};
 pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since, Token};
 pub use tidewire_protocol_native::client::{
     Closing, Codec, Content, Received, ReceivedPage, Refusal, ServerEvent,

@@ -1,6 +1,8 @@
 use tidewire_model::{Random, Tenant, Token};
 use tidewire_protocol_native::client::Codec;
 
+use crate::Renew;
+
 /// Where to connect, and as whom.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -9,6 +11,8 @@ pub struct Options {
     /// Named in the path, so that a balancer can send all of a tenant to one place.
     pub tenant: Option<Tenant>,
     pub token: Token,
+    /// Where further tokens come from, for a client that is there for longer than one holds.
+    pub renew: Option<Renew>,
     pub codec: Codec,
     /// For nonces, names of publications and waits: the system, unless a run is to be repeated from
     /// a seed.
@@ -25,6 +29,7 @@ impl Options {
             urls: vec![url.into()],
             tenant: None,
             token: token.into(),
+            renew: None,
             codec: Codec::Json,
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
             overlap: true,

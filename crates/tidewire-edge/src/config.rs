@@ -25,6 +25,11 @@ pub struct EdgeConfig {
     pub slow_after: Duration,
     /// How long it may be so before it is disconnected.
     pub write_timeout: Duration,
+    /// How long before its credential expires a client is told: this, or half of what was left when it
+    /// came with it if that is less.
+    pub expiry_notice: Duration,
+    /// How long a client may be there without a credential that holds, without being handed anything.
+    pub expiry_grace: Duration,
     /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
     /// and never in a cookie, so a foreign page has nothing to ride on.
     pub allowed_origins: Vec<String>,
@@ -51,6 +56,8 @@ impl Default for EdgeConfig {
             ping_interval: Duration::from_secs(25),
             slow_after: Duration::from_secs(10),
             write_timeout: Duration::from_mins(1),
+            expiry_notice: Duration::from_mins(1),
+            expiry_grace: Duration::from_secs(25),
             allowed_origins: Vec::new(),
             queue: QueueLimits::default(),
             limits: TenantLimits::GENEROUS,

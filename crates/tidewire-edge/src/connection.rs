@@ -7,6 +7,7 @@
 mod alarms;
 mod control;
 mod effects;
+mod expiry;
 mod fenced;
 mod handing;
 mod held;

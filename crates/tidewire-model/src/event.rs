@@ -77,9 +77,11 @@ pub enum Event {
         /// Nodes that are there, in the order in which to try them; none if a balancer chooses.
         endpoints: Vec<String>,
     },
-    /// The credential expires at `at` (seconds since the Unix epoch): send `refresh`.
+    /// The credential expires at `at` (seconds since the Unix epoch): send `refresh`. Nothing is
+    /// delivered from then on, and the connection ends at `closes_at`.
     Expiring {
         at: u64,
+        closes_at: u64,
     },
     /// A command was refused. `request` is `None` when it could not be told which.
     Failed {

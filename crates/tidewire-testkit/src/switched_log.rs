@@ -12,6 +12,7 @@ pub struct SwitchedLog {
     log: MemoryLog,
     is_down: AtomicBool,
     is_held: watch::Sender<bool>,
+    are_reads_held: watch::Sender<bool>,
     /// For those who may go though the others are held.
     exceptions: Semaphore,
     waiting: AtomicUsize,
@@ -38,6 +39,7 @@ impl SwitchedLog {
             log,
             is_down: AtomicBool::new(false),
             is_held: watch::Sender::new(false),
+            are_reads_held: watch::Sender::new(false),
             exceptions: Semaphore::new(0),
             waiting: AtomicUsize::new(0),
             most_waiting: AtomicUsize::new(0),
@@ -60,6 +62,11 @@ impl SwitchedLog {
     /// Keeps appends and pages waiting, or lets them go.
     pub fn hold(&self, is_held: bool) {
         self.is_held.send_replace(is_held);
+    }
+
+    /// Keeps those waiting who read a channel to join it, or lets them go.
+    pub fn hold_reads(&self, are_held: bool) {
+        self.are_reads_held.send_replace(are_held);
     }
 
     /// Lets the first of those go that are kept waiting, and holds the others on.
@@ -144,6 +151,8 @@ impl Log for SwitchedLog {
         limit: usize,
     ) -> Result<Read, LogError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        let mut are_held = self.are_reads_held.subscribe();
+        drop(are_held.wait_for(|are_held| !are_held).await.expect("the log is there"));
         let log = self.reached()?;
         let deposed = self.deposed.lock().as_ref().map(|deposed| Arc::clone(&deposed.log));
         deposed.as_deref().unwrap_or(log).read(channel, since, limit).await

@@ -27,6 +27,7 @@ pub(super) struct Move {
 /// Addresses that it tries before its own.
 const MOST_OFFERED: usize = 3;
 const MOVED: u16 = Disconnect::Moved.code();
+const EXPIRED: u16 = Disconnect::TokenExpired.code();
 
 impl Client {
     pub(super) fn asked_to_move(
@@ -88,6 +89,7 @@ impl Client {
         match lost.code() {
             _ if lost.invites_back() || self.has_moved(&lost) => {}
             Some(MOVED) => self.resume = None,
+            Some(EXPIRED) if self.renewal.demand(Instant::now()) => {}
             _ => return Err(lost.into()),
         }
         let reason = lost.to_string();
@@ -105,8 +107,8 @@ impl Client {
         Ok(())
     }
 
-    /// Waits before it connects again: for the end of the connection it may not hold as well, or for
-    /// a random time. Cancel-safe: it goes on waiting where it was.
+    /// Waits before it connects again: for the end of the connection it may not hold as well, for a token
+    /// if it needs one, or for a random time. Cancel-safe: it goes on waiting where it was.
     pub(super) async fn come_back(&mut self) {
         if let Some(leaving) = &mut self.leaving {
             while leaving.next().await.is_some() {}
@@ -114,6 +116,10 @@ impl Client {
             if self.come_back_at.is_none() {
                 return self.open();
             }
+        }
+        if self.renewal.is_needed() {
+            let renewed = self.renewal.next().await;
+            return self.renewed(renewed);
         }
         let now = Instant::now();
         let at = *self
@@ -155,6 +161,9 @@ impl Client {
             // Somebody else has taken the session up before this client heard of it.
             Err(OpenError::Lost(lost)) if lost.code() == Some(MOVED) => {
                 self.resume = None;
+                self.not_opened(now, None);
+            }
+            Err(error) if error.is_expiry() && self.renewal.demand(now) => {
                 self.not_opened(now, None);
             }
             // What is wrong with an address that is not its own says nothing about those that are.
@@ -204,6 +213,7 @@ impl Client {
         let token = connected.resume_token;
         let nonce = SessionNonce::from_bytes(self.options.random.bytes());
         self.resume = Some(ResumeState { token, nonce });
+        self.renewal.let_in();
         // A resumed session brings back every channel whose position it was told. A command that has
         // not been answered may never have arrived.
         let are_back = if connected.resumed { told } else { HashSet::new() };

@@ -42,6 +42,8 @@ impl Client {
             ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {
                 self.refuse_channel(channel, refusal);
             }
+            ServerEvent::Expiring { at, closes_at } => self.expires(at, closes_at),
+            ServerEvent::Refreshed { request, expires_at } => self.refreshed(request, expires_at),
             ServerEvent::Failed { request, refusal } => self.fail(request, refusal),
             _ => {}
         }
@@ -99,7 +101,10 @@ impl Client {
         }
     }
 
-    fn fail(&mut self, request: Option<RequestId>, refusal: Refusal) {
+    fn fail(&mut self, request: Option<RequestId>, mut refusal: Refusal) {
+        if self.refuses_token(request, &mut refusal) {
+            return;
+        }
         let Some(request) = request else {
             return self.happenings.push_back(Happening::Refused { channel: None, refusal });
         };

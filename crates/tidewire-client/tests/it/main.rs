@@ -5,4 +5,5 @@ mod deltas;
 mod moving;
 mod peer;
 mod publishing;
+mod renewing;
 mod subscribing;

@@ -49,8 +49,6 @@ const RENEW_EVERY: Duration = Duration::from_secs(SESSION_RENEWAL.as_secs() * 5 
 /// Pings of many connections leave together, so that their answers, too, cost one wake-up and not as
 /// many as there are connections.
 const PING_STEP: Duration = Duration::from_millis(250);
-/// How long before its credential expires a client is told.
-const NOTICE_SECONDS: u64 = 60;
 
 impl Alarm {
     const ALL: [Self; 8] = [
@@ -159,13 +157,15 @@ impl Alarms {
     }
 
     /// Sets when the credential expires, in seconds since the Unix epoch.
-    pub(crate) fn expire_at(&mut self, now: Tick, expires_at: Option<u64>) {
+    pub(crate) fn expire_at(&mut self, now: Tick, expires_at: Option<u64>, config: &EdgeConfig) {
         self.clear(Alarm::Expiring);
         self.clear(Alarm::Expired);
         let Some(left) = expires_at.map(|at| at.saturating_sub(unix_seconds())) else { return };
-        let notice = left.saturating_sub(NOTICE_SECONDS);
-        self.set(Alarm::Expiring, now.after(Duration::from_secs(notice)));
-        self.set(Alarm::Expired, now.after(Duration::from_secs(left)));
+        let left = Duration::from_secs(left);
+        // Or a client whose tokens are short would be told at once each time.
+        let notice = config.expiry_notice.min(left / 2);
+        self.set(Alarm::Expiring, now.after(left.saturating_sub(notice)));
+        self.set(Alarm::Expired, now.after(left));
     }
 
     /// Starts the time a client has to read what was sent to it, unless it is running.

@@ -80,7 +80,7 @@ impl Serving {
         cx: &mut Context,
     ) {
         let channel = self.in_tenant(channel);
-        if line.is_behind() {
+        if line.is_behind() || self.is_expired() {
             self.join_later(channel, since, join);
         } else {
             cx.join(line.id, channel, since, join);
@@ -132,13 +132,16 @@ impl Serving {
             verdict => verdict,
         };
         metrics::refreshed(verdict.is_ok());
+        let is_good = verdict.is_ok();
         let verdict = verdict.map_err(|refusal| match TokenError::from(refusal) {
             TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
             TokenError::Revoked => Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED),
             TokenError::Invalid => Failure::new(ErrorCode::BadToken, "the token is not valid here"),
         });
         self.session.refreshed(request, verdict, &mut cx.outputs);
-        line.alarms.expire_at(cx.now, self.session.identity().expires_at);
+        if is_good {
+            self.go_on_with_new_token(line, cx);
+        }
     }
 
     pub(super) fn in_tenant(&self, channel: Channel) -> TenantChannel {

@@ -189,7 +189,7 @@ impl Connection {
         let Claimed { owned, session, is_resumed, mut outputs, .. } = claimed;
         let connected = connected((request, is_resumed), &owned, &session, cx);
         line.alarms.start(cx.now, &cx.shared.config);
-        line.alarms.expire_at(cx.now, session.identity().expires_at);
+        line.alarms.expire_at(cx.now, session.identity().expires_at, &cx.shared.config);
         cx.outputs.events.append(&mut outputs.events);
         cx.outputs.effects.append(&mut outputs.effects);
         if is_resumed || !rest.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use tidewire_hub::Subscriber;
 use tidewire_model::{
-    Channel, Delivery, Disconnect, Event, Failure, JoinId, Joined, MemberWord, RequestId, Since,
+    Channel, Delivery, Disconnect, Failure, JoinId, Joined, MemberWord, RequestId, Since,
     TenantChannel, Tenure,
 };
 use tidewire_node::OwnedSession;
@@ -14,10 +14,10 @@ use tidewire_store::{Saved, StoreError};
 use tokio::time::Duration;
 
 use super::alarms::Alarm;
+use super::expiry;
 use super::held::Held;
 use super::toll::Toll;
 use super::{Ending, Line, Verdict};
-use crate::edge::unix_seconds;
 use crate::metrics::{self, SlowConsumer};
 use crate::outcome::{self, Outcome};
 use crate::worker::Context;
@@ -68,6 +68,8 @@ pub(super) struct Waiting {
     pub(super) held: Held,
     /// It has been behind for so long that it is slow.
     pub(super) slow: Option<SlowConsumer>,
+    /// Its credential has expired: nothing is delivered until it has another.
+    pub(super) is_expired: bool,
 }
 
 impl Serving {
@@ -143,6 +145,9 @@ impl Serving {
     /// was put off.
     fn catch_up(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
         let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        if waiting.is_expired {
+            return Ok(());
+        }
         waiting.slow = None;
         let held = waiting.held.release(line.is_blocked);
         let (joins, lagged) =
@@ -161,9 +166,10 @@ impl Serving {
 
     fn forget_waiting(&mut self) {
         let is_empty = self.waiting.as_ref().is_some_and(|waiting| {
-            let Waiting { untaken, joins, lagged, entering, held, slow } = &**waiting;
+            let Waiting { untaken, joins, lagged, entering, held, slow, is_expired } = &**waiting;
             let is_idle = joins.is_empty() && lagged.is_empty() && held.is_empty();
-            is_idle && untaken.is_empty() && entering.is_empty() && slow.is_none()
+            let is_in_time = slow.is_none() && !is_expired;
+            is_idle && untaken.is_empty() && entering.is_empty() && is_in_time
         });
         if is_empty {
             self.waiting = None;
@@ -186,18 +192,8 @@ impl Serving {
                 return ping(line, cx);
             }
             Alarm::Save | Alarm::Renew => self.save(line, cx),
-            Alarm::Expiring => {
-                if let Some(at) = self.session.identity().expires_at {
-                    cx.outputs.events.push(Event::Expiring { at });
-                }
-            }
-            Alarm::Expired if self.session.identity().is_expired(unix_seconds()) => {
-                return Err(Ending::Disconnected(Disconnect::TokenExpired));
-            }
-            // The alarm was set as far ahead as alarms go.
-            Alarm::Expired => {
-                line.alarms.expire_at(cx.now, self.session.identity().expires_at);
-            }
+            Alarm::Expiring => self.announce_expiry(cx),
+            Alarm::Expired => self.expire(line, cx)?,
             Alarm::Stalled if line.is_behind() => self.stalled(line, cx)?,
             // Nobody could take the session up now: the client is better off here for another while.
             Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
@@ -304,6 +300,7 @@ impl Serving {
         cx: &mut Context,
     ) {
         let is_live = outcome.as_ref().is_ok_and(|joined| joined.live);
+        let outcome = if self.is_expired() { Err(expiry::failure()) } else { outcome };
         let is_taken = self.session.joined(join, outcome, &mut cx.outputs);
         match (is_live, is_taken) {
             (true, true) => {

@@ -25,6 +25,10 @@ pub(crate) fn resumed(result: &'static str) {
     counter!("tidewire_sessions_resumed_total", "result" => result).increment(1);
 }
 
+pub(crate) fn expired() {
+    counter!("tidewire_tokens_expired_total").increment(1);
+}
+
 pub(crate) fn refreshed(is_ok: bool) {
     let result = if is_ok { "ok" } else { "invalid" };
     counter!("tidewire_token_refresh_total", "result" => result).increment(1);

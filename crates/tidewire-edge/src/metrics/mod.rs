@@ -12,7 +12,9 @@ use parking_lot::Mutex;
 use tidewire_broker::Appended;
 use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
-pub(crate) use self::admission::{authenticated, claiming, refreshed, rejected, resumed, waiting};
+pub(crate) use self::admission::{
+    authenticated, claiming, expired, refreshed, rejected, resumed, waiting,
+};
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };

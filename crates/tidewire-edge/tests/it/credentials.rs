@@ -207,19 +207,3 @@ async fn what_a_new_token_denies_ends_though_it_is_granted() {
     );
     peer.subscribe("room/2").await;
 }
-
-#[tokio::test]
-async fn a_token_that_runs_out_is_announced_and_then_ends_the_connection() {
-    let fleet = Fleet::one().await;
-    let mut bystander = Bystander::watch(&fleet).await;
-    // A token is good for half a minute after its expiry, and this one nearly is not.
-    let claims = Claims { expires_at: now() - 26, ..claims(TENANT, "ada") };
-    let (mut peer, connected) = Peer::connect_with(&fleet.nodes[0], sign(TENANT, &claims)).await;
-
-    let expiring = peer.next().await;
-
-    assert_eq!(Some(expiring), connected.expires_at.map(|at| ServerEvent::Expiring { at }));
-    peer.published("room/1", text("still good")).await;
-    peer.closes_with(4402).await;
-    bystander.is_undisturbed().await;
-}

@@ -5,6 +5,7 @@ mod credentials;
 mod crowd;
 mod deltas;
 mod drain;
+mod expiry;
 mod fan_out;
 mod fleet;
 mod greedy;

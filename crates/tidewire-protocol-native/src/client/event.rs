@@ -63,9 +63,11 @@ pub enum ServerEvent {
         /// Nodes to try, in this order.
         endpoints: Vec<String>,
     },
-    /// Seconds since the Unix epoch at which the credential expires.
+    /// Seconds since the Unix epoch at which the credential expires, and with it delivery ends, and at
+    /// which the connection does.
     Expiring {
         at: u64,
+        closes_at: u64,
     },
     /// A command was refused. `request` is `None` if the command had no id.
     Failed {

@@ -197,7 +197,9 @@ fn server_event(id: u32, body: EventBody<'_>, frame: &Bytes) -> Result<ServerEve
             token: body.token.map(|token| token.0.into_owned().into()),
             endpoints: body.endpoints.into_iter().map(|url| url.0.into_owned()).collect(),
         },
-        EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
+        EventBody::Expiring(body) => {
+            ServerEvent::Expiring { at: body.at, closes_at: body.closes_at.max(body.at) }
+        }
         EventBody::Error(body) => {
             ServerEvent::Failed { request: optional(id), refusal: refusal(body) }
         }

@@ -143,7 +143,9 @@ fn server_event(id: u32, body: EventBody, frame: &Bytes) -> Result<ServerEvent, 
             token: token(body.token),
             endpoints: body.endpoints,
         },
-        EventBody::Expiring(body) => ServerEvent::Expiring { at: body.at },
+        EventBody::Expiring(body) => {
+            ServerEvent::Expiring { at: body.at, closes_at: body.closes_at.max(body.at) }
+        }
         EventBody::Error(body) => {
             ServerEvent::Failed { request: optional(id), refusal: refusal(body)? }
         }

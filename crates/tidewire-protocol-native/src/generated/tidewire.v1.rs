@@ -384,9 +384,12 @@ pub struct Reconnect {
 /// The credential expires: send Refresh.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Expiring {
-    /// Seconds since the Unix epoch.
+    /// Seconds since the Unix epoch, from when on nothing is delivered.
     #[prost(uint64, tag = "1")]
     pub at: u64,
+    /// Seconds since the Unix epoch, when the connection ends.
+    #[prost(uint64, tag = "2")]
+    pub closes_at: u64,
 }
 /// A command was refused.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

@@ -101,7 +101,9 @@ impl EventWriter for JsonWriter {
             Event::Reconnect { after, window, token, endpoints } => {
                 (0, reconnect_body((*after, *window), token.as_ref(), endpoints))
             }
-            Event::Expiring { at } => (0, EventBody::Expiring(ExpiringBody { at: *at })),
+            Event::Expiring { at, closes_at } => {
+                (0, EventBody::Expiring(ExpiringBody { at: *at, closes_at: *closes_at }))
+            }
             Event::Failed { request, failure } => {
                 (optional(*request), EventBody::Error(error_body(failure)))
             }

@@ -214,6 +214,9 @@ pub(crate) struct ReconnectBody<'a> {
 #[derive(Deserialize, Serialize)]
 pub(crate) struct ExpiringBody {
     pub(crate) at: u64,
+    /// Absent in what older servers send, which end the connection at `at`.
+    #[serde(default)]
+    pub(crate) closes_at: u64,
 }
 
 #[derive(Deserialize, Serialize)]

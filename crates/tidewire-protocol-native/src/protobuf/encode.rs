@@ -112,7 +112,9 @@ impl EventWriter for ProtobufWriter {
                 let endpoints = endpoints.clone();
                 (0, Body::Reconnect(wire::Reconnect { after_ms, window_ms, token, endpoints }))
             }
-            Event::Expiring { at } => (0, Body::Expiring(wire::Expiring { at: *at })),
+            Event::Expiring { at, closes_at } => {
+                (0, Body::Expiring(wire::Expiring { at: *at, closes_at: *closes_at }))
+            }
             Event::Failed { request, failure } => {
                 (optional(*request), Body::Error(wire_error(failure)))
             }

@@ -135,8 +135,8 @@ fn a_soft_limit_of_zero_makes_a_frame_of_each_event() {
 
 #[test]
 fn publications_share_a_frame_with_other_events() {
-    let frames = encode_json(&[Event::Expiring { at: 1 }, numbered(1..=1)]);
+    let frames = encode_json(&[Event::Expiring { at: 1, closes_at: 2 }, numbered(1..=1)]);
 
     let [alone] = &encode_json(&[numbered(1..=1)])[..] else { panic!("not one frame") };
-    assert_eq!(frames, [format!(r#"[{{"expiring":{{"at":1}}}},{alone}]"#)]);
+    assert_eq!(frames, [format!(r#"[{{"expiring":{{"at":1,"closes_at":2}}}},{alone}]"#)]);
 }

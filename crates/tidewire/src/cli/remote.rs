@@ -18,9 +18,13 @@ pub struct Remote {
     /// Token to connect with; other users of this machine can see it, unlike the variable or a file
     #[arg(long, env = "TIDEWIRE_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
-    /// File that holds the token, or `-` for standard input; wins over `--token`
+    /// File that holds the token, or `-` for standard input; wins over `--token`. It is read again when
+    /// the token runs out
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
+    /// Command that prints a token, run by `sh` now and when the token runs out; wins over the others
+    #[arg(long, value_name = "COMMAND")]
+    pub token_command: Option<String>,
     /// Print one JSON object a line
     #[arg(long)]
     pub json: bool,

@@ -13,7 +13,7 @@ pub(crate) fn run(history: &History) -> anyhow::Result<ExitCode> {
 }
 
 async fn read(history: &History) -> anyhow::Result<()> {
-    let options = remote::options(&history.remote)?;
+    let options = remote::options(&history.remote).await?;
     let (mut connection, _) = Connection::open(&options, 0, None).await?;
     let is_backward = history.newest_first || history.before.is_some();
     let direction = if is_backward { Direction::Backward } else { Direction::Forward };

@@ -13,7 +13,7 @@ pub(crate) fn run(publish: &Publish) -> anyhow::Result<ExitCode> {
 }
 
 async fn send(publish: &Publish) -> anyhow::Result<()> {
-    let options = remote::options(&publish.remote)?;
+    let options = remote::options(&publish.remote).await?;
     let text = match publish.data.as_str() {
         "-" => remote::standard_input()?,
         text => text.to_owned(),

@@ -1,36 +1,69 @@
 //! What the commands that talk to a node share.
 
+use std::future;
 use std::io::Read as _;
+use std::path::Path;
+use std::process::Stdio;
 
 use anyhow::{Context as _, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tidewire_client::{Codec, Options, Payload, Received};
+use tidewire_client::{Codec, NoToken, Options, Payload, Received, Renew, Token};
 use tidewire_model::{Channel, PublicationId, UserId};
 
 use crate::cli::Remote;
 
 /// Where to connect, and as whom.
-pub(crate) fn options(remote: &Remote) -> anyhow::Result<Options> {
-    let token = match (&remote.token_file, &remote.token) {
-        (Some(file), _) if file.as_os_str() == "-" => standard_input()?,
-        (Some(file), _) => std::fs::read_to_string(file)
-            .with_context(|| format!("cannot read the token file {}", file.display()))?,
-        (None, Some(token)) => token.clone(),
-        (None, None) => {
+pub(crate) async fn options(remote: &Remote) -> anyhow::Result<Options> {
+    let (token, renew) = match (&remote.token_command, &remote.token_file, &remote.token) {
+        (Some(command), _, _) => {
+            let again = command.clone();
+            let renew = Renew::new(move || printed(again.clone()));
+            (printed(command.clone()).await.map_err(anyhow::Error::from_boxed)?, Some(renew))
+        }
+        (None, Some(file), _) if file.as_os_str() == "-" => (trimmed(&standard_input()?), None),
+        (None, Some(file), _) => {
+            let again = file.clone();
+            let renew = Renew::new(move || future::ready(written(&again).map_err(Into::into)));
+            (written(file)?, Some(renew))
+        }
+        (None, None, Some(token)) => (trimmed(token), None),
+        (None, None, None) => {
             bail!(
                 "a token is needed: --token-file, or TIDEWIRE_TOKEN; `tidewire token create` makes one"
             )
         }
     };
-    let mut options = Options::new(remote.url.clone(), token.trim());
+    let mut options = Options { renew, ..Options::new(remote.url.clone(), token) };
     options.tenant.clone_from(&remote.tenant);
     if remote.protobuf {
         options.codec = Codec::Protobuf;
     }
     Ok(options)
+}
+
+/// The token in a file.
+fn written(file: &Path) -> anyhow::Result<Token> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read the token file {}", file.display()))?;
+    Ok(trimmed(&text))
+}
+
+/// The token that a command prints. Its errors are shown as it writes them.
+async fn printed(command: String) -> Result<Token, NoToken> {
+    let mut shell = tokio::process::Command::new("sh");
+    let shell = shell.args(["-c", &command]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    let output = shell.kill_on_drop(true).output().await?;
+    if !output.status.success() {
+        return Err(format!("the command for a token has failed: {}", output.status).into());
+    }
+    Ok(trimmed(&String::from_utf8(output.stdout)?))
+}
+
+fn trimmed(token: &str) -> Token {
+    token.trim().into()
 }
 
 pub(crate) fn standard_input() -> anyhow::Result<String> {

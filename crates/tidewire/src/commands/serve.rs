@@ -124,6 +124,8 @@ fn edge_config(config: &Config) -> EdgeConfig {
         ping_interval: server.ping_interval,
         slow_after: server.slow_after,
         write_timeout: server.write_timeout,
+        expiry_notice: config.auth.notice,
+        expiry_grace: config.auth.grace,
         allowed_origins: server.allowed_origins.clone(),
         tenant_metrics: config.tenant_metrics,
         drain: DrainConfig {

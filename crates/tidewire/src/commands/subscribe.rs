@@ -15,7 +15,7 @@ async fn listen(subscribe: &Subscribe) -> anyhow::Result<()> {
     if subscribe.since.is_some() && subscribe.channels.len() > 1 {
         bail!("--since is a position in one channel, and there are several");
     }
-    let mut client = Client::connect(remote::options(&subscribe.remote)?).await?;
+    let mut client = Client::connect(remote::options(&subscribe.remote).await?).await?;
     let since = match (subscribe.since, subscribe.last) {
         (Some(position), _) => Since::Position(position),
         (None, Some(last)) => Since::Last(last.get()),
@@ -59,7 +59,12 @@ fn show(happening: Happening, as_json: bool) -> anyhow::Result<bool> {
             None => bail!(refusal),
         },
         Happening::Asked { .. } => output::talk("the node leaves; moving"),
-        Happening::Left | Happening::Published { .. } | Happening::Rejected { .. } => {}
+        Happening::NotRenewed { reason } => output::talk(&format!("no other token: {reason}")),
+        Happening::Expiring { .. }
+        | Happening::Renewed { .. }
+        | Happening::Left
+        | Happening::Published { .. }
+        | Happening::Rejected { .. } => {}
     }
     Ok(false)
 }

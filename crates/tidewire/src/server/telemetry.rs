@@ -137,6 +137,8 @@ fn describe_clients() {
         "Since the keys of the issuer were fetched for which that is longest ago."
     );
     describe_counter!("tidewire_token_refresh_total", "Credentials replaced on live connections.");
+    let expired = "Connections paused because their credential ran out.";
+    describe_counter!("tidewire_tokens_expired_total", expired);
     describe_counter!("tidewire_publish_total", "Publications, by where from and how it went.");
     describe_histogram!("tidewire_publish_duration_seconds", "From accepting to acknowledging.");
     describe_counter!("tidewire_messages_received_total", "Frames from clients.");

@@ -185,3 +185,12 @@ fn the_schema_refuses_unknown_keys() {
     assert_eq!(schema["additionalProperties"], false);
     assert_eq!(schema["properties"]["server"]["additionalProperties"], false);
 }
+
+#[test]
+fn a_command_that_makes_no_token_is_named() {
+    let output = tidewire(&["history", "room", "--token-command", "exit 3"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("the command for a token has failed: exit status: 3"), "{said}");
+}

@@ -15,6 +15,14 @@ pub struct Auth {
     /// How far ahead a token may expire. An hour is plenty for tokens that are refreshed.
     #[schemars(extend("x-min" = "1m", "x-max" = "30d"))]
     pub max_token_lifetime: Period,
+    /// How long before its token expires a client is told; never sooner than half of what is left of the
+    /// token.
+    #[schemars(extend("x-min" = "1s", "x-max" = "10m"))]
+    pub notice: Period,
+    /// How long a client whose token has expired may still send another. Meanwhile nothing is delivered to
+    /// it and nothing taken from it; what it misses in channels that keep history it gets then.
+    #[schemars(extend("x-min" = "0s", "x-max" = "1m"))]
+    pub grace: Period,
     /// Certificates of the authorities, in PEM, that vouch for the servers where issuers publish their keys
     /// (`tenants.issuer`); those that the system trusts unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,6 +41,8 @@ impl Default for Auth {
         Self {
             audience: "tidewire".into(),
             max_token_lifetime: Period::from_secs(24 * 3600),
+            notice: Period::from_secs(60),
+            grace: Period::from_secs(25),
             jwks_ca: None,
             jwks_ca_file: None,
             jwks_networks: Vec::new(),

@@ -113,6 +113,10 @@ pub struct Log {
 pub struct Auth {
     pub audience: String,
     pub max_token_lifetime: Duration,
+    /// How long before its token expires a client is told.
+    pub notice: Duration,
+    /// How long after that it may still send another.
+    pub grace: Duration,
     pub ring: KeyRing,
     signing: HashMap<Tenant, SigningKey>,
 }
@@ -238,6 +242,8 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         auth: Auth {
             audience: audience?,
             max_token_lifetime: document.auth.max_token_lifetime.duration(),
+            notice: document.auth.notice.duration(),
+            grace: document.auth.grace.duration(),
             ring: tenants.ring,
             signing: tenants.signing,
         },

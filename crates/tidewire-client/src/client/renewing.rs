@@ -1,0 +1,54 @@
+//! A client whose token runs out.
+
+use tidewire_model::{ErrorCode, RequestId, Token};
+use tidewire_protocol_native::client::Refusal;
+use tokio::time::Instant;
+
+use super::Client;
+use crate::NoToken;
+use crate::happening::Happening;
+
+impl Client {
+    pub(super) fn expires(&mut self, at: u64, closes_at: u64) {
+        self.renewal.announced(Instant::now(), &self.options.random);
+        self.happenings.push_back(Happening::Expiring { at, closes_at });
+    }
+
+    /// Sends the token it was given, now or with the next connection.
+    pub(super) fn renewed(&mut self, renewed: Result<Token, NoToken>) {
+        match renewed {
+            Ok(token) => self.refresh(token),
+            Err(error) => {
+                self.happenings.push_back(Happening::NotRenewed { reason: error.to_string() });
+            }
+        }
+    }
+
+    pub(super) fn refreshed(&mut self, request: RequestId, expires_at: Option<u64>) {
+        if self.renewal.taken(request) {
+            self.happenings.push_back(Happening::Renewed { expires_at });
+        }
+    }
+
+    /// Takes a refusal that is about the token, whoever asked; says whether that is all there is to it.
+    ///
+    /// What is refused because the token has run out is asked again once there is another.
+    pub(super) fn refuses_token(
+        &mut self,
+        request: Option<RequestId>,
+        refusal: &mut Refusal,
+    ) -> bool {
+        let now = Instant::now();
+        if request.is_some_and(|request| self.renewal.refused(request, now)) {
+            let reason = refusal.to_string();
+            self.happenings.push_back(Happening::NotRenewed { reason });
+            return true;
+        }
+        if refusal.error_code() != Some(ErrorCode::TokenExpired) || !self.renewal.has_source() {
+            return false;
+        }
+        self.renewal.demand(now);
+        refusal.retryable = true;
+        request.is_none()
+    }
+}
