@@ -6,6 +6,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 use tidewire_auth::{Claims, KeyId, SigningKey};
 use tidewire_client::Options;
@@ -192,11 +193,13 @@ pub(crate) struct NodeProcess {
     pub(crate) name: String,
     clients: String,
     ops: String,
-    pub(crate) lines: Receiver<String>,
+    lines: Receiver<String>,
+    /// Lines that were read while another was waited for.
+    seen: Mutex<Vec<String>>,
 }
 
 impl NodeProcess {
-    fn start(config: &std::path::Path) -> Self {
+    pub(crate) fn start(config: &std::path::Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tidewire"))
             .args(["serve", "--config"])
             .arg(config)
@@ -213,7 +216,8 @@ impl NodeProcess {
             }
         });
         let (name, clients, ops) = (String::new(), String::new(), String::new());
-        let mut node = Self { child, name, clients, ops, lines };
+        let seen = Mutex::default();
+        let mut node = Self { child, name, clients, ops, lines, seen };
         let up = node.line_with("node is up");
         node.name = field(&up, "node");
         node.clients = field(&up, "clients");
@@ -224,15 +228,25 @@ impl NodeProcess {
     /// Waits for a line of its log.
     pub(crate) fn line_with(&self, text: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
-        let mut seen = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => seen.push(line),
-                Err(error) => unreachable!("no {text:?} ({error}) among:\n{}", seen.join("\n")),
+                Ok(line) => {
+                    self.seen.lock().push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => unreachable!("no {text:?} ({error}) among:\n{}", self.log()),
             }
         }
+    }
+
+    /// Everything it has logged so far.
+    pub(crate) fn log(&self) -> String {
+        let mut seen = self.seen.lock();
+        seen.extend(self.lines.try_iter());
+        seen.join("\n")
     }
 
     pub(crate) fn url(&self) -> String {
@@ -287,7 +301,7 @@ impl Drop for NodeProcess {
 }
 
 /// A field of a JSON log line.
-fn field(line: &str, name: &str) -> String {
+pub(crate) fn field(line: &str, name: &str) -> String {
     let value: serde_json::Value = serde_json::from_str(line).expect("a JSON line");
     value[name].as_str().expect("a text").to_owned()
 }

@@ -4,9 +4,7 @@
 //! not. Starts from numbers that are always the same; a failure names the case.
 
 mod attack;
-mod command;
 mod names;
-mod socket;
 mod victim;
 
 use std::collections::BTreeSet;
@@ -22,12 +20,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use self::attack::{Attack, Bearer, Listener, OWN};
-use self::command::{Command, Member};
 use self::names::Names;
-use self::socket::{Socket, contains};
 use self::victim::{Victim, socket_url};
 use crate::cluster::{API_KEY, Cluster, NodeProcess, claims, sign, token};
+use crate::command::{Command, Member};
 use crate::scenarios::PATIENCE;
+use crate::socket::{Socket, contains};
 
 const SEED: u64 = 42;
 const CASES: u32 = 1_000;
@@ -258,9 +256,7 @@ impl Scene {
         for node in &self.nodes {
             let metrics = request(Method::GET, &node.ops("/metrics"), &[], "").await;
             let mut written = metrics.expect("an answer").body.to_vec();
-            for line in node.lines.try_iter() {
-                written.extend(line.into_bytes());
-            }
+            written.extend(node.log().into_bytes());
             let leaked = self.victim.leaked(&written);
             assert!(leaked.is_empty(), "{leaked:?} in {}", String::from_utf8_lossy(&written));
         }

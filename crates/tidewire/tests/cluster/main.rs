@@ -3,6 +3,7 @@
 mod bridge;
 mod certificates;
 mod cluster;
+mod command;
 mod crowd;
 mod draining;
 mod durable;
@@ -13,4 +14,6 @@ mod ledger;
 mod presence;
 mod revocations;
 mod scenarios;
+mod secrets;
+mod socket;
 mod tenants;

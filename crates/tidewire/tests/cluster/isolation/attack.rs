@@ -4,8 +4,8 @@ use http::Method;
 use tidewire_client::Codec;
 use tidewire_witness::Random;
 
-use super::command::{Command, Member};
 use super::names::Names;
+use crate::command::{Command, Member};
 
 /// Whose credential the attacker has.
 pub(super) const OWN: &str = "globex";

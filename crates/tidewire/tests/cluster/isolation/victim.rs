@@ -7,10 +7,10 @@ use tidewire_client::Codec;
 use tidewire_transport::http::request;
 use tidewire_witness::Random;
 
-use super::command::{Command, Member};
 use super::names::Names;
-use super::socket::{Socket, contains};
 use crate::cluster::{API_KEY, NodeProcess, token};
+use crate::command::{Command, Member};
+use crate::socket::{Socket, contains};
 
 pub(super) const TENANT: &str = "acme";
 

@@ -7,16 +7,16 @@ use tidewire_protocol::Frame;
 
 /// What both encodings are written from, so that no command is forgotten here.
 const DEFINITIONS: &str =
-    include_str!("../../../../tidewire-protocol-native/proto/tidewire/v1/tidewire.proto");
+    include_str!("../../../tidewire-protocol-native/proto/tidewire/v1/tidewire.proto");
 
 #[derive(Clone, Debug)]
-pub(super) struct Command {
-    pub(super) name: String,
-    pub(super) members: Vec<(&'static str, Member)>,
+pub(crate) struct Command {
+    pub(crate) name: String,
+    pub(crate) members: Vec<(&'static str, Member)>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Member {
+pub(crate) enum Member {
     Text(String),
     Number(u64),
     /// Whose text is JSON.
@@ -27,19 +27,19 @@ pub(super) enum Member {
 }
 
 impl Command {
-    pub(super) fn new(name: &str, members: Vec<(&'static str, Member)>) -> Self {
+    pub(crate) fn new(name: &str, members: Vec<(&'static str, Member)>) -> Self {
         Self { name: name.into(), members }
     }
 
     /// What the definitions call all the commands there are.
-    pub(super) fn names() -> Vec<String> {
+    pub(crate) fn names() -> Vec<String> {
         let choices = block("Command").split_once("oneof command {").expect("it is a choice").1;
         fields(choices).map(|field| field.name.to_owned()).collect()
     }
 }
 
 /// One frame of these, numbered from `first` on.
-pub(super) fn frame(codec: Codec, commands: &[Command], first: u64) -> Frame {
+pub(crate) fn frame(codec: Codec, commands: &[Command], first: u64) -> Frame {
     let numbered = (first..).zip(commands);
     match codec {
         Codec::Json => {
@@ -101,6 +101,8 @@ fn protobuf(name: &str, member: &str, value: &Member) -> Vec<u8> {
     match value {
         Member::Text(text) | Member::Data(text) => part(number, text.as_bytes()),
         Member::Number(value) => [varint(number << 3), varint(*value)].concat(),
+        // What is a text is none then.
+        Member::Message(members) if of == "string" => part(number, json(members).as_bytes()),
         Member::Message(members) => part(number, &message(of, members)),
         Member::Reached(channel, epoch, offset) => {
             let position = [part(1, epoch.as_bytes()), varint(2 << 3), varint(*offset)].concat();

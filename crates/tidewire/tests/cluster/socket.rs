@@ -9,7 +9,7 @@ use tidewire_protocol::Frame;
 use tidewire_transport::{ClientSocket, Limits, Transport as _, client};
 use tokio::time::timeout;
 
-use super::command::{Command, Member, frame};
+use crate::command::{Command, Member, frame};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const LIMITS: Limits = Limits { message_bytes: 16 << 20, fragments: 64 };
@@ -17,20 +17,20 @@ const LIMITS: Limits = Limits { message_bytes: 16 << 20, fragments: 64 };
 const CONNECT: u64 = 1_000_000;
 const PING: u64 = 1_000_001;
 
-pub(super) struct Socket {
+pub(crate) struct Socket {
     stream: ClientSocket,
     codec: Codec,
     /// Every byte that came.
-    pub(super) bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
     /// What it was.
-    pub(super) told: Vec<String>,
-    pub(super) connected: Option<Connected>,
+    pub(crate) told: Vec<String>,
+    pub(crate) connected: Option<Connected>,
     is_over: bool,
 }
 
 impl Socket {
     /// Without a first frame yet; or what was answered instead.
-    pub(super) async fn dial(url: &str, codec: Codec) -> Result<Self, String> {
+    pub(crate) async fn dial(url: &str, codec: Codec) -> Result<Self, String> {
         let dialled = timeout(PATIENCE, client::connect(url, codec.subprotocol(), LIMITS)).await;
         let stream = dialled.expect("an answer").map_err(|error| format!("{error:?}"))?;
         let (bytes, told) = (Vec::new(), Vec::new());
@@ -38,7 +38,7 @@ impl Socket {
     }
 
     /// Who has been let in.
-    pub(super) async fn open(url: &str, codec: Codec, token: &str) -> Self {
+    pub(crate) async fn open(url: &str, codec: Codec, token: &str) -> Self {
         let mut socket = Self::dial(url, codec).await.expect("it listens");
         socket.connect(vec![("token", Member::Text(token.into()))]).await;
         assert!(socket.connected.is_some(), "{:?}", socket.told);
@@ -46,19 +46,19 @@ impl Socket {
         socket
     }
 
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.told.clear();
         self.bytes.clear();
     }
 
-    pub(super) async fn connect(&mut self, members: Vec<(&'static str, Member)>) {
+    pub(crate) async fn connect(&mut self, members: Vec<(&'static str, Member)>) {
         self.say(&[Command::new("connect", members)], CONNECT);
         self.until(|socket| socket.has_answered(CONNECT)).await;
     }
 
     /// Says all that in one frame, and waits until everything has its answer, and a ping after it; or until
     /// the connection has ended.
-    pub(super) async fn exchange(&mut self, commands: &[Command]) {
+    pub(crate) async fn exchange(&mut self, commands: &[Command]) {
         self.say(commands, 1);
         self.say(&[Command::new("ping", Vec::new())], PING);
         let last = commands.len() as u64;
@@ -66,7 +66,7 @@ impl Socket {
     }
 
     /// As [`exchange`](Self::exchange), of a frame that lacks its last byte and is none.
-    pub(super) async fn exchange_cut(&mut self, commands: &[Command]) {
+    pub(crate) async fn exchange_cut(&mut self, commands: &[Command]) {
         let cut = match frame(self.codec, commands, 1) {
             Frame::Text(bytes) => Frame::Text(bytes.slice(..bytes.len() - 1)),
             Frame::Binary(bytes) => Frame::Binary(bytes.slice(..bytes.len() - 1)),
@@ -90,7 +90,7 @@ impl Socket {
     }
 
     /// Reads until `text` has come so often.
-    pub(super) async fn until_heard(&mut self, text: &str, times: usize) {
+    pub(crate) async fn until_heard(&mut self, text: &str, times: usize) {
         self.until(|socket| count(&socket.bytes, text) >= times).await;
         assert!(count(&self.bytes, text) >= times, "{text} does not come: {:?}", self.told);
     }
@@ -138,7 +138,7 @@ impl Socket {
     }
 }
 
-pub(super) fn contains(bytes: &[u8], text: &str) -> bool {
+pub(crate) fn contains(bytes: &[u8], text: &str) -> bool {
     count(bytes, text) > 0
 }
 
