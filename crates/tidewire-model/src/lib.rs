@@ -63,7 +63,7 @@ pub use permissions::{Action, Grants, Permissions};
 pub use position::{Epoch, Incarnation, InvalidEpoch, Position};
 pub use presence::{
     ChangePosition, FormerMember, Member, MemberId, MemberPage, MemberWord, Occupancy, PageMark,
-    PresenceChange, PresenceRule,
+    PresenceChange, PresenceMode, PresenceRule,
 };
 pub use provenance::{Provenance, Trace};
 pub use publication::{InvalidPublicationId, Publication, PublicationId};

@@ -14,8 +14,28 @@ use crate::{Epoch, Incarnation, InvalidId, InvalidPayload, Payload, Position, Se
 /// How presence in a channel is kept: nothing of it is, in a channel whose rule says nothing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PresenceRule {
+    pub mode: PresenceMode,
     /// How long who is lost stays a member, so that coming back in time is no leave. Zero to a minute.
     pub debounce: Duration,
+    /// While there are more members than this, those who watch are told how many there are instead of who
+    /// comes and goes. 1 to 100,000.
+    pub listed: u32,
+}
+
+/// Who it is that is present.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PresenceMode {
+    /// Those who have entered, and they say so themselves.
+    Members,
+    /// Whoever is subscribed, of whom nothing is known but how many they are.
+    Count,
+}
+
+impl Default for PresenceRule {
+    fn default() -> Self {
+        let (mode, debounce) = (PresenceMode::Members, Duration::from_secs(5));
+        Self { mode, debounce, listed: 1_000 }
+    }
 }
 
 /// What others call a session that has entered a channel: the same over every resume, and of no use
@@ -193,6 +213,12 @@ impl PresenceChange {
             count: Some(occupancy.count),
             ..Self::default()
         }
+    }
+
+    /// How many there are and as of which change, without what the changes are.
+    #[must_use]
+    pub fn without_names(self) -> Self {
+        Self { position: self.position, count: self.count, ..Self::default() }
     }
 
     /// How many changes it holds: the first stands at its offset less so many, and one.

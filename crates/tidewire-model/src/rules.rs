@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    ByTenant, Channel, DeltaFormat, Filter, PresenceRule, Tenant, TenantChannel, WhenSlow,
+    ByTenant, Channel, DeltaFormat, Filter, PresenceMode, PresenceRule, Tenant, TenantChannel,
+    WhenSlow,
 };
 
 /// How the channels of tenants are treated: each by the most specific rule of its tenant whose
@@ -184,6 +185,12 @@ impl ChannelRules {
         self.rule(tenant, channel).and_then(|rule| rule.presence)
     }
 
+    /// Whether the subscribers of a channel are counted for all to know.
+    pub fn counts_subscribers(&self, channel: &TenantChannel) -> bool {
+        let rule = self.presence(&channel.tenant, &channel.channel);
+        rule.is_some_and(|rule| rule.mode == PresenceMode::Count)
+    }
+
     /// What of a wish for deltas a channel grants.
     pub fn grant(
         &self,
@@ -267,7 +274,7 @@ mod tests {
 
     #[test]
     fn no_rule_is_for_a_reserved_channel() {
-        let presence = Some(PresenceRule { debounce: Duration::ZERO });
+        let presence = Some(PresenceRule::default());
         let rule = ChannelRule { presence, gives_latest: true, ..ChannelRule::new(filter("**")) };
         let rules = ChannelRules::new(HashMap::from([(tenant("acme"), vec![rule])]));
         let base = channel("a");

@@ -243,6 +243,7 @@ impl Shard {
             self.checks.give_turn(channel, now);
         }
         self.desk.follow(channel, now);
+        self.count_if_ruled(channel, now);
         self.channels.insert(channel.clone(), state);
     }
 

@@ -85,6 +85,7 @@ impl Shard {
         if !std::mem::take(&mut self.reclassing.is_due) {
             return;
         }
+        self.recount(now);
         let others = self
             .channels
             .iter()

@@ -37,6 +37,7 @@ mod publish;
 mod ring;
 mod router;
 mod sessions;
+mod settle;
 mod shard;
 mod tail;
 mod throttle;

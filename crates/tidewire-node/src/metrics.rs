@@ -27,6 +27,7 @@ pub(crate) struct Metrics {
     members: Gauge,
     unsaid: Gauge,
     watched: Gauge,
+    counted: Gauge,
 }
 
 impl Metrics {
@@ -53,7 +54,8 @@ impl Metrics {
             tail_seconds: metrics::gauge!("tidewire_origin_tail_seconds", "shard" => shard.clone()),
             members: metrics::gauge!("tidewire_presence_members", "shard" => shard.clone()),
             unsaid: metrics::gauge!("tidewire_presence_unsaid", "shard" => shard.clone()),
-            watched: metrics::gauge!("tidewire_presence_watched_channels", "shard" => shard),
+            watched: metrics::gauge!("tidewire_presence_watched_channels", "shard" => shard.clone()),
+            counted: metrics::gauge!("tidewire_presence_counted_channels", "shard" => shard),
         }
     }
 
@@ -82,10 +84,11 @@ impl Metrics {
     /// How many members are here, how many of them the store has not been told of, and how many channels
     /// somebody here watches.
     #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
-    pub(crate) fn presence(&self, members: usize, unsaid: usize, watched: usize) {
+    pub(crate) fn presence(&self, [members, unsaid, watched, counted]: [usize; 4]) {
         self.members.set(members as f64);
         self.unsaid.set(unsaid as f64);
         self.watched.set(watched as f64);
+        self.counted.set(counted as f64);
     }
 
     /// How much of what was acknowledged is remembered, and how far back that is all of it.

@@ -45,10 +45,24 @@ use crate::timers::Timers;
 /// Everything another task can ask of a shard.
 #[derive(Debug)]
 pub(crate) enum Action {
-    Ask { ask: Ask, at: Instant },
-    Publish { channel: TenantChannel, pending: Pending },
+    Ask {
+        ask: Ask,
+        at: Instant,
+    },
+    Publish {
+        channel: TenantChannel,
+        pending: Pending,
+    },
     Receive(Publication),
-    Observe { channel: TenantChannel, position: Position },
+    Observe {
+        channel: TenantChannel,
+        position: Position,
+    },
+    /// In so long a time it may be to be told how many members the channel has.
+    Owe {
+        channel: TenantChannel,
+        wait: Duration,
+    },
 }
 
 /// What a future of this shard's came to.
@@ -203,10 +217,9 @@ impl Shard {
     }
 
     fn next_alarm(&self) -> Instant {
-        let timers =
-            [&self.alarms, &self.announcements, &self.heals, &self.desk.retries].map(Timers::next);
-        let next =
-            timers.into_iter().chain([self.checks.next(), self.reclassing.next()]).flatten().min();
+        let timers = [&self.alarms, &self.announcements, &self.heals].map(Timers::next);
+        let others = [self.desk.next(), self.checks.next(), self.reclassing.next()];
+        let next = timers.into_iter().chain(others).flatten().min();
         next.unwrap_or_else(|| Instant::now() + TICK)
     }
 
@@ -220,6 +233,7 @@ impl Shard {
             Action::Receive(publication) => {
                 self.receive(&Arc::new(Envelope::new(publication)), now);
             }
+            Action::Owe { channel, wait } => self.owe(&channel, wait, now),
             Action::Observe { channel, position } => {
                 let Some(state) = self.channels.get_mut(&channel) else { return };
                 if state.feed.is_news(position) {
@@ -261,7 +275,7 @@ impl Shard {
                 Action::Publish { pending, .. } => {
                     pending.reply.send(Err(stopped()), Instant::now());
                 }
-                Action::Receive(_) | Action::Observe { .. } => {}
+                Action::Receive(_) | Action::Observe { .. } | Action::Owe { .. } => {}
             }
         }
         self.refuse_joiners();
@@ -316,83 +330,12 @@ impl Shard {
         while let Some(channel) = self.heals.due(now) {
             self.compare(&channel);
         }
-        while let Some(channel) = self.desk.retries.due(now) {
-            self.say_again(&channel);
-        }
+        self.ring_presence(now);
         if self.checks.is_behind(now) {
             self.check_due(now);
         }
         if self.reclassing.next().is_some_and(|at| at <= now) {
             self.reclass_some(now);
         }
-    }
-
-    pub(crate) fn receive(&mut self, envelope: &Arc<Envelope>, now: Instant) {
-        let Some(state) = self.channels.get_mut(&envelope.channel) else { return };
-        if state.feed.is_news(envelope.position) {
-            self.around.log.hear_of(&envelope.channel, envelope.position.epoch.incarnation());
-        }
-        state.feed.receive(Arc::clone(envelope), now, &mut self.steps);
-        self.settle(&envelope.channel, now);
-    }
-
-    /// Takes the answer to a feed's read.
-    fn finish_read(
-        &mut self,
-        channel: &TenantChannel,
-        outcome: Result<Read, LogError>,
-        now: Instant,
-    ) {
-        let Some(state) = self.channels.get_mut(channel) else { return };
-        match outcome {
-            Ok(read) => {
-                self.around.metrics.repair_reads.increment(1);
-                state.feed.merge(read, now, &mut self.steps);
-            }
-            Err(error) => {
-                tracing::debug!(%channel, %error, "cannot read the log to repair a channel");
-                state.feed.read_failed(now);
-            }
-        }
-        self.settle(channel, now);
-    }
-
-    /// Does what follows from a change of a channel: hands out what came of it, reads the log if
-    /// that is due, brings in those who wait, and sets the alarm.
-    pub(crate) fn settle(&mut self, channel: &TenantChannel, now: Instant) {
-        let Some(state) = self.channels.get_mut(channel) else { return };
-        self.steps.extend(state.due_loss(now).map(Step::Gap));
-        for step in self.steps.drain(..) {
-            match step {
-                Step::Deliver(envelope) => {
-                    state.active_at = now;
-                    let recipients = state.audience.deliver(&envelope);
-                    self.around.metrics.delivered(recipients);
-                }
-                Step::Gap(gap) => {
-                    if let Some(gaps) = self.gap_warnings.count(now) {
-                        let reason = gap.reason.as_str();
-                        tracing::warn!(%channel, reason, gaps, "gap in a channel");
-                    }
-                    self.around.metrics.gaps.increment(1);
-                    state.audience.deliver_gap(channel, gap);
-                }
-            }
-        }
-        if let Some(since) = state.feed.next_read(now) {
-            let (log, repairs) = (Arc::clone(&self.around.log), Arc::clone(&self.around.repairs));
-            let channel = channel.clone();
-            self.running.push(Box::pin(async move {
-                let _permit = repairs.acquire().await;
-                let outcome = log.read(&channel, since, PAGE).await;
-                Done::Read(channel, outcome)
-            }));
-        }
-        if state.has_joiners() {
-            self.advance_joins(channel, now);
-        }
-        let Some(state) = self.channels.get_mut(channel) else { return };
-        state.note_if_idle(now);
-        self.alarms.set(channel, state.wake_at());
     }
 }

@@ -27,6 +27,10 @@ impl Timers {
         }
     }
 
+    pub(crate) fn has(&self, channel: &TenantChannel) -> bool {
+        self.by_channel.contains_key(channel)
+    }
+
     pub(crate) fn next(&self) -> Option<Instant> {
         self.by_time.first().map(|(at, _)| *at)
     }

@@ -32,6 +32,7 @@ pub(crate) enum Function {
     Revoke,
     RevokedSince,
     PresenceApply,
+    PresenceTally,
     PresencePage,
     PresenceCounts,
     PresenceExpire,
@@ -43,7 +44,7 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Append,
         Self::Read,
         Self::Page,
@@ -59,6 +60,7 @@ impl Function {
         Self::Revoke,
         Self::RevokedSince,
         Self::PresenceApply,
+        Self::PresenceTally,
         Self::PresencePage,
         Self::PresenceCounts,
         Self::PresenceExpire,
@@ -86,6 +88,7 @@ impl Function {
             Self::Revoke => "revoke",
             Self::RevokedSince => "revoked_since",
             Self::PresenceApply => "presence_apply",
+            Self::PresenceTally => "presence_tally",
             Self::PresencePage => "presence_page",
             Self::PresenceCounts => "presence_counts",
             Self::PresenceExpire => "presence_expire",

@@ -9,7 +9,7 @@ use tidewire_model::{
 };
 use tidewire_store::{
     Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, Move, Orphaned,
-    Presence, StoreError,
+    Presence, Standing, StoreError, Tally, Telling, Terms,
 };
 
 use crate::connection::RedisConnection;
@@ -77,11 +77,12 @@ impl RedisPresence {
         channel: &TenantChannel,
         life: &Life,
         moves: &[Move],
-        debounce: Duration,
+        terms: Terms,
     ) -> Result<Applied, CallError> {
         let (fence, keys) = self.keys_of(channel, Some(life));
         let add = |call: &mut Cmd| {
-            call.arg(life.to_string()).arg(milliseconds(debounce.min(LONGEST_AWAY)));
+            let debounce = terms.debounce.min(LONGEST_AWAY);
+            call.arg(life.to_string()).arg(milliseconds(debounce)).arg(terms.listed);
             for one in moves {
                 add_move(call, one);
             }
@@ -91,7 +92,23 @@ impl RedisPresence {
         let fates: Option<Vec<_>> = reply.text()?.bytes().map(parse_fate).collect();
         let fates = fates.filter(|fates| fates.len() == moves.len());
         let fates = fates.ok_or_else(|| unexpected("what became of each"))?;
-        Ok(Applied { fates, occupancy: parse_occupancy(&mut reply, incarnation)? })
+        let Tally { occupancy, telling } = parse_tally(&mut reply, incarnation)?;
+        Ok(Applied { fates, occupancy, telling })
+    }
+
+    async fn try_tally(
+        &self,
+        channel: &TenantChannel,
+        life: &Life,
+        subscribers: u64,
+    ) -> Result<Tally, CallError> {
+        let (fence, keys) = self.keys_of(channel, Some(life));
+        let add = |call: &mut Cmd| {
+            call.arg(life.to_string()).arg(subscribers);
+        };
+        let called = self.call(Function::PresenceTally, (&fence, &keys), add).await;
+        let (incarnation, mut reply) = called?;
+        parse_tally(&mut reply, incarnation)
     }
 
     async fn try_page(
@@ -128,13 +145,13 @@ impl RedisPresence {
     async fn try_occupancies(
         &self,
         channels: &[TenantChannel],
-    ) -> Result<Vec<Occupancy>, CallError> {
+    ) -> Result<Vec<Standing>, CallError> {
         let mut by_part: BTreeMap<u16, Vec<usize>> = BTreeMap::new();
         for (index, channel) in channels.iter().enumerate() {
             by_part.entry(self.part_of(channel)).or_default().push(index);
         }
-        let nothing = Occupancy::new(0, Incarnation::ZERO, 0);
-        let mut found = vec![nothing; channels.len()];
+        let occupancy = Occupancy::new(0, Incarnation::ZERO, 0);
+        let mut found = vec![Standing { occupancy, is_counted: false }; channels.len()];
         for group in by_part.values().flat_map(|indices| indices.chunks(MOST_COUNTED)) {
             let (fence, mut keys) = self.keys_of(&channels[group[0]], None);
             keys.remove(1);
@@ -145,7 +162,8 @@ impl RedisPresence {
             let called = self.call(Function::PresenceCounts, (&fence, &keys), |_| {}).await;
             let (incarnation, mut reply) = called?;
             for index in group {
-                found[*index] = parse_occupancy(&mut reply, incarnation)?;
+                let occupancy = parse_occupancy(&mut reply, incarnation)?;
+                found[*index] = Standing { occupancy, is_counted: reply.number()? == 1 };
             }
         }
         Ok(found)
@@ -165,14 +183,14 @@ impl RedisPresence {
         let mut channels = Vec::new();
         while !reply.is_empty() {
             let channel = parse_channel(&reply.text()?).ok_or_else(corrupt)?;
-            let occupancy = parse_occupancy(&mut reply, incarnation)?;
             let (mut rest, mut sessions) = (reply.nested()?, Vec::new());
             while !rest.is_empty() {
                 let session = parse_session(&rest.bytes()?);
                 let user = UserId::parse(&rest.text()?).ok();
                 sessions.push(session.zip(user).ok_or_else(corrupt)?);
             }
-            channels.push(Departed { channel, sessions, occupancy });
+            let Tally { occupancy, telling } = parse_tally(&mut reply, incarnation)?;
+            channels.push(Departed { channel, sessions, occupancy, telling });
         }
         Ok(Expired { channels, has_more })
     }
@@ -209,7 +227,8 @@ impl RedisPresence {
             self.call(Function::PresenceOrphan, (&fence, &keys), add).await?;
         let marked = reply.number()?;
         let next: u64 = reply.text()?.parse().map_err(|_| unexpected("a place"))?;
-        Ok(Orphaned { marked, next: (next != 0).then_some(next), incarnation })
+        let tally = parse_tally(&mut reply, incarnation)?;
+        Ok(Orphaned { marked, next: (next != 0).then_some(next), tally })
     }
 
     async fn try_lives(
@@ -241,9 +260,18 @@ impl Presence for RedisPresence {
         channel: &TenantChannel,
         life: &Life,
         moves: &[Move],
-        debounce: Duration,
+        terms: Terms,
     ) -> Result<Applied, StoreError> {
-        self.told(self.try_apply(channel, life, moves, debounce).await)
+        self.told(self.try_apply(channel, life, moves, terms).await)
+    }
+
+    async fn tally(
+        &self,
+        channel: &TenantChannel,
+        life: &Life,
+        subscribers: u64,
+    ) -> Result<Tally, StoreError> {
+        self.told(self.try_tally(channel, life, subscribers).await)
     }
 
     async fn page(
@@ -255,7 +283,7 @@ impl Presence for RedisPresence {
         self.told(self.try_page(channel, from, limit).await)
     }
 
-    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Occupancy>, StoreError> {
+    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Standing>, StoreError> {
         self.told(self.try_occupancies(channels).await)
     }
 
@@ -346,6 +374,25 @@ fn parse_fate(letter: u8) -> Option<Fate> {
 
 fn parse_occupancy(reply: &mut Reply, incarnation: Incarnation) -> Result<Occupancy, CallError> {
     Ok(Occupancy::new(reply.number()?, incarnation, reply.number()?))
+}
+
+fn parse_tally(reply: &mut Reply, incarnation: Incarnation) -> Result<Tally, CallError> {
+    let occupancy = parse_occupancy(reply, incarnation)?;
+    let telling = parse_telling(&reply.text()?).ok_or_else(|| unexpected("what is told"))?;
+    Ok(Tally { occupancy, telling })
+}
+
+fn parse_telling(text: &str) -> Option<Telling> {
+    match text {
+        "N" => Some(Telling::Names),
+        "C" => Some(Telling::Count),
+        "A" => Some(Telling::NamesAgain),
+        "-" => Some(Telling::Nothing),
+        later => {
+            let wait = later.strip_prefix('+')?.parse().ok()?;
+            Some(Telling::CountLater(Duration::from_millis(wait)))
+        }
+    }
 }
 
 fn corrupt() -> CallError {

@@ -22,7 +22,7 @@ pub use memory::{
 };
 pub use presence::{
     Age, Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, MOST_MOVES, Move,
-    Orphaned, Presence,
+    Orphaned, Presence, Standing, Tally, Telling, Terms,
 };
 pub use quota_store::{Grant, QuotaClaim, QuotaStore};
 pub use revocation_store::{

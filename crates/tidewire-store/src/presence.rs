@@ -3,8 +3,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidewire_model::{
-    Generation, Incarnation, InvalidId, MemberWord, NodeId, Occupancy, PageMark, SessionId,
-    TenantChannel, UserId,
+    Generation, InvalidId, MemberWord, NodeId, Occupancy, PageMark, SessionId, TenantChannel,
+    UserId,
 };
 
 use crate::StoreError;
@@ -21,14 +21,22 @@ use crate::StoreError;
 #[async_trait]
 pub trait Presence: Send + Sync {
     /// Moves sessions of one life in and out of a channel, in order and in one step: at most
-    /// [`MOST_MOVES`]. Who is away leaves after `debounce`, at most [`LONGEST_AWAY`].
+    /// [`MOST_MOVES`]. Without any it says what is still to be told of the channel.
     async fn apply(
         &self,
         channel: &TenantChannel,
         life: &Life,
         moves: &[Move],
-        debounce: Duration,
+        terms: Terms,
     ) -> Result<Applied, StoreError>;
+
+    /// Notes how many subscribers one life has in a channel of which nothing else is kept.
+    async fn tally(
+        &self,
+        channel: &TenantChannel,
+        life: &Life,
+        subscribers: u64,
+    ) -> Result<Tally, StoreError>;
 
     /// Some of who is in a channel: about `limit` of them, at most 512 more. Who is there from the
     /// first page to the last is on one of them at least; while many come, a few may be on two.
@@ -40,18 +48,18 @@ pub trait Presence: Send + Sync {
     ) -> Result<EntryPage, StoreError>;
 
     /// How many are in each of some channels.
-    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Occupancy>, StoreError>;
+    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Standing>, StoreError>;
 
     /// Lets those leave who are away and whose time is up, of one part: at most `limit` of them. Where the
     /// store's clock was set back, their time begins anew.
     async fn expire(&self, part: u16, limit: u32) -> Result<Expired, StoreError>;
 
-    /// Some of the channels of a part that a life has entries in which are not away, at most 100; none if
-    /// there are none.
+    /// Some of the channels of a part that a life has entries in which are not away, or subscribers, at most
+    /// 100; none if there are none.
     async fn channels_of(&self, part: u16, life: &Life) -> Result<Vec<TenantChannel>, StoreError>;
 
-    /// Marks a life's entries in a channel as away, some 500 a call, from `from` on (0 for the first call).
-    /// After the last it has no channel there any more.
+    /// Marks a life's entries in a channel as away, some 500 a call, from `from` on (0 for the first call,
+    /// which forgets its subscribers too). After the last it has no channel there any more.
     async fn orphan(
         &self,
         channel: &TenantChannel,
@@ -79,6 +87,49 @@ pub const MOST_MOVES: usize = 128;
 
 /// The longest that anybody is waited for.
 pub const LONGEST_AWAY: Duration = Duration::from_mins(1);
+
+/// How members of a channel are kept.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Terms {
+    /// After which those leave who are away by these moves; at most [`LONGEST_AWAY`].
+    pub debounce: Duration,
+    /// How many members there may be for each change to be told; where nobody enters, none.
+    pub listed: u32,
+}
+
+/// What those who watch a channel are to be told of a step, by whoever took it.
+///
+/// While there are more members than are listed, it is how many there are: once in a second, or in five
+/// when they are more than 10,000, but at once when the first comes or the last goes. Names are
+/// told again when there are fewer than four fifths.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Telling {
+    /// Each change.
+    Names,
+    /// How many there are.
+    Count,
+    /// The same in so long a time, if nobody has told it by then: to be asked by [`Presence::apply`] without
+    /// moves.
+    CountLater(Duration),
+    /// That the list is to be loaded, and each change is told from now on.
+    NamesAgain,
+    Nothing,
+}
+
+/// How many are in a channel, and what of it is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tally {
+    pub occupancy: Occupancy,
+    pub telling: Telling,
+}
+
+/// How it stands with a channel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    pub occupancy: Occupancy,
+    /// Only how many there are is told.
+    pub is_counted: bool,
+}
 
 /// One run of a node's process: who starts again is another one, under whatever name.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -162,6 +213,7 @@ pub struct Applied {
     pub fates: Vec<Fate>,
     /// After all of them.
     pub occupancy: Occupancy,
+    pub telling: Telling,
 }
 
 /// Some of a channel's entries, each with the life that it is of.
@@ -190,6 +242,7 @@ pub struct Departed {
     pub sessions: Vec<(SessionId, UserId)>,
     /// After all of them.
     pub occupancy: Occupancy,
+    pub telling: Telling,
 }
 
 /// How far a life's entries in a channel have been marked.
@@ -199,5 +252,6 @@ pub struct Orphaned {
     pub marked: u64,
     /// From where to go on; absent after the last.
     pub next: Option<u64>,
-    pub incarnation: Incarnation,
+    /// Without the life's subscribers.
+    pub tally: Tally,
 }

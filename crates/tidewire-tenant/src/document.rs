@@ -182,8 +182,9 @@ pub struct ChannelRule {
     /// `latest` for the preset `ticker`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when_slow: Option<WhenSlowName>,
-    /// Whether clients may enter the channels, and those with the right `presence` are told who has. `off`
-    /// unless set here or by the preset.
+    /// With `members` clients may enter the channels, and those with the right `presence` are told who has.
+    /// With `count` nobody enters, and they are told how many are subscribed: for channels of any size.
+    /// `off` unless set here or by the preset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub presence: Option<PresenceName>,
     /// How long a member whose connection is lost is still one, so that coming back in time is neither
@@ -191,6 +192,11 @@ pub struct ChannelRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-min" = "0s", "x-max" = "1m"))]
     pub presence_debounce: Option<Period>,
+    /// While a channel has more members than this, those who watch are told how many there are, once in
+    /// 1 s (5 s above 10,000), instead of who comes and goes; `1000` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub presence_listed: Option<u32>,
     /// For `latest-by-key`: the member of the JSON object in `data` that tells one value of the channel
     /// from another, as `symbol` of `{"symbol":"ABC","price":3}`. Publications without it, and those
     /// that are not JSON, are one value together.
@@ -293,6 +299,7 @@ pub enum DeltaName {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PresenceName {
+    Count,
     Members,
     Off,
 }

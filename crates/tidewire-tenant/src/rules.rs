@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tidewire_model::{
-    ChannelRule, DeliveryClass, DeltaFormat, Filter, PresenceRule, Retention, WhenSlow,
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, PresenceMode, PresenceRule, Retention,
+    WhenSlow,
 };
 
 use crate::document::{self, LatestName, PresenceName, PresetName};
@@ -133,12 +134,19 @@ fn presence_rule(
     rule: &document::ChannelRule,
     basis: Option<PresenceRule>,
 ) -> Option<PresenceRule> {
-    let is_kept = rule.presence.map_or(basis.is_some(), |name| name == PresenceName::Members);
-    let debounce = rule.presence_debounce.map_or(DEBOUNCE, Period::duration);
-    is_kept.then_some(PresenceRule { debounce })
+    let mode = match rule.presence {
+        None => basis.map(|basis| basis.mode),
+        Some(PresenceName::Off) => None,
+        Some(PresenceName::Members) => Some(PresenceMode::Members),
+        Some(PresenceName::Count) => Some(PresenceMode::Count),
+    };
+    let otherwise = PresenceRule::default();
+    Some(PresenceRule {
+        mode: mode?,
+        debounce: rule.presence_debounce.map_or(otherwise.debounce, Period::duration),
+        listed: rule.presence_listed.unwrap_or(otherwise.listed),
+    })
 }
-
-const DEBOUNCE: Duration = Duration::from_secs(5);
 
 /// What a preset stands for; the reference of the configuration says the same in words.
 fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
@@ -165,7 +173,7 @@ fn preset_rule(preset: PresetName, filter: Filter) -> ChannelRule {
             ..ephemeral(Duration::from_millis(50), rule)
         },
         PresetName::Presence => {
-            let presence = Some(PresenceRule { debounce: DEBOUNCE });
+            let presence = Some(PresenceRule::default());
             ephemeral(Duration::from_millis(100), ChannelRule { presence, ..rule })
         }
     }

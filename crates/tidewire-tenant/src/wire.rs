@@ -15,6 +15,7 @@ const MAX_RULES: usize = 256;
 const HISTORY_SIZES: std::ops::RangeInclusive<u32> = 1..=100_000;
 const HISTORY_TTLS: [Duration; 2] = [Duration::from_secs(1), Duration::from_hours(7 * 24)];
 const PRESENCE_DEBOUNCES: [Duration; 2] = [Duration::ZERO, Duration::from_mins(1)];
+const LISTED: std::ops::RangeInclusive<u32> = 1..=100_000;
 const FLUSH_WINDOWS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(100)];
 const SAMPLES: [Duration; 2] = [Duration::from_millis(10), Duration::from_mins(1)];
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=64;
@@ -87,6 +88,10 @@ const NO_FILES: &str = "is for the files of a node: give the text itself";
 fn check_rule(rule: &ChannelRule, path: &str, problems: &mut Problems) {
     if rule.history_size.is_some_and(|size| !HISTORY_SIZES.contains(&size)) {
         problems.add(&format!("{path}.history_size"), "expected a whole number from 1 to 100000");
+    }
+    if rule.presence_listed.is_some_and(|listed| !LISTED.contains(&listed)) {
+        problems
+            .add(&format!("{path}.presence_listed"), "expected a whole number from 1 to 100000");
     }
     if rule.key.as_ref().is_some_and(|key| !KEY_BYTES.contains(&key.len())) {
         problems.add(&format!("{path}.key"), "expected 1 to 64 characters");

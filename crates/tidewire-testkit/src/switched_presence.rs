@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use tidewire_model::{Occupancy, PageMark, TenantChannel};
+use tidewire_model::{PageMark, TenantChannel};
 use tidewire_store::{
-    Applied, EntryPage, Expired, Life, MemoryPresence, Move, Orphaned, Presence, StoreError,
+    Applied, EntryPage, Expired, Life, MemoryPresence, Move, Orphaned, Presence, Standing,
+    StoreError, Tally, Terms,
 };
 
 /// A store of presence in memory that can be switched off, and fail over to one that knows nothing.
@@ -48,10 +49,20 @@ impl Presence for SwitchedPresence {
         channel: &TenantChannel,
         life: &Life,
         moves: &[Move],
-        debounce: Duration,
+        terms: Terms,
     ) -> Result<Applied, StoreError> {
         self.applied.fetch_add(1, Ordering::SeqCst);
-        self.reach()?.apply(channel, life, moves, debounce).await
+        self.reach()?.apply(channel, life, moves, terms).await
+    }
+
+    async fn tally(
+        &self,
+        channel: &TenantChannel,
+        life: &Life,
+        subscribers: u64,
+    ) -> Result<Tally, StoreError> {
+        self.applied.fetch_add(1, Ordering::SeqCst);
+        self.reach()?.tally(channel, life, subscribers).await
     }
 
     async fn page(
@@ -63,7 +74,7 @@ impl Presence for SwitchedPresence {
         self.reach()?.page(channel, from, limit).await
     }
 
-    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Occupancy>, StoreError> {
+    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Standing>, StoreError> {
         self.reach()?.occupancies(channels).await
     }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use tidewire_model::{
-    Action, Channel, Command, ErrorCode, Event, Failure, MemberWord, Request, RequestId,
+    Action, Channel, Command, ErrorCode, Event, Failure, MemberWord, PresenceMode, Request,
+    RequestId,
 };
 use tidewire_node::{Answer, Ask, Away, Depart, Enter};
 
@@ -81,11 +82,17 @@ impl Serving {
         };
         let identity = self.session.identity();
         let rules = cx.shared.tenants.rules();
-        let is_kept = rules.read(|rules| rules.presence(&identity.tenant, channel).is_some());
+        let rule = rules.read(|rules| rules.presence(&identity.tenant, channel));
+        let (is_kept, message) = match (&request.command, rule.map(|rule| rule.mode)) {
+            (Command::Enter { .. }, Some(PresenceMode::Count)) => {
+                (false, "nobody enters this channel: those who are subscribed to it are counted")
+            }
+            (_, Some(_)) => (true, ""),
+            (_, None) => (false, "the channel keeps no presence: no rule of the tenant's says so"),
+        };
         if is_kept || !identity.permissions.allows(Action::Presence, channel) {
             return false;
         }
-        let message = "the channel keeps no presence: no rule of the tenant's says so";
         let failure = Failure::new(ErrorCode::NoPresence, message);
         cx.outputs.events.push(Event::Failed { request: Some(request.id), failure });
         true

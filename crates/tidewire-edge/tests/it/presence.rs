@@ -9,8 +9,8 @@ use tidewire_client::{Codec, ServerEvent};
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{
     Action, ChannelRule, ChannelRules, Command, Connect, Filter, MemberId, MemberPage, MemberWord,
-    Permissions, PresenceChange, PresenceRule, RequestId, Resume, SessionKind, SessionNonce,
-    Tenant, TenantChannel,
+    Permissions, PresenceChange, PresenceMode, PresenceRule, RequestId, Resume, SessionKind,
+    SessionNonce, Tenant, TenantChannel,
 };
 use tidewire_store::Presence;
 use tidewire_transport::http::request;
@@ -203,6 +203,36 @@ async fn a_long_list_comes_in_pages() {
 }
 
 #[tokio::test]
+async fn subscribers_are_counted_where_nobody_enters() {
+    const COUNTED: &str = "count/1";
+    let fleet = fleet(2, Duration::from_secs(5)).await;
+    let mut watcher = Peer::connect(&fleet.nodes[1], "ann").await;
+    watcher.send(Command::Watch { channel: channel(COUNTED) });
+    assert!(matches!(watcher.next().await, ServerEvent::Watching { .. }));
+    let mut ada = Peer::dial_as(&fleet.nodes[0], Some(TENANT), Codec::Protobuf).await;
+    ada.introduce(token("ada")).await;
+    ada.send(Command::Watch { channel: channel(COUNTED) });
+    assert!(matches!(ada.next().await, ServerEvent::Watching { .. }));
+    let mut bob = Peer::connect(&fleet.nodes[0], "bob").await;
+
+    bob.subscribe(COUNTED).await;
+    let first = [change(&mut watcher).await, change(&mut ada).await];
+    bob.send(Command::Enter { channel: channel(COUNTED), word: None });
+    let (_, refusal) = bob.refused().await;
+    bob.send(Command::Members { channel: channel(COUNTED), from: None, limit: 10 });
+    let page = read_page(&mut bob).await;
+    drop(bob);
+    let last = [change(&mut watcher).await, change(&mut ada).await];
+
+    for (changes, count) in [(&first, 1), (&last, 0)] {
+        assert!(changes.iter().all(|change| change.is_empty() && !change.lost), "{changes:?}");
+        assert!(changes.iter().all(|change| change.count == Some(count)), "{changes:?}");
+    }
+    assert_eq!(refusal.name, "no_presence");
+    assert_eq!((page.members, page.occupancy.count), (vec![], 1));
+}
+
+#[tokio::test]
 async fn a_server_reads_over_http_who_is_there() {
     let fleet = fleet(1, Duration::from_mins(1)).await;
     let mut ada = Peer::connect(&fleet.nodes[0], "ada").await;
@@ -238,11 +268,15 @@ async fn a_server_reads_over_http_who_is_there() {
 }
 
 async fn fleet(nodes: usize, debounce: Duration) -> Fleet {
-    let filter = Filter::parse("room/*").expect("filter");
-    let rule =
-        ChannelRule { presence: Some(PresenceRule { debounce }), ..ChannelRule::new(filter) };
+    let members = PresenceRule { debounce, ..PresenceRule::default() };
+    let count = PresenceRule { mode: PresenceMode::Count, ..members };
+    let rule = |pattern, presence| {
+        let filter = Filter::parse(pattern).expect("filter");
+        ChannelRule { presence: Some(presence), ..ChannelRule::new(filter) }
+    };
+    let rules = vec![rule("room/*", members), rule("count/*", count)];
     let tenant = Tenant::parse(TENANT).expect("tenant");
-    let rules = ChannelRules::new(HashMap::from([(tenant, vec![rule])]));
+    let rules = ChannelRules::new(HashMap::from([(tenant, rules)]));
     let tenants = tenants(rules, SessionKind::default());
     Fleet::ruled(nodes, tenants.rules().clone(), (EdgeConfig::default(), tenants)).await
 }

@@ -1,7 +1,7 @@
 //! Telling the store again what it may have lost, or been told otherwise by others.
 
-use std::collections::VecDeque;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +28,9 @@ impl Desk {
         self.parts.entry(part).or_insert(PartState { incarnation: None, answered_at: now });
     }
 
-    /// Has the members of a part told again.
+    /// Has the members and numbers of a part told again.
     fn doubt(&mut self, part: u16) -> usize {
+        self.doubt_counts(part);
         self.asserting.retain(|(of_part, ..)| *of_part != part);
         let before = self.asserting.len();
         for (channel, roll) in self.rolls.get(&part).into_iter().flatten() {
@@ -101,21 +102,32 @@ impl Desk {
         of_part.keys().next().map(|channel| (*part, channel.clone()))
     }
 
+    /// The parts that this shard has anything in, each with a channel of it.
+    fn parts_in_use(&self) -> BTreeMap<u16, &TenantChannel> {
+        let counted = self.counted.iter().map(|(channel, counted)| (counted.part, channel));
+        let rolls = self.rolls.iter();
+        let entered = rolls.filter_map(|(part, of)| of.keys().next().map(|first| (*part, first)));
+        counted.chain(entered).collect()
+    }
+
     /// The parts whose life is to be asked for now, each with a channel of it.
-    fn parts_to_look_at(&mut self) -> Vec<TenantChannel> {
-        let after = self.rolls.range(self.looked.saturating_add(1)..);
-        let before = self.rolls.range(..=self.looked);
-        let some: Vec<_> = after.chain(before).take(LOOKED_AT_ONCE).collect();
+    fn parts_to_look_at(&mut self, now: Instant) -> Vec<TenantChannel> {
+        let used = self.parts_in_use();
+        let after = used.range(self.looked.saturating_add(1)..);
+        let some: Vec<_> = after.chain(used.range(..=self.looked)).take(LOOKED_AT_ONCE).collect();
         let last = some.last().map(|(part, _)| **part);
-        let channels =
-            some.into_iter().filter_map(|(_, of_part)| of_part.keys().next().cloned()).collect();
+        let channels = some.into_iter().map(|(_, channel)| (*channel).clone()).collect();
+        let used: BTreeSet<u16> = used.into_keys().collect();
         self.looked = last.unwrap_or_default();
+        // Nobody is there for whom the silence of the others would mean anything.
+        let unused = self.parts.iter_mut().filter(|(part, _)| !used.contains(part));
+        unused.for_each(|(_, state)| state.answered_at = now);
         channels
     }
 
     /// How long a part may be silent only because it is not asked more often.
     fn patience(&self) -> Duration {
-        let turns = u32::try_from(self.rolls.len() / LOOKED_AT_ONCE).unwrap_or(u32::MAX);
+        let turns = u32::try_from(self.parts.len() / LOOKED_AT_ONCE).unwrap_or(u32::MAX);
         SILENCE + Duration::from_secs(1) * turns
     }
 }
@@ -127,20 +139,22 @@ impl Shard {
         let was_asleep = last.is_some_and(|last| now.saturating_duration_since(last) > SILENCE);
         self.compare_watched(now);
         let (held, unsaid) = self.desk.count();
-        self.around.metrics.presence(held, unsaid, self.desk.watched_count());
+        let (watched, counted) = (self.desk.watched_count(), self.desk.counted.len());
+        self.around.metrics.presence([held, unsaid, watched, counted]);
         while self.desk.gone.front().is_some_and(|gone| gone.at + REMEMBERED < now) {
             self.desk.gone.pop_front();
         }
-        if held == 0 {
+        if held == 0 && self.desk.counted.is_empty() {
             return;
         }
         if was_asleep {
-            let parts: Vec<_> = self.desk.rolls.keys().copied().collect();
+            let parts: Vec<_> = self.desk.parts.keys().copied().collect();
             for part in parts {
                 self.doubt_part(part, Doubt::CutOff);
             }
         }
-        self.look_at_parts();
+        self.look_at_parts(now);
+        self.say_counts(now);
         if self.desk.asserting.is_empty() {
             let taken = self.desk.take_turn();
             self.count_asserted(Doubt::Entropy, taken);
@@ -148,14 +162,14 @@ impl Shard {
         self.assert_some();
     }
 
-    fn look_at_parts(&mut self) {
-        for channel in self.desk.parts_to_look_at() {
+    fn look_at_parts(&mut self, now: Instant) {
+        for channel in self.desk.parts_to_look_at(now) {
             let around = Arc::clone(&self.around);
             self.running.push(Box::pin(async move {
                 let store = &around.presence.store;
                 let counted = store.occupancies(std::slice::from_ref(&channel)).await;
                 let counted = counted
-                    .map(|all| all.first().map(|occupancy| occupancy.position.epoch.incarnation()));
+                    .map(|all| all.first().map(|one| one.occupancy.position.epoch.incarnation()));
                 shard::Done::Presence(Done::Looked(store.part_of(&channel), counted))
             }));
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tidewire_model::{MemberWord, TenantChannel, UserId};
+use tidewire_model::{MemberWord, PresenceMode, TenantChannel, UserId};
 use tidewire_store::Age;
 use tokio::time::Instant;
 
@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Shard {
     pub(crate) fn enter(&mut self, enter: Enter, now: Instant) {
         let Enter { channel, session, user, word, answer } = enter;
-        if self.rules.presence(&channel.tenant, &channel.channel).is_none() {
+        let rule = self.rules.presence(&channel.tenant, &channel.channel);
+        if rule.is_none_or(|rule| rule.mode != PresenceMode::Members) {
             if let Some(answer) = answer {
                 answer.refuse(not_kept());
             }

@@ -7,12 +7,16 @@
 //! publishes it in the reserved channel of presence, as anything fleeting is published. So a node that
 //! dies between the two leaves a hole in the numbers of the changes, which watchers notice.
 //!
+//! Of a channel with many members only their number is published, now and again, by the node that the store
+//! names for it. The same holds of channels that nobody enters, whose subscribers are counted (`count.rs`).
+//!
 //! What the store has lost is said again: after a failover, after a time in which it could not be
 //! reached, and a little of the roll each second in any case (`assert.rs`). The members of a node
 //! that is gone are marked as away by another one, and who is away leaves when its time is up
 //! (`sweep.rs`).
 
 mod assert;
+mod count;
 mod enter;
 mod roll;
 mod say;
@@ -29,7 +33,7 @@ use tidewire_model::{
     ConnectionId, Delivery, ErrorCode, Event, Failure, Incarnation, MemberPage, MemberWord,
     Occupancy, PageMark, RequestId, SessionId, TenantChannel, UserId,
 };
-use tidewire_store::{Life, Presence, StoreError};
+use tidewire_store::{Applied, Life, Presence, Standing, StoreError, Tally};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
@@ -93,7 +97,9 @@ impl Answer {
 /// What a future of a shard's came to.
 pub(crate) enum Done {
     Said(say::Said),
-    Counted(Vec<TenantChannel>, Result<Vec<Occupancy>, StoreError>),
+    Owed(TenantChannel, Result<Applied, StoreError>),
+    Tallied(TenantChannel, u64, Result<Tally, StoreError>),
+    Compared(Vec<TenantChannel>, Result<Vec<Standing>, StoreError>),
     Looked(u16, Result<Option<Incarnation>, StoreError>),
 }
 
@@ -126,7 +132,11 @@ impl Shard {
     pub(crate) fn finish_presence(&mut self, done: Done, now: Instant) {
         match done {
             Done::Said(said) => self.finish_say(said, now),
-            Done::Counted(channels, outcome) => {
+            Done::Owed(channel, applied) => self.finish_ask(&channel, applied, now),
+            Done::Tallied(channel, subscribers, outcome) => {
+                self.finish_say_count(&channel, (subscribers, outcome), now);
+            }
+            Done::Compared(channels, outcome) => {
                 self.finish_compare_watched(&channels, outcome, now);
             }
             Done::Looked(part, outcome) => self.finish_look(part, &outcome, now),
@@ -236,8 +246,8 @@ impl Node {
     /// When the store cannot be asked: to be tried again.
     pub async fn occupancy(&self, channel: &TenantChannel) -> Result<Occupancy, Failure> {
         let asked = self.inner().ports.presence.occupancies(std::slice::from_ref(channel)).await;
-        let occupancies = asked.map_err(|error| out_of_reach(channel, &error))?;
-        occupancies.first().copied().ok_or_else(unavailable)
+        let standings = asked.map_err(|error| out_of_reach(channel, &error))?;
+        standings.first().map(|standing| standing.occupancy).ok_or_else(unavailable)
     }
 }
 
@@ -253,7 +263,7 @@ fn unavailable() -> Failure {
 
 /// What who wants to enter is told where nobody can.
 fn not_kept() -> Failure {
-    Failure::new(ErrorCode::NoPresence, "the channel keeps no presence: no rule of it says so")
+    Failure::new(ErrorCode::NoPresence, "the channel keeps no members: no rule of it says so")
 }
 
 /// What a client is told whose session has another owner.

@@ -10,6 +10,7 @@ use tidewire_store::{Age, Entry, Move};
 use tokio::time::Instant;
 
 use super::Answer;
+use super::count::Counted;
 use super::watch::Watched;
 use crate::timers::Timers;
 
@@ -20,7 +21,13 @@ pub(crate) struct Desk {
     pub(super) rolls: BTreeMap<u16, BTreeMap<TenantChannel, Roll>>,
     pub(super) parts: BTreeMap<u16, PartState>,
     /// When to call the store again about a channel.
-    pub(crate) retries: Timers,
+    pub(super) retries: Timers,
+    /// When to ask the store whether it is still to be told how many there are in a channel.
+    pub(super) owed: Timers,
+    /// The channels whose subscribers are counted.
+    pub(super) counted: BTreeMap<TenantChannel, Counted>,
+    /// The last of them that was looked at, if others wait.
+    pub(super) counted_turn: Option<TenantChannel>,
     pub(super) watched: BTreeMap<TenantChannel, Watched>,
     /// Who has gone of late, oldest first: a failover may bring them back.
     pub(super) gone: VecDeque<Gone>,
@@ -125,8 +132,12 @@ impl Desk {
         }
         if of_part.is_empty() {
             self.rolls.remove(&part);
-            self.parts.remove(&part);
         }
+    }
+
+    /// When something is to be done about a channel.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.retries.next().into_iter().chain(self.owed.next()).min()
     }
 
     /// Remembers who has gone.

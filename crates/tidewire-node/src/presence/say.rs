@@ -6,9 +6,12 @@ use std::time::Duration;
 
 use tidewire_broker::Draft;
 use tidewire_model::{
-    ErrorCode, Event, Failure, MemberId, PresenceChange, SessionId, TenantChannel,
+    ErrorCode, Event, Failure, MemberId, PresenceChange, PresenceMode, PresenceRule, SessionId,
+    TenantChannel,
 };
-use tidewire_store::{Age, Applied, Entry, Fate, MOST_MOVES, Move, StoreError};
+use tidewire_store::{
+    Age, Applied, Entry, Fate, MOST_MOVES, Move, StoreError, Tally, Telling, Terms,
+};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -26,8 +29,6 @@ pub(crate) struct Said {
     outcome: Result<Applied, StoreError>,
 }
 
-/// How long who is lost is waited for in a channel whose rule is gone.
-pub(super) const DEBOUNCE: Duration = Duration::from_secs(5);
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LONGEST_RETRY: Duration = Duration::from_secs(2);
 /// The most changes of one publication: with a KiB each they stay below 32 KiB.
@@ -36,45 +37,130 @@ const MOST_CHANGES: usize = 24;
 const LATENESS: Duration = Duration::from_millis(50);
 
 impl PresenceWay {
-    /// Moves members of this node's, which the store knows of from then on.
+    /// Moves members of this node's.
     async fn apply(
         &self,
         channel: &TenantChannel,
         moves: &[Move],
-        debounce: Duration,
+        terms: Terms,
     ) -> Result<Applied, StoreError> {
         let _permit = self.calls.acquire().await;
+        self.note().await?;
+        self.store.apply(channel, &self.life, moves, terms).await
+    }
+
+    /// Says how many subscribers this node has.
+    pub(super) async fn tally(
+        &self,
+        channel: &TenantChannel,
+        subscribers: u64,
+    ) -> Result<Tally, StoreError> {
+        let _permit = self.calls.acquire().await;
+        self.note().await?;
+        self.store.tally(channel, &self.life, subscribers).await
+    }
+
+    /// Has the store know of this node, which may have something there from then on.
+    async fn note(&self) -> Result<(), StoreError> {
         if !self.is_noted.load(Ordering::Relaxed) {
             self.store.lives(Some(&self.life)).await?;
             self.is_noted.store(true, Ordering::Relaxed);
         }
-        self.store.apply(channel, &self.life, moves, debounce).await
+        Ok(())
     }
+}
+
+/// How a channel's members are kept; as most are, where its rule is gone.
+pub(super) fn terms(rule: Option<PresenceRule>) -> Terms {
+    let PresenceRule { mode, debounce, listed } = rule.unwrap_or_default();
+    let listed = match mode {
+        PresenceMode::Members => listed,
+        PresenceMode::Count => 0,
+    };
+    Terms { debounce, listed }
 }
 
 impl Shard {
     /// Tells the store what is unsaid of a channel, unless a call is under way or to be repeated.
     pub(crate) fn say(&mut self, channel: &TenantChannel) {
         let part = self.around.presence.store.part_of(channel);
-        let rule = self.rules.presence(&channel.tenant, &channel.channel);
-        let debounce = rule.map_or(DEBOUNCE, |rule| rule.debounce);
+        let terms = terms(self.rules.presence(&channel.tenant, &channel.channel));
         let Some(roll) = self.desk.roll(part, channel) else { return };
         if roll.is_under_way || roll.failures > 0 || roll.unsaid.is_empty() {
             return;
         }
         let (moves, at_least) = roll.take_unsaid();
         self.desk.under_way += 1;
-        let debounce = debounce.max(at_least);
+        let debounce = terms.debounce.max(at_least);
+        let terms = Terms { debounce, ..terms };
         let (around, channel) = (Arc::clone(&self.around), channel.clone());
         self.running.push(Box::pin(async move {
-            let outcome = around.presence.apply(&channel, &moves, debounce).await;
+            let outcome = around.presence.apply(&channel, &moves, terms).await;
             let said = Said { channel, moves, debounce, outcome };
             shard::Done::Presence(Done::Said(said))
         }));
     }
 
+    /// Does what is due about channels by now.
+    pub(crate) fn ring_presence(&mut self, now: Instant) {
+        while let Some(channel) = self.desk.retries.due(now) {
+            self.say_again(&channel);
+        }
+        while let Some(channel) = self.desk.owed.due(now) {
+            self.ask_what_is_owed(channel);
+        }
+    }
+
+    /// Asks whether it is still to be told how many there are in a channel.
+    fn ask_what_is_owed(&mut self, channel: TenantChannel) {
+        let terms = terms(self.rules.presence(&channel.tenant, &channel.channel));
+        let around = Arc::clone(&self.around);
+        self.running.push(Box::pin(async move {
+            let applied = around.presence.apply(&channel, &[], terms).await;
+            shard::Done::Presence(Done::Owed(channel, applied))
+        }));
+    }
+
+    pub(super) fn finish_ask(
+        &mut self,
+        channel: &TenantChannel,
+        applied: Result<Applied, StoreError>,
+        now: Instant,
+    ) {
+        match applied {
+            Ok(Applied { occupancy, telling, .. }) => {
+                self.tell(channel, (PresenceChange::at(occupancy), telling), now);
+            }
+            // Who watches compares, and finds it.
+            Err(error) => tracing::debug!(%channel, %error, "cannot ask what is to be told"),
+        }
+    }
+
+    /// Tells those who watch a channel, or remembers to.
+    pub(super) fn tell(
+        &mut self,
+        channel: &TenantChannel,
+        (change, telling): (PresenceChange, Telling),
+        now: Instant,
+    ) {
+        if let Telling::CountLater(wait) = telling {
+            self.owe(channel, wait, now);
+        }
+        for (reserved, draft) in publications(channel, change, telling) {
+            let (reply, _nobody_waits) = oneshot::channel();
+            self.accept(reserved, Pending { draft, reply: Reply::Caller(reply) }, now);
+        }
+    }
+
+    /// Remembers to ask in some time whether it is still to be told how many there are.
+    pub(crate) fn owe(&mut self, channel: &TenantChannel, wait: Duration, now: Instant) {
+        if !self.desk.owed.has(channel) {
+            self.desk.owed.set(channel, Some(now + wait + LATENESS));
+        }
+    }
+
     /// Calls the store again about a channel, whose last call has failed.
-    pub(crate) fn say_again(&mut self, channel: &TenantChannel) {
+    fn say_again(&mut self, channel: &TenantChannel) {
         let part = self.around.presence.store.part_of(channel);
         if let Some(roll) = self.desk.roll(part, channel) {
             roll.failures = 0;
@@ -143,10 +229,7 @@ impl Shard {
         metrics.joined.increment(change.joined.len() as u64);
         metrics.updated.increment(change.updated.len() as u64);
         metrics.left.increment(change.left.len() as u64);
-        for (reserved, draft) in publications(channel, change) {
-            let (reply, _nobody_waits) = oneshot::channel();
-            self.accept(reserved, Pending { draft, reply: Reply::Caller(reply) }, now);
-        }
+        self.tell(channel, (change, applied.telling), now);
     }
 
     /// Has what could not be said said later, and refuses who has waited too long.
@@ -222,13 +305,20 @@ fn note_change(change: &mut PresenceChange, one: &Move, fate: Fate, roll: &Roll)
 pub(super) fn publications(
     channel: &TenantChannel,
     change: PresenceChange,
+    telling: Telling,
 ) -> Vec<(TenantChannel, Draft)> {
     let Some(reserved) = channel.channel.presence() else { return Vec::new() };
+    let pieces = match telling {
+        Telling::Names => pieces(change),
+        Telling::Count => vec![change.without_names()],
+        Telling::NamesAgain => vec![PresenceChange { lost: true, ..change.without_names() }],
+        Telling::CountLater(_) | Telling::Nothing => Vec::new(),
+    };
     let draft = |change: PresenceChange| {
         let reserved = TenantChannel::new(channel.tenant.clone(), reserved.clone());
         (reserved, Draft { id: None, publisher: None, payload: change.to_payload() })
     };
-    pieces(change).into_iter().map(draft).collect()
+    pieces.into_iter().map(draft).collect()
 }
 
 /// The same in pieces of which each stands where its last change does; only the last knows how many are

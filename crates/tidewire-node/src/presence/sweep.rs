@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tidewire_broker::Partition;
-use tidewire_model::{LiveRules, PresenceChange, TenantChannel};
-use tidewire_store::{Departed, Life, NodeLease, NodeState, StoreError};
+use tidewire_model::{ChannelRules, LiveRules, PresenceChange, TenantChannel};
+use tidewire_store::{Departed, Life, NodeLease, NodeState, StoreError, Telling};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::PresenceWay;
 use super::roll::former;
-use super::say::{DEBOUNCE, publications};
+use super::say::{publications, terms};
 use crate::ask::Reply;
 use crate::lane::Pending;
 use crate::shard::Action;
@@ -155,17 +155,11 @@ impl Sweeper {
     }
 
     async fn tell(&self, departed: Departed) {
-        let Departed { channel, sessions, occupancy } = departed;
+        let Departed { channel, sessions, occupancy, telling } = departed;
         let left: Vec<_> = sessions.iter().map(|(session, user)| former(session, user)).collect();
         self.way.metrics.left.increment(left.len() as u64);
         let change = PresenceChange { left, ..PresenceChange::at(occupancy) };
-        for (reserved, draft) in publications(&channel, change) {
-            let index = usize::from(Partition::of(&reserved).index) % self.shards.len();
-            let (reply, _nobody_waits) = oneshot::channel();
-            let pending = Pending { draft, reply: Reply::Caller(reply) };
-            // A shard that has stopped tells nobody: who watched there is gone.
-            let _ = self.shards[index].send(Action::Publish { channel: reserved, pending }).await;
-        }
+        tell(&self.shards, &channel, change, telling).await;
     }
 
     /// Looks who is alive. Yields a life that is gone and whose members this node is to mark.
@@ -213,8 +207,9 @@ impl Sweeper {
     /// Marks all members of a life that is gone as away, and forgets it.
     fn sweep(&self, life: Life) -> impl Future<Output = ()> + Send + use<> {
         let (way, rules) = (Arc::clone(&self.way), self.rules.clone());
+        let sweep = Sweep { way, rules, shards: self.shards.clone() };
         async move {
-            match sweep(&way, &rules, &life).await {
+            match sweep.run(&life).await {
                 Ok(marked) => tracing::info!(%life, marked, "members of a node that is gone"),
                 Err(error) => tracing::debug!(%life, %error, "cannot mark members as away yet"),
             }
@@ -222,54 +217,86 @@ impl Sweeper {
     }
 }
 
-async fn sweep(way: &PresenceWay, rules: &LiveRules, life: &Life) -> Result<u64, StoreError> {
-    let (mut marked, mut spent) = (0, 0);
-    for part in 0..way.store.parts() {
-        loop {
-            let channels = way.store.channels_of(part, life).await?;
-            if channels.is_empty() {
-                break;
-            }
-            for channel in channels {
-                let debounce = debounce(rules, &channel);
-                let here = sweep_channel(way, &channel, life, debounce).await?;
-                // If there is no room, the regular look finds them.
-                let _ = way.due.try_send((part, Instant::now() + debounce));
-                marked += here;
-                spent += CHANNEL_COST + here % MARKED_AT_ONCE;
-                if spent >= MARKED_AT_ONCE {
-                    spent = 0;
-                    sleep(REST).await;
+/// The marking of one life's members.
+struct Sweep {
+    way: Arc<PresenceWay>,
+    rules: LiveRules,
+    shards: Vec<mpsc::Sender<Action>>,
+}
+
+impl Sweep {
+    async fn run(&self, life: &Life) -> Result<u64, StoreError> {
+        let (mut marked, mut spent) = (0, 0);
+        for part in 0..self.way.store.parts() {
+            loop {
+                let channels = self.way.store.channels_of(part, life).await?;
+                if channels.is_empty() {
+                    break;
+                }
+                for channel in channels {
+                    let here = self.mark((part, &channel), life).await?;
+                    marked += here;
+                    spent = rest_if_long(spent + CHANNEL_COST + here % MARKED_AT_ONCE).await;
                 }
             }
         }
+        self.way.store.forget(life).await?;
+        Ok(marked)
     }
-    way.store.forget(life).await?;
-    Ok(marked)
-}
 
-async fn sweep_channel(
-    way: &PresenceWay,
-    channel: &TenantChannel,
-    life: &Life,
-    debounce: Duration,
-) -> Result<u64, StoreError> {
-    let (mut marked, mut from) = (0, Some(0));
-    while let Some(place) = from {
-        let step = way.store.orphan(channel, life, place, debounce).await?;
-        from = step.next;
-        marked += step.marked;
-        way.metrics.swept.increment(step.marked);
-        if from.is_some() {
-            sleep(REST).await;
+    /// Marks the members in one channel.
+    async fn mark(
+        &self,
+        (part, channel): (u16, &TenantChannel),
+        life: &Life,
+    ) -> Result<u64, StoreError> {
+        let rule = |rules: &ChannelRules| rules.presence(&channel.tenant, &channel.channel);
+        let debounce = terms(self.rules.read(rule)).debounce;
+        let (mut marked, mut from) = (0, Some(0));
+        while let Some(place) = from {
+            let step = self.way.store.orphan(channel, life, place, debounce).await?;
+            from = step.next;
+            marked += step.marked;
+            self.way.metrics.swept.increment(step.marked);
+            let change = PresenceChange::at(step.tally.occupancy);
+            tell(&self.shards, channel, change, step.tally.telling).await;
+            if from.is_some() {
+                sleep(REST).await;
+            }
         }
+        // If there is no room, the regular look finds them.
+        let _ = self.way.due.try_send((part, Instant::now() + debounce));
+        Ok(marked)
     }
-    Ok(marked)
 }
 
-fn debounce(rules: &LiveRules, channel: &TenantChannel) -> Duration {
-    let rule = rules.read(|rules| rules.presence(&channel.tenant, &channel.channel));
-    rule.map_or(DEBOUNCE, |rule| rule.debounce)
+/// Lets others have their turn, if enough has been marked since they had one. Yields how much has.
+async fn rest_if_long(spent: u64) -> u64 {
+    if spent < MARKED_AT_ONCE {
+        return spent;
+    }
+    sleep(REST).await;
+    0
+}
+
+/// Has the shard of a channel tell those who watch it. One that has stopped tells nobody: who watched there
+/// is gone.
+async fn tell(
+    shards: &[mpsc::Sender<Action>],
+    channel: &TenantChannel,
+    change: PresenceChange,
+    telling: Telling,
+) {
+    // A channel and what is named after it are one shard's.
+    let shard = &shards[usize::from(Partition::of(channel).index) % shards.len()];
+    if let Telling::CountLater(wait) = telling {
+        let _ = shard.send(Action::Owe { channel: channel.clone(), wait }).await;
+    }
+    for (channel, draft) in publications(channel, change, telling) {
+        let (reply, _nobody_waits) = oneshot::channel();
+        let pending = Pending { draft, reply: Reply::Caller(reply) };
+        let _ = shard.send(Action::Publish { channel, pending }).await;
+    }
 }
 
 fn life_of(lease: &NodeLease) -> Life {

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{Channel, Occupancy, Position, PresenceChange, Publication, TenantChannel};
-use tidewire_store::StoreError;
+use tidewire_model::{Channel, Position, PresenceChange, Publication, TenantChannel};
+use tidewire_store::{Standing, StoreError};
 use tokio::time::Instant;
 
 use super::{Desk, Done};
@@ -93,39 +93,45 @@ impl Shard {
         let around = Arc::clone(&self.around);
         self.running.push(Box::pin(async move {
             let counted = around.presence.store.occupancies(&channels).await;
-            shard::Done::Presence(Done::Counted(channels, counted))
+            shard::Done::Presence(Done::Compared(channels, counted))
         }));
     }
 
     pub(crate) fn finish_compare_watched(
         &mut self,
         channels: &[TenantChannel],
-        counted: Result<Vec<Occupancy>, StoreError>,
+        counted: Result<Vec<Standing>, StoreError>,
         now: Instant,
     ) {
-        let occupancies = match counted {
-            Ok(occupancies) => occupancies,
+        let standings = match counted {
+            Ok(standings) => standings,
             Err(error) => return tracing::debug!(%error, "cannot compare presence"),
         };
-        for (channel, occupancy) in channels.iter().zip(occupancies) {
+        for (channel, Standing { occupancy, is_counted }) in channels.iter().zip(standings) {
             let Some(watched) = self.desk.watched.get_mut(channel) else { continue };
-            if watched.is_behind(occupancy.position, now) {
-                self.tell_loss(channel, now);
+            if !watched.is_behind(occupancy.position, now) {
+                continue;
+            }
+            if is_counted {
+                // Whoever was to tell how many there are may be gone.
+                self.tell_here(channel, &PresenceChange::at(occupancy), now);
+            } else {
+                self.around.presence.metrics.lost.increment(1);
+                self.tell_here(channel, &PresenceChange::loss(), now);
             }
         }
     }
 
-    /// Tells those who watch a channel here that changes may be missing.
-    fn tell_loss(&mut self, channel: &TenantChannel, now: Instant) {
+    /// Tells those who watch a channel here, and nobody else.
+    fn tell_here(&mut self, channel: &TenantChannel, change: &PresenceChange, now: Instant) {
         let Some(reserved) = channel.channel.presence() else { return };
-        self.around.presence.metrics.lost.increment(1);
         let publication = Publication {
             channel: TenantChannel::new(channel.tenant.clone(), reserved),
             position: Position::NONE,
             id: None,
             time_ms: 0,
             publisher: None,
-            payload: PresenceChange::loss().to_payload(),
+            payload: change.to_payload(),
         };
         self.receive_fleeting(publication, now);
     }

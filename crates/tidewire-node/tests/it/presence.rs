@@ -1,21 +1,24 @@
 //! Who is in a channel, over nodes that come and go and a store that does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_hub::{Inbox, QueueLimits, outbox};
 use tidewire_model::{
-    ChannelRule, ConnectionId, Delivery, Event, Filter, Generation, Member, MemberId, MemberWord,
-    PresenceChange, PresenceRule, RequestId, SessionId, TenantChannel, UserId,
+    ChannelRule, ConnectionId, Delivery, Event, Filter, Generation, LiveRules, Member, MemberId,
+    MemberWord, NodeId, PresenceChange, PresenceMode, PresenceRule, RequestId, SessionId,
+    TenantChannel, UserId,
 };
 use tidewire_node::{Answer, Ask, Away, Depart, Enter, Node, OwnedSession};
-use tidewire_store::{Life, Membership, Move, NodeLease, Presence, SessionKey};
+use tidewire_store::{Life, Membership, Move, NodeLease, Presence, SessionKey, Terms};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::fleet::{Fleet, Subscriber, channel, report, take};
 
 const DEBOUNCE: Duration = Duration::from_secs(5);
 const ROOM: &str = "room/1";
+const TERMS: Terms = Terms { debounce: DEBOUNCE, listed: 1_000 };
 
 #[tokio::test(start_paused = true)]
 async fn who_watches_hears_of_those_who_come_say_something_else_and_go_in_order() {
@@ -179,14 +182,13 @@ async fn a_failover_that_lost_everything_is_mended_by_those_who_are_here() {
 async fn members_of_a_node_that_is_gone_leave_once_and_those_who_moved_on_stay() {
     let fleet: Fleet<3> = fleet();
     let Fleet { nodes: [a, b, _], presence, membership, .. } = &fleet;
-    let dead =
-        Life { started_at_ms: 7, node: tidewire_model::NodeId::parse("gone").expect("valid") };
+    let dead = Life { started_at_ms: 7, node: NodeId::parse("gone").expect("valid") };
     let lease =
         NodeLease { node: dead.node.clone(), started_at_ms: 7, ..report(dead.node.clone())() };
     membership.renew(&lease, Duration::from_secs(6)).await.expect("renewed");
     presence.lives(Some(&dead)).await.expect("noted");
     let enters: Vec<_> = (1..=40).map(|of| raw_enter(of, 1)).collect();
-    presence.apply(&channel(ROOM), &dead, &enters, DEBOUNCE).await.expect("entered");
+    presence.apply(&channel(ROOM), &dead, &enters, TERMS).await.expect("entered");
     enter(b, 40, 2, None).await;
     let [mut here, mut there] = [watch(a).await, watch(b).await];
     sleep(Duration::from_secs(2)).await;
@@ -293,10 +295,127 @@ async fn many_who_come_at_once_are_told_in_few_calls_and_in_one_order() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn of_a_large_channel_only_the_number_is_told_once_a_second_and_the_list_is_paged() {
+    let Fleet { nodes: [a, b], .. } =
+        &Fleet::with_rules(&[rule(PresenceRule { listed: 50, ..PresenceRule::default() })]);
+    let mut watcher = watch(a).await;
+    for of in 1..=50 {
+        enter(a, of, 1, None).await;
+    }
+    let listed = hear(&mut watcher, 50).await;
+
+    let began = Instant::now();
+    for of in 51..=250 {
+        enter(if of % 2 == 0 { a } else { b }, of, 1, None).await;
+        sleep(Duration::from_millis(20)).await;
+    }
+    let counted = hear_for(&mut watcher, Duration::from_secs(2)).await;
+    let seconds = began.elapsed().as_secs();
+    let (mut found, mut from) = (BTreeSet::new(), None);
+    loop {
+        let page = b.members_of(&channel(ROOM), from, 100).await.expect("a page");
+        found.extend(page.members.iter().map(|member| member.id));
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    for of in 1..=211 {
+        depart(if of <= 50 || of % 2 == 0 { a } else { b }, of, 1).await;
+    }
+    let gone = hear_for(&mut watcher, Duration::from_secs(2)).await;
+
+    assert!(listed.iter().all(|change| change.joined.len() == 1));
+    assert!(counted.iter().all(|change| change.is_empty() && !change.lost), "{counted:?}");
+    let times = u64::try_from(counted.len()).expect("few");
+    assert!((4..=seconds + 2).contains(&times), "{times} in {seconds} s");
+    assert_eq!(counted.last().and_then(|change| change.count), Some(250));
+    assert_eq!(found.len(), 250);
+    let again = gone.iter().position(|change| change.lost).expect("names are told again");
+    assert_eq!(gone[again].count, Some(39));
+    assert!(gone[..again].iter().all(PresenceChange::is_empty));
+    assert_eq!(a.occupancy(&channel(ROOM)).await.expect("a count").count, 39);
+}
+
+#[tokio::test(start_paused = true)]
+async fn subscribers_of_all_nodes_are_counted_and_told_to_those_who_watch() {
+    let Fleet { nodes: [a, b, c], .. } = &Fleet::with_rules(&[counting()]);
+    let mut watcher = watch(c).await;
+    let mut subscribers = Vec::new();
+    for _ in 0..5 {
+        subscribers.push(Subscriber::live(a, ROOM).await);
+        subscribers.push(Subscriber::live(b, ROOM).await);
+    }
+
+    let all = hear_for(&mut watcher, Duration::from_secs(5)).await;
+    subscribers.drain(..4).for_each(|subscriber| subscriber.leave());
+    let fewer = hear_for(&mut watcher, Duration::from_secs(5)).await;
+    let answer = enter(a, 1, 1, None).await;
+    subscribers.drain(..).for_each(|subscriber| subscriber.leave());
+    let none = hear_for(&mut watcher, Duration::from_secs(5)).await;
+
+    for (told, expected) in [(&all, 10), (&fewer, 6), (&none, 0)] {
+        assert_eq!(told.last().and_then(|change| change.count), Some(expected), "{told:?}");
+        assert!(told.len() <= 6 && told.iter().all(PresenceChange::is_empty), "{told:?}");
+    }
+    assert!(all.iter().all(|change| change.count > Some(0)), "occupied once: {all:?}");
+    assert_eq!(none.iter().filter(|change| change.count == Some(0)).count(), 1, "vacated once");
+    assert!(matches!(answer, Event::Failed { .. }), "nobody enters: {answer:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn numbers_of_subscribers_survive_a_failover_and_end_with_their_node() {
+    let fleet: Fleet<2> = Fleet::with_rules(&[counting()]);
+    let Fleet { nodes: [a, b], presence, membership, .. } = &fleet;
+    let gone = Life { node: NodeId::parse("gone").expect("valid"), started_at_ms: 7 };
+    let lease =
+        NodeLease { node: gone.node.clone(), started_at_ms: 7, ..report(gone.node.clone())() };
+    membership.renew(&lease, Duration::from_secs(6)).await.expect("renewed");
+    let _here = [Subscriber::live(a, ROOM).await, Subscriber::live(b, ROOM).await];
+    sleep(Duration::from_secs(3)).await;
+
+    presence.fail_over();
+    presence.lives(Some(&gone)).await.expect("noted");
+    presence.tally(&channel(ROOM), &gone, 40).await.expect("said");
+    sleep(Duration::from_secs(5)).await;
+    let with_all = a.occupancy(&channel(ROOM)).await.expect("a count").count;
+    let mut watcher = watch(b).await;
+    let told = hear_for(&mut watcher, Duration::from_secs(30)).await;
+
+    assert_eq!(with_all, 42);
+    assert_eq!(told.last().and_then(|change| change.count), Some(2), "{told:?}");
+    assert!(!presence.lives(None).await.expect("lives").contains(&gone));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rule_that_comes_and_goes_begins_and_ends_to_count() {
+    let live = LiveRules::default();
+    let Fleet { nodes: [a], .. } = &Fleet::with_live_rules(|_| live.clone());
+    let _here = Subscriber::live(a, ROOM).await;
+    let mut counts = Vec::new();
+
+    for rules in [vec![], vec![counting()], vec![]] {
+        live.replace(crate::fleet::rules(rules));
+        sleep(Duration::from_secs(3)).await;
+        counts.push(a.occupancy(&channel(ROOM)).await.expect("a count").count);
+    }
+
+    assert_eq!(counts, [0, 1, 0]);
+}
+
+fn counting() -> ChannelRule {
+    rule(PresenceRule { mode: PresenceMode::Count, ..PresenceRule::default() })
+}
+
 fn fleet<const N: usize>() -> Fleet<N> {
+    Fleet::with_rules(&[rule(PresenceRule::default())])
+}
+
+fn rule(presence: PresenceRule) -> ChannelRule {
     let filter = Filter::parse("room/*").expect("filter");
-    let presence = Some(PresenceRule { debounce: DEBOUNCE });
-    Fleet::with_rules(&[ChannelRule { presence, ..ChannelRule::new(filter) }])
+    let presence = Some(PresenceRule { debounce: DEBOUNCE, ..presence });
+    ChannelRule { presence, ..ChannelRule::new(filter) }
 }
 
 async fn watch(node: &Node) -> Subscriber {

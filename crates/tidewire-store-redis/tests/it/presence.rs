@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewire_model::{Channel, Generation, NodeId, SessionId, Tenant, TenantChannel, UserId};
-use tidewire_store::{Age, Entry, Fate, Life, Move, Presence};
+use tidewire_store::{Age, Entry, Fate, Life, Move, Presence, Terms};
 use tidewire_store_redis::RedisPresence;
 use tidewire_testkit::services::RedisServer;
 use tokio::time::timeout;
@@ -35,9 +35,9 @@ async fn channels_of_all_primaries_are_entered_counted_swept_and_left() {
     }
     let after = presence.occupancies(&channels).await.expect("counted");
 
-    assert!(before.iter().all(|occupancy| occupancy.count == 2), "{before:?}");
+    assert!(before.iter().all(|standing| standing.occupancy.count == 2), "{before:?}");
     assert_eq!((expired, swept), (60, 60));
-    assert!(after.iter().all(|occupancy| occupancy.count == 1), "{after:?}");
+    assert!(after.iter().all(|standing| standing.occupancy.count == 1), "{after:?}");
     for server in &cluster.servers {
         let keys: u64 = redis::from_redis_value(command(server, &["DBSIZE"]).await).expect("count");
         assert!(keys > 20, "a primary holds only {keys} keys");
@@ -58,7 +58,7 @@ async fn while_a_slot_moves_members_wait_and_nothing_is_half_done() {
 
         let moves = [enter(3), away(1), leave(2)];
         let life = life();
-        let mut applying = Box::pin(presence.apply(&room, &life, &moves, Duration::ZERO));
+        let mut applying = Box::pin(presence.apply(&room, &life, &moves, terms(Duration::ZERO)));
         let early = timeout(Duration::from_millis(300), &mut applying).await;
         moving.finish().await;
         let applied = applying.await.expect("applied");
@@ -67,7 +67,7 @@ async fn while_a_slot_moves_members_wait_and_nothing_is_half_done() {
         assert_eq!(applied.fates, [Fate::Joined, Fate::Away, Fate::Left], "{moved} moved");
         let expired = presence.expire(presence.part_of(&room), 10).await.expect("expired");
         assert_eq!(expired.channels[0].sessions.len(), 1, "with {moved} keys moved");
-        assert_eq!(presence.occupancies(&[room]).await.expect("counted")[0].count, 1);
+        assert_eq!(presence.occupancies(&[room]).await.expect("counted")[0].occupancy.count, 1);
     }
 }
 
@@ -76,10 +76,10 @@ async fn moves_whose_reply_was_lost_are_repeated_and_count_once() {
     let server = RedisServer::start().await;
     let proxy = Proxy::start(&server).await;
     let (presence, room) = (RedisPresence::new(proxy.connect()), channel(1));
-    let first = presence.apply(&room, &life(), &[enter(1)], LONG).await.expect("applied");
+    let first = presence.apply(&room, &life(), &[enter(1)], terms(LONG)).await.expect("applied");
 
     proxy.lose_the_next_reply();
-    let second = presence.apply(&room, &life(), &[enter(2), leave(1)], LONG).await;
+    let second = presence.apply(&room, &life(), &[enter(2), leave(1)], terms(LONG)).await;
 
     let second = second.expect("applied");
     assert_eq!(second.occupancy.count, 1);
@@ -157,13 +157,17 @@ async fn a_channel_that_was_lost_from_those_of_a_life_is_back_with_whoever_is_th
 
 const LONG: Duration = Duration::from_mins(1);
 
+fn terms(debounce: Duration) -> Terms {
+    Terms { debounce, listed: 1_000 }
+}
+
 async fn apply(
     presence: &RedisPresence,
     channel: &TenantChannel,
     moves: &[Move],
     debounce: Duration,
 ) {
-    presence.apply(channel, &life(), moves, debounce).await.expect("applied");
+    presence.apply(channel, &life(), moves, terms(debounce)).await.expect("applied");
 }
 
 fn renamed(one: &Move, round: u8) -> Move {

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tidewire_model::{
-    Channel, Generation, Incarnation, MemberWord, NodeId, Occupancy, PageMark, SessionId, Tenant,
+    Channel, Generation, Incarnation, MemberWord, NodeId, PageMark, SessionId, Tenant,
     TenantChannel, UserId,
 };
 
 use super::{LONG, until};
-use crate::{Age, Applied, Departed, Entry, Expired, Fate, Life, MOST_MOVES, Move, Presence};
+use crate::{
+    Age, Applied, Departed, Entry, Expired, Fate, Life, MOST_MOVES, Move, Presence, Standing,
+    Telling, Terms,
+};
 
 /// Makes the stores of the suite: each empty, and none sharing anything with another.
 #[async_trait]
@@ -51,6 +54,11 @@ macro_rules! presence_conformance {
             pages_go_on_while_members_come_and_go
             a_mark_of_another_life_of_the_store_begins_anew
             a_life_has_the_channels_where_its_members_are
+            subscribers_of_all_lives_are_added_up
+            a_dead_lifes_subscribers_are_forgotten
+            the_first_and_the_last_are_told_at_once_and_others_in_time
+            of_a_large_channel_only_the_number_is_told_until_it_is_small_again
+            one_of_many_is_told_to_tell_how_many_there_are
             only_a_dead_lifes_entries_are_orphaned
             many_orphans_go_in_steps
             an_orphan_that_its_life_claims_again_stays
@@ -126,7 +134,7 @@ pub async fn every_word_and_name_survives(factory: &impl PresenceFactory) {
 
     let moves: Vec<_> =
         expected.iter().map(|entry| Move::Enter { entry: entry.clone(), age: age(1, 1) }).collect();
-    store.apply(&odd, &life("N_-0"), &moves, LONG).await.expect("there");
+    store.apply(&odd, &life("N_-0"), &moves, TERMS).await.expect("there");
     let channels = store.channels_of(store.part_of(&odd), &life("N_-0")).await.expect("there");
 
     assert_eq!(entries(&store, &odd).await, expected);
@@ -171,7 +179,7 @@ pub async fn who_is_away_counts_until_the_time_is_up_and_leaves_once(
 
     let away_long = apply(&store, &life("n"), &[away(1, 1)]).await;
     let early = expire(&store).await;
-    let away_now = store.apply(&room("a"), &life("n"), &[away(2, 1)], Duration::ZERO).await;
+    let away_now = store.apply(&room("a"), &life("n"), &[away(2, 1)], AT_ONCE).await;
     let mut gone = Vec::new();
     until(async || {
         gone.extend(expire(&store).await);
@@ -182,9 +190,9 @@ pub async fn who_is_away_counts_until_the_time_is_up_and_leaves_once(
     assert_eq!((away_long.fates, away_long.occupancy.count), (vec![Fate::Away], 2));
     assert_eq!(early, []);
     let away_now = away_now.expect("there");
-    let occupancy = gone[0].occupancy;
+    let (occupancy, telling) = (gone[0].occupancy, Telling::Names);
     let sessions = vec![(session(2), entry(2, None).user)];
-    assert_eq!(gone, [Departed { channel: room("a"), sessions, occupancy }]);
+    assert_eq!(gone, [Departed { channel: room("a"), sessions, occupancy, telling }]);
     let offset = away_now.occupancy.position.offset + 1;
     assert_eq!((occupancy.count, occupancy.position.offset), (1, offset));
     assert_eq!(expire(&store).await, []);
@@ -194,7 +202,7 @@ pub async fn who_is_away_counts_until_the_time_is_up_and_leaves_once(
 pub async fn who_comes_back_in_time_stays(factory: &impl PresenceFactory) {
     let store = factory.open().await;
     let moves = [enter(1, 1), enter(2, 1), away(1, 1), away(2, 1)];
-    store.apply(&room("a"), &life("n"), &moves, Duration::ZERO).await.expect("there");
+    store.apply(&room("a"), &life("n"), &moves, AT_ONCE).await.expect("there");
 
     let back = apply(&store, &life("m"), &[enter(1, 2)]).await;
     let mut gone = Vec::new();
@@ -213,7 +221,7 @@ pub async fn who_comes_back_in_time_stays(factory: &impl PresenceFactory) {
 pub async fn being_away_twice_does_not_prolong_it(factory: &impl PresenceFactory) {
     let store = factory.open().await;
     let away_at_once = [enter(1, 1), away(1, 1)];
-    store.apply(&room("a"), &life("n"), &away_at_once, Duration::ZERO).await.expect("there");
+    store.apply(&room("a"), &life("n"), &away_at_once, AT_ONCE).await.expect("there");
 
     let again = apply(&store, &life("n"), &[away(1, 1)]).await;
 
@@ -236,7 +244,7 @@ pub async fn who_is_away_can_leave(factory: &impl PresenceFactory) {
     let store = factory.open().await;
     let moves = [enter(1, 1), away(1, 1), leave(1, 1), away(1, 1), enter(2, 1)];
 
-    let applied = store.apply(&room("a"), &life("n"), &moves, Duration::ZERO).await;
+    let applied = store.apply(&room("a"), &life("n"), &moves, AT_ONCE).await;
 
     let expected = [Fate::Joined, Fate::Away, Fate::Left, Fate::Unknown, Fate::Joined];
     let applied = applied.expect("there");
@@ -250,7 +258,7 @@ pub async fn a_new_owner_that_never_entered_can_say_that_its_session_is_away(
     let store = factory.open().await;
     apply(&store, &life("n"), &[enter(1, 1)]).await;
 
-    let away = store.apply(&room("a"), &life("m"), &[away(1, 2)], Duration::ZERO).await;
+    let away = store.apply(&room("a"), &life("m"), &[away(1, 2)], AT_ONCE).await;
 
     assert_eq!(away.expect("there").fates, [Fate::Away]);
     assert_eq!(apply(&store, &life("n"), &[enter(1, 1)]).await.fates, [Fate::Stale]);
@@ -263,13 +271,13 @@ pub async fn two_channels_and_two_tenants_never_meet(factory: &impl PresenceFact
     apply(&store, &life("n"), &[enter(1, 1), enter(2, 1)]).await;
 
     for other in &others {
-        let entered = store.apply(other, &life("n"), &[enter(1, 1), leave(2, 1)], LONG).await;
+        let entered = store.apply(other, &life("n"), &[enter(1, 1), leave(2, 1)], TERMS).await;
         assert_eq!(entered.expect("there").fates, [Fate::Joined, Fate::Unknown], "{other}");
     }
 
     let all = [room("a"), others[0].clone(), others[1].clone()];
-    let occupancies = store.occupancies(&all).await.expect("there");
-    let counts: Vec<_> = occupancies.iter().map(|occupancy| occupancy.count).collect();
+    let standings = store.occupancies(&all).await.expect("there");
+    let counts: Vec<_> = standings.iter().map(|standing| standing.occupancy.count).collect();
     assert_eq!(counts, [2, 1, 1]);
 }
 
@@ -295,7 +303,7 @@ pub async fn each_change_takes_one_position_and_nothing_else_does(factory: &impl
     }
 
     assert_eq!(steps, [1, 0, 1, 0, 0, 1, 0]);
-    let occupancy = store.occupancies(&[room("a")]).await.expect("there")[0];
+    let occupancy = store.occupancies(&[room("a")]).await.expect("there")[0].occupancy;
     assert_eq!((occupancy.position.offset, occupancy.position.epoch), (last, first.epoch));
 }
 
@@ -310,7 +318,7 @@ pub async fn some_moves_are_one_step_in_their_order(factory: &impl PresenceFacto
 
     let (life, rooms) = (life("n"), [room("a")]);
     let (one, other) = tokio::join!(apply(&store, &life, &moves), store.occupancies(&rooms));
-    let other = other.expect("there")[0];
+    let other = other.expect("there")[0].occupancy;
 
     let expected = [Fate::Joined, Fate::Updated].repeat(MOST_MOVES / 2);
     assert_eq!((one.fates, one.occupancy.count), (expected, 64));
@@ -387,7 +395,7 @@ pub async fn a_life_has_the_channels_where_its_members_are(factory: &impl Presen
     let store = factory.open().await;
     let (room, other) = (room("a"), room("b"));
     let (own, next) = (life("n"), Life { started_at_ms: 8, ..life("n") });
-    store.apply(&other, &own, &[enter(9, 1)], LONG).await.expect("there");
+    store.apply(&other, &own, &[enter(9, 1)], TERMS).await.expect("there");
     // Each with who has entered there since, and whether it is one of either's channels then.
     let steps = [
         (&own, vec![enter(1, 1), enter(2, 1)], [true, false]),
@@ -404,7 +412,7 @@ pub async fn a_life_has_the_channels_where_its_members_are(factory: &impl Presen
     ];
 
     for (number, (life, moves, expected)) in steps.into_iter().enumerate() {
-        store.apply(&room, life, &moves, LONG).await.expect("there");
+        store.apply(&room, life, &moves, TERMS).await.expect("there");
         let mut found = [false; 2];
         for (found, life) in found.iter_mut().zip([&own, &next]) {
             let channels = store.channels_of(store.part_of(&room), life).await.expect("there");
@@ -414,6 +422,153 @@ pub async fn a_life_has_the_channels_where_its_members_are(factory: &impl Presen
     }
     let channels = store.channels_of(store.part_of(&other), &own).await.expect("there");
     assert_eq!(channels, [other]);
+}
+
+pub async fn subscribers_of_all_lives_are_added_up(factory: &impl PresenceFactory) {
+    let store = factory.open().await;
+    let room = room("a");
+    let nobody = store.tally(&room, &life("n"), 0).await.expect("there");
+
+    let mut seen = Vec::new();
+    for (name, subscribers) in [("n", 3), ("m", 4), ("n", 3), ("n", 1), ("m", 0), ("m", 0)] {
+        seen.push(store.tally(&room, &life(name), subscribers).await.expect("there").occupancy);
+    }
+
+    let counts: Vec<_> = seen.iter().map(|occupancy| occupancy.count).collect();
+    let offsets = seen.iter().map(|one| one.position.offset - seen[0].position.offset);
+    assert_eq!((nobody.occupancy.count, nobody.telling), (0, Telling::Names));
+    assert_eq!(counts, [3, 7, 7, 5, 1, 1]);
+    assert_eq!(offsets.collect::<Vec<_>>(), [0, 1, 1, 2, 3, 3]);
+    let standings = store.occupancies(std::slice::from_ref(&room)).await.expect("there");
+    assert_eq!(standings, [Standing { occupancy: seen[5], is_counted: true }]);
+    let page = store.page(&room, None, 10).await.expect("there");
+    assert_eq!((page.entries, page.next, page.occupancy.count), (vec![], None, 1));
+    for (name, expected) in [("n", vec![room.clone()]), ("m", vec![])] {
+        let channels = store.channels_of(store.part_of(&room), &life(name)).await;
+        assert_eq!(channels.expect("there"), expected, "{name}");
+    }
+}
+
+pub async fn a_dead_lifes_subscribers_are_forgotten(factory: &impl PresenceFactory) {
+    let store = factory.open().await;
+    let room = room("a");
+    for (name, subscribers) in [("n", 3), ("m", 4)] {
+        store.tally(&room, &life(name), subscribers).await.expect("there");
+    }
+
+    let first = store.orphan(&room, &life("n"), 0, LONG).await.expect("there");
+    let second = store.orphan(&room, &life("m"), 0, LONG).await.expect("there");
+
+    let counts = [&first, &second].map(|orphaned| orphaned.tally.occupancy.count);
+    assert_eq!((counts, first.next, second.next), ([4, 0], None, None));
+    assert_eq!(second.tally.telling, Telling::Count, "nobody is there any more");
+    let channels = store.channels_of(store.part_of(&room), &life("n")).await;
+    assert_eq!(channels.expect("there"), []);
+}
+
+pub async fn the_first_and_the_last_are_told_at_once_and_others_in_time(
+    factory: &impl PresenceFactory,
+) {
+    let store = factory.open().await;
+
+    let told = quickly(async |attempt| {
+        let (room, mut told) = (numbered_room(attempt), Vec::new());
+        for subscribers in [1, 2, 2, 0, 5, 6, 5, 9] {
+            told.push(store.tally(&room, &life("n"), subscribers).await.expect("there").telling);
+        }
+        (room, told)
+    });
+    let (room, told) = told.await;
+    until(async || {
+        let asked = store.apply(&room, &life("m"), &[], COUNTED).await.expect("there");
+        assert_eq!(asked.occupancy.count, 9);
+        asked.telling == Telling::Count
+    })
+    .await;
+    let after = store.apply(&room, &life("n"), &[], COUNTED).await.expect("there").telling;
+
+    let at_once = [0, 3, 4].map(|step| told[step]);
+    assert_eq!((at_once, told[6]), ([Telling::Count; 3], Telling::Nothing));
+    for later in [1, 2, 5, 7].map(|step| told[step]) {
+        let is_soon = matches!(later, Telling::CountLater(wait) if wait <= Duration::from_secs(1));
+        assert!(is_soon, "{later:?}");
+    }
+    assert_eq!(after, Telling::Nothing, "once is enough");
+}
+
+pub async fn of_a_large_channel_only_the_number_is_told_until_it_is_small_again(
+    factory: &impl PresenceFactory,
+) {
+    let (store, life) = (factory.open().await, life("n"));
+    let terms = Terms { listed: 10, ..TERMS };
+    let (enters, leaves): (Vec<_>, Vec<_>) = (0..12).map(|of| (enter(of, 1), leave(of, 1))).unzip();
+
+    let (applied, standings) = quickly(async |attempt| {
+        let (rooms, mut applied) = ([numbered_room(attempt)], Vec::new());
+        let mut standings = Vec::new();
+        for moves in [&enters[..10], &enters[10..], &leaves[..4], &leaves[4..5], &enters[4..5], &[]]
+        {
+            applied.push(store.apply(&rooms[0], &life, moves, terms).await.expect("there"));
+            standings.extend(store.occupancies(&rooms).await.expect("there"));
+        }
+        (applied, standings)
+    })
+    .await;
+
+    let told = [0, 1, 3, 4, 5].map(|step: usize| applied[step].telling);
+    let names = Telling::Names;
+    assert_eq!(told, [names, Telling::Count, Telling::NamesAgain, names, names]);
+    assert!(matches!(applied[2].telling, Telling::CountLater(_)), "{:?}", applied[2]);
+    let counted: Vec<_> = standings.iter().map(|standing| standing.is_counted).collect();
+    assert_eq!(counted, [false, true, true, false, false, false]);
+    let counts = standings.iter().map(|standing| standing.occupancy.count);
+    assert_eq!(counts.collect::<Vec<_>>(), [10, 12, 8, 7, 8, 8]);
+}
+
+/// However many come and go at once, at whatever nodes, one of them is to say so each second.
+pub async fn one_of_many_is_told_to_tell_how_many_there_are(factory: &impl PresenceFactory) {
+    let store = factory.open().await;
+    let lives = ["1", "2", "3", "4"].map(life);
+    let [one, two, three, four] = &lives;
+
+    let (room, told) = quickly(async |attempt| {
+        let room = numbered_room(attempt);
+        store.tally(&room, &life("n"), 1).await.expect("there");
+        let tally = async |life| store.tally(&room, life, 2).await.expect("there").telling;
+        let told = tokio::join!(tally(one), tally(two), tally(three), tally(four));
+        (room, told)
+    })
+    .await;
+    let ask = async |life| store.apply(&room, life, &[], COUNTED).await.expect("there").telling;
+    let mut asked = Vec::new();
+    until(async || {
+        let all = tokio::join!(ask(one), ask(two), ask(three), ask(four));
+        asked = [all.0, all.1, all.2, all.3].into();
+        asked.contains(&Telling::Count)
+    })
+    .await;
+
+    let is_later = |telling: &Telling| matches!(telling, Telling::CountLater(_));
+    assert!([told.0, told.1, told.2, told.3].iter().all(is_later), "{told:?}");
+    let told_now = asked.iter().filter(|telling| **telling == Telling::Count);
+    assert_eq!(told_now.count(), 1, "{asked:?}");
+    assert_eq!(count(&store, &room).await, 9);
+}
+
+/// Takes steps that have to be over in a second; again, where this machine is too slow for that.
+async fn quickly<T>(steps: impl AsyncFn(u32) -> T) -> T {
+    for attempt in 0..100 {
+        let began = tokio::time::Instant::now();
+        let found = steps(attempt).await;
+        if began.elapsed() < Duration::from_millis(900) {
+            return found;
+        }
+    }
+    unreachable!("a few calls take a second");
+}
+
+fn numbered_room(number: u32) -> TenantChannel {
+    room(&format!("quick/{number}"))
 }
 
 pub async fn only_a_dead_lifes_entries_are_orphaned(factory: &impl PresenceFactory) {
@@ -498,7 +653,7 @@ pub async fn lives_are_listed_until_they_are_forgotten(factory: &impl PresenceFa
 pub async fn two_that_expire_at_once_tell_of_each_leave_once(factory: &impl PresenceFactory) {
     let store = factory.open().await;
     let moves: Vec<_> = (0..50).flat_map(|of| [enter(of, 1), away(of, 1)]).collect();
-    store.apply(&room("a"), &life("n"), &moves, Duration::ZERO).await.expect("there");
+    store.apply(&room("a"), &life("n"), &moves, AT_ONCE).await.expect("there");
 
     let part = store.part_of(&room("a"));
     let mut gone = Vec::new();
@@ -558,8 +713,13 @@ async fn fill(store: &impl Presence, numbers: std::ops::Range<u32>) {
     }
 }
 
+const TERMS: Terms = Terms { debounce: LONG, listed: 100_000 };
+const AT_ONCE: Terms = Terms { debounce: Duration::ZERO, ..TERMS };
+/// Of a channel that nobody enters.
+const COUNTED: Terms = Terms { listed: 0, ..TERMS };
+
 async fn apply(store: &impl Presence, life: &Life, moves: &[Move]) -> Applied {
-    store.apply(&room("a"), life, moves, LONG).await.expect("the store is there")
+    store.apply(&room("a"), life, moves, TERMS).await.expect("the store is there")
 }
 
 async fn expire(store: &impl Presence) -> Vec<Departed> {
@@ -576,9 +736,8 @@ async fn entries(store: &impl Presence, channel: &TenantChannel) -> Vec<Entry> {
 }
 
 async fn count(store: &impl Presence, channel: &TenantChannel) -> u64 {
-    let all: Vec<Occupancy> =
-        store.occupancies(std::slice::from_ref(channel)).await.expect("the store is there");
-    all[0].count
+    let all = store.occupancies(std::slice::from_ref(channel)).await.expect("the store is there");
+    all[0].occupancy.count
 }
 
 fn enter(of: u8, generation: u64) -> Move {

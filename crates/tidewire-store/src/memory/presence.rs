@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     Age, Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, Move, Orphaned,
-    Presence, StoreError,
+    Presence, Standing, StoreError, Tally, Telling, Terms,
 };
 
 /// Keeps who is in which channel in memory: all in one part. Time is tokio's, which a test can pause.
@@ -31,12 +31,81 @@ struct Kept {
 struct Members {
     offset: u64,
     by_session: BTreeMap<SessionId, Present>,
+    /// Subscribers, where nobody enters.
+    subscribers: BTreeMap<Life, u64>,
+    /// Present while only how many there are is told.
+    counted: Option<Counted>,
+}
+
+/// What was told last of a channel's members when only their number was.
+struct Counted {
+    at: Instant,
+    count: u64,
+    listed: u32,
 }
 
 impl Members {
-    fn of_life(&self, life: &Life) -> bool {
-        self.by_session.values().any(|one| one.life == *life && one.away_until.is_none())
+    fn beginning_at(offset: u64) -> Self {
+        let (by_session, subscribers) = Default::default();
+        Self { offset, by_session, subscribers, counted: None }
     }
+
+    fn has(&self, life: &Life) -> bool {
+        self.subscribers.contains_key(life)
+            || self.by_session.values().any(|one| one.life == *life && one.away_until.is_none())
+    }
+
+    fn count(&self) -> u64 {
+        let members = u64::try_from(self.by_session.len()).unwrap_or(u64::MAX);
+        self.subscribers.values().sum::<u64>().saturating_add(members)
+    }
+
+    fn occupancy(&self, incarnation: Incarnation) -> Occupancy {
+        Occupancy::new(self.count(), incarnation, self.offset)
+    }
+
+    fn set_subscribers(&mut self, life: &Life, subscribers: u64) {
+        let before = match subscribers {
+            0 => self.subscribers.remove(life),
+            _ => self.subscribers.insert(life.clone(), subscribers),
+        };
+        self.offset += u64::from(before.unwrap_or(0) != subscribers);
+    }
+
+    /// What is to be told now; of as many as were `listed` when that was said last, unless it is said now.
+    fn tell(&mut self, listed: Option<u32>) -> Telling {
+        let (count, now) = (self.count(), Instant::now());
+        let Some(told) = &mut self.counted else {
+            let Some(listed) = listed.filter(|listed| count > u64::from(*listed)) else {
+                return Telling::Names;
+            };
+            self.counted = Some(Counted { at: now, count, listed });
+            return Telling::Count;
+        };
+        told.listed = listed.unwrap_or(told.listed);
+        if count * 5 < u64::from(told.listed) * 4 {
+            self.counted = None;
+            return Telling::NamesAgain;
+        }
+        if count == told.count {
+            return Telling::Nothing;
+        }
+        let wait = (told.at + told_every(count)).saturating_duration_since(now);
+        if !wait.is_zero() && (count == 0) == (told.count == 0) {
+            return Telling::CountLater(wait);
+        }
+        (told.at, told.count) = (now, count);
+        Telling::Count
+    }
+
+    fn tally(&mut self, incarnation: Incarnation, listed: Option<u32>) -> Tally {
+        let telling = self.tell(listed);
+        Tally { occupancy: self.occupancy(incarnation), telling }
+    }
+}
+
+fn told_every(count: u64) -> Duration {
+    Duration::from_secs(if count > 10_000 { 5 } else { 1 })
 }
 
 struct Present {
@@ -68,9 +137,7 @@ impl Kept {
         one: &Move,
         debounce: Duration,
     ) -> Fate {
-        let offset = self.forgotten;
-        let begin = || Members { offset, by_session: BTreeMap::new() };
-        let members = self.channels.entry(channel.clone()).or_insert_with(begin);
+        let members = open(&mut self.channels, channel, self.forgotten);
         let (session, age) = match one {
             Move::Enter { entry, age } => (entry.session, *age),
             Move::Away { session, age } | Move::Leave { session, age } => (*session, *age),
@@ -113,16 +180,29 @@ impl Kept {
         fate
     }
 
-    fn occupancy(&self, channel: &TenantChannel, incarnation: Incarnation) -> Occupancy {
-        let members = self.channels.get(channel);
-        let count = members.map_or(0, |members| members.by_session.len());
-        let offset = members.map_or(0, |members| members.offset);
-        Occupancy::new(u64::try_from(count).unwrap_or(u64::MAX), incarnation, offset)
+    /// What is told of a channel after a step there. One that nobody is in is forgotten.
+    fn tally(
+        &mut self,
+        channel: &TenantChannel,
+        incarnation: Incarnation,
+        listed: Option<u32>,
+    ) -> Tally {
+        let members = open(&mut self.channels, channel, self.forgotten);
+        let tally = members.tally(incarnation, listed);
+        self.forget_if_empty(channel);
+        tally
+    }
+
+    fn standing(&self, channel: &TenantChannel, incarnation: Incarnation) -> Standing {
+        let nobody = Members::beginning_at(0);
+        let members = self.channels.get(channel).unwrap_or(&nobody);
+        let is_counted = members.counted.is_some();
+        Standing { occupancy: members.occupancy(incarnation), is_counted }
     }
 
     /// Forgets a channel that nobody is in.
     fn forget_if_empty(&mut self, channel: &TenantChannel) {
-        if self.channels.get(channel).is_some_and(|members| members.by_session.is_empty()) {
+        if self.channels.get(channel).is_some_and(|members| members.count() == 0) {
             let gone = self.channels.remove(channel);
             self.forgotten = self.forgotten.max(gone.map_or(0, |members| members.offset));
         }
@@ -142,6 +222,14 @@ impl Kept {
     }
 }
 
+fn open<'a>(
+    channels: &'a mut BTreeMap<TenantChannel, Members>,
+    channel: &TenantChannel,
+    offset: u64,
+) -> &'a mut Members {
+    channels.entry(channel.clone()).or_insert_with(|| Members::beginning_at(offset))
+}
+
 #[async_trait]
 impl Presence for MemoryPresence {
     async fn apply(
@@ -149,14 +237,25 @@ impl Presence for MemoryPresence {
         channel: &TenantChannel,
         life: &Life,
         moves: &[Move],
-        debounce: Duration,
+        terms: Terms,
     ) -> Result<Applied, StoreError> {
         let mut kept = self.kept.lock();
-        let debounce = debounce.min(LONGEST_AWAY);
+        let debounce = terms.debounce.min(LONGEST_AWAY);
         let fates = moves.iter().map(|one| kept.apply(channel, life, one, debounce)).collect();
-        let occupancy = kept.occupancy(channel, self.incarnation);
-        kept.forget_if_empty(channel);
-        Ok(Applied { fates, occupancy })
+        let Tally { occupancy, telling } =
+            kept.tally(channel, self.incarnation, Some(terms.listed));
+        Ok(Applied { fates, occupancy, telling })
+    }
+
+    async fn tally(
+        &self,
+        channel: &TenantChannel,
+        life: &Life,
+        subscribers: u64,
+    ) -> Result<Tally, StoreError> {
+        let kept = &mut *self.kept.lock();
+        open(&mut kept.channels, channel, kept.forgotten).set_subscribers(life, subscribers);
+        Ok(kept.tally(channel, self.incarnation, Some(0)))
     }
 
     async fn page(
@@ -185,13 +284,13 @@ impl Presence for MemoryPresence {
         let last = entries.last().map(|(_, entry)| place(&entry.session));
         let next = last.filter(|_| rest.next().is_some());
         let next = next.map(|place| PageMark { incarnation, place });
-        let occupancy = kept.occupancy(channel, incarnation);
+        let occupancy = kept.standing(channel, incarnation).occupancy;
         Ok(EntryPage { entries, occupancy, next, is_anew })
     }
 
-    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Occupancy>, StoreError> {
+    async fn occupancies(&self, channels: &[TenantChannel]) -> Result<Vec<Standing>, StoreError> {
         let (kept, incarnation) = (self.kept.lock(), self.incarnation);
-        Ok(channels.iter().map(|channel| kept.occupancy(channel, incarnation)).collect())
+        Ok(channels.iter().map(|channel| kept.standing(channel, incarnation)).collect())
     }
 
     async fn expire(&self, _part: u16, limit: u32) -> Result<Expired, StoreError> {
@@ -202,22 +301,18 @@ impl Presence for MemoryPresence {
             let Some((channel, session, present)) = kept.take_due(now) else { break };
             gone.entry(channel).or_default().push((session, present.entry.user));
         }
-        let departed = |(channel, sessions)| Departed {
-            occupancy: kept.occupancy(&channel, incarnation),
-            channel,
-            sessions,
+        let departed = |(channel, sessions)| {
+            let Tally { occupancy, telling } = kept.tally(&channel, incarnation, None);
+            Departed { channel, sessions, occupancy, telling }
         };
-        let channels: Vec<_> = gone.into_iter().map(departed).collect();
-        for departed in &channels {
-            kept.forget_if_empty(&departed.channel);
-        }
+        let channels = gone.into_iter().map(departed).collect();
         let has_more = kept.away.first().is_some_and(|(until, ..)| *until <= now);
         Ok(Expired { channels, has_more })
     }
 
     async fn channels_of(&self, _part: u16, life: &Life) -> Result<Vec<TenantChannel>, StoreError> {
         let kept = self.kept.lock();
-        let of_life = kept.channels.iter().filter(|(_, members)| members.of_life(life));
+        let of_life = kept.channels.iter().filter(|(_, members)| members.has(life));
         Ok(of_life.take(PAGE_OF_CHANNELS).map(|(channel, _)| channel.clone()).collect())
     }
 
@@ -232,11 +327,11 @@ impl Presence for MemoryPresence {
         let until = Instant::now() + debounce.min(LONGEST_AWAY);
         let from = usize::try_from(from).unwrap_or(usize::MAX);
         let (mut marked, mut looked_at) = (0, 0);
-        let Some(members) = kept.channels.get_mut(channel) else {
-            return Ok(Orphaned { marked, next: None, incarnation });
-        };
-        let present = members.by_session.iter_mut().skip(from).take(PAGE_OF_ORPHANS);
-        for (session, present) in present {
+        let members = open(&mut kept.channels, channel, kept.forgotten);
+        if from == 0 {
+            members.set_subscribers(life, 0);
+        }
+        for (session, present) in members.by_session.iter_mut().skip(from).take(PAGE_OF_ORPHANS) {
             looked_at += 1;
             if present.life == *life && present.away_until.is_none() {
                 present.away_until = Some(until);
@@ -247,7 +342,7 @@ impl Presence for MemoryPresence {
         let next = from.saturating_add(looked_at);
         let is_last = next >= members.by_session.len();
         let next = u64::try_from(next).ok().filter(|_| !is_last);
-        Ok(Orphaned { marked, next, incarnation })
+        Ok(Orphaned { marked, next, tally: kept.tally(channel, incarnation, None) })
     }
 
     async fn lives(&self, own: Option<&Life>) -> Result<Vec<Life>, StoreError> {

@@ -186,6 +186,10 @@ fn describe_presence() {
     describe_gauge!("tidewire_presence_members", "Members that clients of this node have made.");
     describe_gauge!("tidewire_presence_unsaid", "Members of whom the store is still to be told.");
     describe_gauge!("tidewire_presence_watched_channels", "Channels whose members are watched.");
+    describe_gauge!(
+        "tidewire_presence_counted_channels",
+        "Channels whose subscribers are counted."
+    );
     describe_counter!("tidewire_presence_changes_total", "Changes told from here, by kind.");
     describe_counter!("tidewire_presence_stale_total", "Words of members that had moved on.");
     describe_counter!("tidewire_presence_failed_calls_total", "Calls to be repeated.");

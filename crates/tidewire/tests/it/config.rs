@@ -10,8 +10,8 @@ use tidewire::config::{
 };
 use tidewire_auth::Verifier;
 use tidewire_model::{
-    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, PresenceRule, Quotas, Retention,
-    SessionKind, Tenant, TenantLimits, WhenSlow,
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, PresenceMode, PresenceRule, Quotas,
+    Retention, SessionKind, Tenant, TenantLimits, WhenSlow,
 };
 use tidewire_transport::Compression;
 
@@ -240,6 +240,11 @@ fn a_rule_says_whether_presence_is_kept_and_how_long_members_are_waited_for() {
         ("presence = \"members\"\npresence_debounce = \"0s\"", Some(members(0))),
         ("preset = \"presence\"\npresence_debounce = \"1m\"", Some(members(60))),
         ("preset = \"presence\"\npresence = \"off\"", None),
+        ("presence = \"count\"", Some(PresenceRule { mode: PresenceMode::Count, ..members(5) })),
+        (
+            "preset = \"presence\"\npresence_listed = 100000",
+            Some(PresenceRule { listed: 100_000, ..members(5) }),
+        ),
     ] {
         let rule = format!("[[tenants.rules]]\npattern = \"a\"\n{settings}\n");
 
@@ -251,7 +256,7 @@ fn a_rule_says_whether_presence_is_kept_and_how_long_members_are_waited_for() {
 }
 
 fn members(seconds: u64) -> PresenceRule {
-    PresenceRule { debounce: Duration::from_secs(seconds) }
+    PresenceRule { debounce: Duration::from_secs(seconds), ..PresenceRule::default() }
 }
 
 fn with_members(rule: ChannelRule) -> ChannelRule {

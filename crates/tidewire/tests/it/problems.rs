@@ -255,6 +255,10 @@ fn rules_that_cannot_hold_are_refused() {
             "tenants[0].rules[0].history_size: expected a whole number from 1 to 100000",
         ),
         (
+            format!("{rule}presence = \"members\"\npresence_listed = 0"),
+            "tenants[0].rules[0].presence_listed: expected a whole number from 1 to 100000",
+        ),
+        (
             format!("{rule}history_ttl = \"8d\""),
             "tenants[0].rules[0].history_ttl: expected a duration from \"1s\" to \"7d\"",
         ),
