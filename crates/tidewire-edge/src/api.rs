@@ -100,6 +100,10 @@ impl From<Failure> for Refused {
 }
 
 impl Refused {
+    pub(crate) fn with(status: StatusCode, failure: Failure) -> Self {
+        Self { status, failure }
+    }
+
     pub(crate) fn response(self) -> Response {
         let wait = self.failure.retry_after.unwrap_or_default();
         let mut response = respond(self.status, &answer(Err(self.failure)));

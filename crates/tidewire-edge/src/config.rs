@@ -6,6 +6,8 @@ use tidewire_hub::QueueLimits;
 use tidewire_model::TenantLimits;
 use tidewire_transport::Compression;
 
+use crate::DoorConfig;
+
 /// How an edge treats its clients.
 #[derive(Clone, Debug)]
 pub struct EdgeConfig {
@@ -33,6 +35,8 @@ pub struct EdgeConfig {
     /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
     /// and never in a cookie, so a foreign page has nothing to ride on.
     pub allowed_origins: Vec<String>,
+    /// Who comes in, and how fast.
+    pub door: DoorConfig,
     /// What may wait for one worker, from the shards.
     pub queue: QueueLimits,
     /// What a tenant may have and ask that has no limits of its own.
@@ -59,6 +63,7 @@ impl Default for EdgeConfig {
             expiry_notice: Duration::from_mins(1),
             expiry_grace: Duration::from_secs(25),
             allowed_origins: Vec::new(),
+            door: DoorConfig::OPEN,
             queue: QueueLimits::default(),
             limits: TenantLimits::GENEROUS,
             tls: None,

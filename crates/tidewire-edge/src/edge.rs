@@ -1,13 +1,13 @@
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
-use std::{fmt, io};
 
 use axum::Router;
+use axum::http::HeaderMap;
 use tidewire_auth::{Refusal, ResumeClaims, Sealer, Verifier};
 use tidewire_broker::{News, Notice};
-use tidewire_model::{Identity, SessionKind, Tenant, TenantLimits, Token};
+use tidewire_model::{Failure, Identity, Limit, SessionKind, Tenant, TenantLimits, Token};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
 use tidewire_store::RevocationStore;
@@ -18,6 +18,7 @@ use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::door::{Door, Peer};
 use crate::drain::{Phase, Progress};
 use crate::jwks::{Fetch, Jwks, JwksPace, Keeper};
 use crate::load::Arrivals;
@@ -27,7 +28,7 @@ use crate::registry::{Registry, WorkerHandle};
 use crate::revocations::RevocationList;
 use crate::tenancy::{Allowance, Allowances};
 use crate::worker::Worker;
-use crate::{EdgeConfig, listener, router};
+use crate::{EdgeConfig, listener, metrics, router};
 
 /// The network face of a node: a cheap handle on its connections.
 #[derive(Clone)]
@@ -75,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) began: Instant,
     news: NewsDesk,
     pub(crate) jwks: Jwks,
+    pub(crate) door: Door,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -88,6 +90,7 @@ impl Edge {
         let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(most_connections as usize));
         let metrics = Metrics::new(config.tenant_metrics);
+        let door = Door::new(&config.door);
         Self(Arc::new(Shared {
             config,
             node,
@@ -110,6 +113,7 @@ impl Edge {
             began: Instant::now(),
             news: NewsDesk::default(),
             jwks: Jwks::default(),
+            door,
         }))
     }
 
@@ -234,6 +238,27 @@ impl Shared {
         u32::try_from(self.node.members().len()).unwrap_or(u32::MAX).max(1)
     }
 
+    /// Judges who has just connected.
+    ///
+    /// # Errors
+    ///
+    /// If its address has come too often, which is counted.
+    pub(crate) fn knock(&self, peer: Peer) -> Result<(), Failure> {
+        let verdict = self.door.knock(peer, self.age(Instant::now()));
+        verdict.inspect_err(|_| came_too_often())
+    }
+
+    /// Says for whom a proxy that is believed asks, and judges that.
+    ///
+    /// # Errors
+    ///
+    /// If its address has come too often, which is counted.
+    pub(crate) fn hear(&self, peer: Peer, headers: &HeaderMap) -> Result<Peer, Failure> {
+        let peer = self.door.named(peer, headers);
+        let verdict = self.door.judge(peer, self.age(Instant::now()));
+        verdict.inspect_err(|_| came_too_often()).map(|()| peer)
+    }
+
     pub(crate) fn allowance(&self, tenant: &Tenant) -> Arc<Allowance> {
         self.allowances.of(tenant, self)
     }
@@ -277,25 +302,22 @@ impl Shared {
     }
 }
 
+fn came_too_often() {
+    metrics::rejected("address_rate");
+    metrics::limited(Limit::AddressRate, None);
+}
+
 /// Seconds since the Unix epoch, for judging credentials.
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// Where a request came from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
-
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 /// Whom a request came from, and whose it will be if it becomes a WebSocket.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     pub(crate) peer: Peer,
+    /// It has come too often, and is to be told.
+    pub(crate) refused: Option<Box<Failure>>,
     /// None where only plain HTTP is served.
     pub(crate) worker: Option<WorkerHandle>,
 }

@@ -13,6 +13,7 @@ mod api;
 mod api_presence;
 mod config;
 mod connection;
+mod door;
 mod drain;
 mod edge;
 mod handshake;
@@ -37,6 +38,7 @@ mod worker;
 
 pub use admin::admin_router;
 pub use config::{DrainConfig, EdgeConfig};
+pub use door::DoorConfig;
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};
 pub use jwks::{Fetch, JwksPace, over_https};

@@ -12,12 +12,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
+use tidewire_model::Failure;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::edge::{Caller, Peer};
+use crate::door::{Handshakes, Peer};
+use crate::edge::Caller;
 use crate::places::{Place, Places};
 use crate::registry::WorkerHandle;
 use crate::tls::Accepted;
@@ -48,19 +50,28 @@ pub(crate) async fn serve(
     stop: CancellationToken,
 ) {
     let places = Places::new(most);
+    let mut doorkeeper = Doorkeeper::of(clients.as_ref().map(|(edge, _)| edge.clone()));
     loop {
-        let accepting = async { (places.seat().await, listener.accept().await) };
+        let accepting = async {
+            doorkeeper.ready().await;
+            (places.seat().await, listener.accept().await)
+        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = accepting => accepted,
         };
         let (seat, stream, peer) = match accepted {
-            (seat, Ok((stream, peer))) => (seat, stream, Peer(peer)),
+            (seat, Ok((stream, peer))) => (seat, stream, Peer::from(peer)),
             (_, Err(error)) => {
                 pause_after(&error).await;
                 continue;
             }
         };
+        let refused = doorkeeper.greet(peer);
+        // To tell it would cost a handshake of TLS.
+        if refused.is_some() && tls.is_some() {
+            continue;
+        }
         let (stop, tls, places) = (stop.clone(), tls.clone(), Arc::clone(&places));
         let served = (router.clone(), clients.clone());
         tracker.spawn(async move {
@@ -73,7 +84,7 @@ pub(crate) async fn serve(
                 None => return,
             };
             tokio::select! {
-                () = talk((stream, peer), (served, tls), &place, stop) => {}
+                () = talk((stream, peer, refused), (served, tls), &place, stop) => {}
                 () = place.needed() => {
                     metrics::rejected("http_idle");
                     tracing::debug!(%peer, "idle connection closed: others need its place");
@@ -83,16 +94,51 @@ pub(crate) async fn serve(
     }
 }
 
+/// Says who may come in at a listener, and how fast.
+struct Doorkeeper {
+    /// Of a listener for clients: operators are never kept out.
+    clients: Option<(Edge, Handshakes)>,
+}
+
+impl Doorkeeper {
+    fn of(edge: Option<Edge>) -> Self {
+        let with_pace = |edge: Edge| {
+            let handshakes = Handshakes::new(edge.0.config.door.handshakes);
+            (edge, handshakes)
+        };
+        Self { clients: edge.map(with_pace) }
+    }
+
+    /// Waits until somebody may come. Cancel-safe.
+    async fn ready(&self) {
+        if let Some((_, handshakes)) = &self.clients {
+            handshakes.ready().await;
+        }
+    }
+
+    /// Says why somebody who has come may not be here, if so.
+    fn greet(&mut self, peer: Peer) -> Option<Box<Failure>> {
+        let (edge, handshakes) = self.clients.as_mut()?;
+        match edge.0.knock(peer) {
+            Ok(()) => {
+                handshakes.begin();
+                None
+            }
+            Err(failure) => Some(Box::new(failure)),
+        }
+    }
+}
+
 /// Shakes hands, then answers requests.
 async fn talk(
-    (stream, peer): (TcpStream, Peer),
+    (stream, peer, refused): (TcpStream, Peer, Option<Box<Failure>>),
     (served, tls): (Served, Option<Arc<ServerConfig>>),
     place: &Arc<Place>,
     stop: CancellationToken,
 ) {
     let greeted = stop.run_until_cancelled(greet(stream, peer, tls));
     if let Some(Some(stream)) = greeted.await {
-        converse(stream, peer, served, (place, stop)).await;
+        converse(stream, (peer, refused), served, (place, stop)).await;
     }
 }
 
@@ -126,11 +172,12 @@ async fn greet(stream: TcpStream, peer: Peer, tls: Option<Arc<ServerConfig>>) ->
 /// Answers the requests of one connection, until one of them upgrades it or the client leaves.
 async fn converse(
     stream: Accepted,
-    peer: Peer,
+    (peer, refused): (Peer, Option<Box<Failure>>),
     (router, clients): Served,
     (place, stop): (&Arc<Place>, CancellationToken),
 ) {
-    let caller = Caller { peer, worker: clients.as_ref().map(|(_, worker)| worker.clone()) };
+    let worker = clients.as_ref().map(|(_, worker)| worker.clone());
+    let caller = Caller { peer, refused, worker };
     let service = TowerToHyperService::new(router);
     let last_request = Arc::new(Mutex::new(Instant::now()));
     let (seen, place) = (Arc::clone(&last_request), Arc::clone(place));

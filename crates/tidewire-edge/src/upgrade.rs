@@ -3,14 +3,16 @@
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderValue, Response, StatusCode, header};
-use tidewire_model::Tenant;
+use tidewire_model::{ErrorCode, Failure, Limit, Tenant};
 use tidewire_protocol::Descriptor;
 use tidewire_transport::Upgrade;
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 
+use crate::api::Refused;
+use crate::door::{Peer, come_back_after};
 use crate::drain::Phase;
-use crate::edge::{Caller, PathTenant, Peer};
+use crate::edge::{Caller, PathTenant};
 use crate::handshake::Handshake;
 use crate::origin::Entrance;
 use crate::registry::{Arrival, Order, WorkerHandle};
@@ -70,6 +72,14 @@ fn respond<B>(
     let Some(worker) = caller.worker else {
         return refuse(StatusCode::NOT_FOUND, "clients connect elsewhere".into());
     };
+    let heard = match caller.refused {
+        None => edge.0.hear(caller.peer, request.headers()),
+        Some(failure) => Err(*failure),
+    };
+    let peer = match heard {
+        Ok(peer) => peer,
+        Err(failure) => return come_back(failure),
+    };
     if let Some(origin) = foreign_origin(edge, request) {
         tracing::info!(?origin, "connection refused: its origin is not allowed");
         metrics::rejected("origin");
@@ -81,13 +91,13 @@ fn respond<B>(
     }
     let Ok(room) = edge.0.room.clone().try_acquire_owned() else {
         metrics::rejected("node_limit");
-        return come_back("the node has as many connections as it may", "2");
+        return come_back(full(edge));
     };
     let offered: Vec<_> = edge.0.protocols.iter().map(|protocol| protocol.subprotocol).collect();
     match tidewire_transport::upgrade(request, &offered, edge.0.config.compression) {
         Ok(upgrade) => {
             let entrance = Entrance::new(tenant, request.headers());
-            accept(edge, (entrance, caller.peer, worker), (upgrade, room))
+            accept(edge, (entrance, peer, worker), (upgrade, room))
         }
         Err(error) => {
             metrics::rejected("protocol");
@@ -147,16 +157,25 @@ fn leaving(endpoints: &[String]) -> Response<Body> {
         "message": "the node is leaving; another takes you",
         "endpoints": endpoints,
     });
-    let mut response = come_back(body.to_string(), "0");
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, body.to_string());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from_static("0"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-fn come_back(message: impl Into<String>, seconds: &'static str) -> Response<Body> {
-    let mut response = refuse(StatusCode::SERVICE_UNAVAILABLE, message.into());
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+fn full(edge: &Edge) -> Failure {
+    let (most, wait) = (edge.0.config.max_connections, come_back_after(Duration::ZERO));
+    let seconds = wait.as_secs_f64();
+    let message = format!("the node may have {most} connections: again in {seconds:.1} s");
+    let failure = Failure::new(ErrorCode::Overloaded, message);
+    failure.retry_after(wait).exceeding(Limit::MaxConnections, most as u64)
+}
+
+/// With 503 whatever the reason: a balancer then asks another node.
+fn come_back(failure: Failure) -> Response<Body> {
+    let mut response = Refused::with(StatusCode::SERVICE_UNAVAILABLE, failure).response();
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -13,6 +13,10 @@ pub enum Limit {
     PayloadBytes,
     /// Publications a second of one channel.
     ChannelPublishRate,
+    /// Connections of a node at once.
+    MaxConnections,
+    /// New connections of an address a second.
+    AddressRate,
     /// Connections of a tenant at once.
     TenantConnections,
     /// New connections of a tenant a second.
@@ -33,13 +37,15 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit there is.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::ConnectionPublishRate,
         Self::ConnectionPublishBytes,
         Self::ConnectionCommandRate,
         Self::ConnectionSubscriptions,
         Self::PayloadBytes,
         Self::ChannelPublishRate,
+        Self::MaxConnections,
+        Self::AddressRate,
         Self::TenantConnections,
         Self::TenantConnectRate,
         Self::TenantPublishRate,
@@ -59,6 +65,8 @@ impl Limit {
             Self::ConnectionSubscriptions => "connection_subscriptions",
             Self::PayloadBytes => "payload_bytes",
             Self::ChannelPublishRate => "channel_publish_rate",
+            Self::MaxConnections => "max_connections",
+            Self::AddressRate => "address_rate",
             Self::TenantConnections => "tenant_connections",
             Self::TenantConnectRate => "tenant_connect_rate",
             Self::TenantPublishRate => "tenant_publish_rate",

@@ -16,6 +16,8 @@ pub struct TenantLimits {
     /// Bytes on their way to one connection above which it is handed no publications until it has
     /// read. One run of publications may come on top.
     pub unsent_bytes: usize,
+    /// Its new connections, on one node.
+    pub tenant_connects: Pace,
     /// What its connections may have together, over all nodes.
     pub quotas: Quotas,
 }
@@ -29,6 +31,7 @@ impl TenantLimits {
         connection_subscriptions: 512,
         payload_bytes: usize::MAX,
         unsent_bytes: 256 * 1_024,
+        tenant_connects: Pace { per_second: 1_000_000, burst: 1_000_000 },
         quotas: Quotas {
             connections: None,
             rates: Rates { publications: None, bytes_in: None, bytes_out: None },

@@ -11,6 +11,11 @@ pub struct Pace {
 }
 
 impl Pace {
+    /// So many a second, and twice as many at once.
+    pub fn doubled(per_second: u32) -> Self {
+        Self { per_second, burst: per_second.saturating_mul(2) }
+    }
+
     /// How long it takes until `amount` is earned.
     pub fn time_for(self, amount: u64) -> Duration {
         Duration::from_nanos(self.nanos(amount))

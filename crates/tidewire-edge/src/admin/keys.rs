@@ -18,7 +18,8 @@ use tidewire_tenant::{EditError, KeyList, Period};
 
 use super::access::Bearer;
 use super::{Admin, Refused, condition, parse_name, read};
-use crate::edge::{Caller, Peer, unix_seconds};
+use crate::door::Peer;
+use crate::edge::{Caller, unix_seconds};
 use crate::tenants::Condition;
 
 const DEFAULT_OVERLAP: Period = Period::from_secs(24 * 60 * 60);

@@ -75,7 +75,7 @@ impl Opening {
                 self.stage = Stage::Waiting(Box::new(introduction));
                 line.alarms.set(Alarm::Overdue, cx.now.after(CLAIM_TIMEOUT));
             }
-            Admitted::Never => return self.reject(Disconnect::Overloaded.into()),
+            Admitted::Never => return self.reject(handshake::overloaded(introduction.request)),
         }
         Ok(())
     }
@@ -111,11 +111,12 @@ impl Opening {
     }
 
     pub(super) fn wake(&mut self) -> Verdict {
-        let disconnect = match self.stage {
-            Stage::Listening => Disconnect::ConnectTimeout,
-            Stage::Waiting(_) | Stage::Claiming { .. } => Disconnect::Overloaded,
+        let rejected = match &self.stage {
+            Stage::Listening => Disconnect::ConnectTimeout.into(),
+            Stage::Waiting(introduction) => handshake::overloaded(introduction.request),
+            Stage::Claiming { request, .. } => handshake::overloaded(*request),
         };
-        self.reject(disconnect.into())
+        self.reject(rejected)
     }
 }
 
@@ -153,6 +154,9 @@ impl Connection {
         let claimed = match claimed {
             Ok(claimed) => claimed,
             Err(rejected) => {
+                if rejected.disconnect == Disconnect::BadToken {
+                    cx.shared.door.distrust(opening.handshake.peer, cx.elapsed);
+                }
                 let verdict = opening.reject(rejected);
                 self.obey(verdict, cx);
                 return self.settle(cx);

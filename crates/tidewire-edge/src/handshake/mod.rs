@@ -12,9 +12,10 @@ use tidewire_model::{
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Descriptor;
 use tidewire_session::{Outputs, SavedPresence, Session, Snapshot};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout};
 
-use crate::edge::{Peer, Shared};
+use crate::door::{Peer, come_back_after};
+use crate::edge::Shared;
 use crate::metrics;
 use crate::origin::Entrance;
 use crate::tenancy::{Allowance, Counted};
@@ -116,7 +117,7 @@ impl Claimant<'_> {
         let (owned, session, is_resumed, counted) = match self.prove(connect).await? {
             Proved::New(identity) => {
                 let allowance = self.shared.allowance(&identity.tenant);
-                let counted = allowance.enter(&self.shared.allowances).await;
+                let counted = self.let_in(&allowance).await;
                 let counted = counted.map_err(|failure| self.too_many(failure, &allowance))?;
                 let owned = self.open(&identity).await?;
                 let limits = Arc::clone(&allowance.session);
@@ -132,6 +133,12 @@ impl Claimant<'_> {
         };
         let session = session.of_kind(self.shared.tenants.session_kind(&owned.key.tenant));
         Ok(Claimed { owned, session, is_resumed, counted, outputs, ended })
+    }
+
+    /// Counts somebody who is new; whoever comes back is never kept out.
+    async fn let_in(&self, allowance: &Allowance) -> Result<Counted, Failure> {
+        allowance.connect(self.shared.age(Instant::now()))?;
+        allowance.enter(&self.shared.allowances).await
     }
 
     fn too_many(&self, failure: Failure, allowance: &Allowance) -> Rejected {
@@ -187,6 +194,15 @@ pub(crate) const REVOKED: &str = "the token was revoked, or everything of its us
 
 pub(crate) fn revoked(request: RequestId) -> Rejected {
     reject(request, ErrorCode::TokenRevoked, REVOKED, Disconnect::Revoked)
+}
+
+/// Nobody can say when there will be room; those who are told so together come back one by one.
+pub(crate) fn overloaded(request: RequestId) -> Rejected {
+    let message = "more connect here than can be let in; come back";
+    let failure = Failure::new(ErrorCode::Overloaded, message);
+    let failure = failure.retry_after(come_back_after(Duration::ZERO));
+    let events = vec![Event::Failed { request: Some(request), failure }];
+    Rejected { disconnect: Disconnect::Overloaded, events }
 }
 
 pub(crate) fn unavailable(request: RequestId) -> Rejected {

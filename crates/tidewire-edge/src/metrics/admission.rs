@@ -33,3 +33,19 @@ pub(crate) fn refreshed(is_ok: bool) {
     let result = if is_ok { "ok" } else { "invalid" };
     counter!("tidewire_token_refresh_total", "result" => result).increment(1);
 }
+
+/// Says how many addresses have come lately and are counted.
+pub(crate) fn addresses(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a metric; far below 2^53")]
+    gauge!("tidewire_addresses").set(count as f64);
+}
+
+/// Counts a connection whose address there was no room to count.
+pub(crate) fn unjudged_address() {
+    counter!("tidewire_unjudged_addresses_total").increment(1);
+}
+
+/// Counts a time that a listener waited before it shook hands again.
+pub(crate) fn paced() {
+    counter!("tidewire_handshakes_paced_total").increment(1);
+}

@@ -13,7 +13,8 @@ use tidewire_broker::Appended;
 use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
 pub(crate) use self::admission::{
-    authenticated, claiming, expired, refreshed, rejected, resumed, waiting,
+    addresses, authenticated, claiming, expired, paced, refreshed, rejected, resumed,
+    unjudged_address, waiting,
 };
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout_at};
 
 pub(crate) use self::usage::{Counted, Spent, Usage};
+use crate::door::come_back_after;
 use crate::edge::Shared;
 use crate::metrics::TenantMetrics;
 
@@ -50,6 +51,24 @@ impl Allowance {
         };
         let metrics = shared.metrics.tenant(tenant);
         Self { limits, session: Arc::new(session), metrics, usage, version }
+    }
+
+    /// Charges the tenant for a new connection, at `now`, counted from when the edge began.
+    ///
+    /// # Errors
+    ///
+    /// When more of its clients connect than may in a second, on this node.
+    pub(crate) fn connect(&self, now: Duration) -> Result<(), Failure> {
+        let pace = self.limits.tenant_connects;
+        self.usage.connect(pace, now).map_err(|wait| {
+            let (most, wait) = (pace.per_second, come_back_after(wait));
+            let wait_ms = wait.as_millis();
+            let message = format!(
+                "the tenant may connect {most} times a second on one node: again in {wait_ms} ms"
+            );
+            let failure = Failure::new(ErrorCode::RateExceeded, message);
+            failure.retry_after(wait).exceeding(Limit::TenantConnectRate, most.into())
+        })
     }
 
     /// Counts a new connection of the tenant's, once it is known that there may be one more.

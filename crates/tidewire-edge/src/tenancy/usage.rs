@@ -22,6 +22,8 @@ pub(crate) struct Usage {
     /// How many came since it was settled, whether or not they got in.
     came: AtomicU32,
     rates: Rates<Metered>,
+    /// New connections.
+    connects: SharedBucket,
     /// It is to be settled at once.
     is_hurried: AtomicBool,
     /// Nothing is leased, because nobody was here.
@@ -74,6 +76,7 @@ impl Usage {
             is_full: AtomicBool::new(false),
             came: AtomicU32::new(0),
             rates: Rates::default(),
+            connects: SharedBucket::default(),
             is_hurried: AtomicBool::new(true),
             is_resting: AtomicBool::new(false),
             settled: Notify::new(),
@@ -103,6 +106,15 @@ impl Usage {
             }
             Some(_) => {}
         });
+    }
+
+    /// Takes a new connection off `pace`.
+    ///
+    /// # Errors
+    ///
+    /// If there were as many lately; how long it takes until there may be one.
+    pub(crate) fn connect(&self, pace: Pace, now: Duration) -> Result<(), Duration> {
+        self.connects.take(pace, 1, now)
     }
 
     /// Counts one more connection, if there may be one.

@@ -4,6 +4,7 @@ mod bad_input;
 mod credentials;
 mod crowd;
 mod deltas;
+mod door;
 mod drain;
 mod expiry;
 mod fan_out;

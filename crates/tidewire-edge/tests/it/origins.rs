@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 
-use crate::fleet::{OTHER_TENANT, TENANT, claims, secret, sign, soon, token};
+use crate::fleet::{OTHER_TENANT, Running, TENANT, claims, secret, sign, soon, token};
 use crate::peer::Peer;
 use crate::registry::{Registered, json_of};
 
@@ -38,14 +38,24 @@ async fn visit(
     origin: Option<&str>,
     connect: Value,
 ) -> Result<Value, (u16, Value)> {
-    let address = nodes.fleet.nodes[0].address;
+    let header = origin.map(|origin| ("origin", origin));
+    visit_with(&nodes.fleet.nodes[0], header, connect).await
+}
+
+/// The same of any client that sends such a header.
+pub(crate) async fn visit_with(
+    node: &Running,
+    header: Option<(&'static str, &str)>,
+    connect: Value,
+) -> Result<Value, (u16, Value)> {
+    let address = node.address;
     let mut request =
         format!("ws://{address}/v1/{TENANT}/ws").into_client_request().expect("a url");
     request
         .headers_mut()
         .insert("sec-websocket-protocol", "tidewire.v1.json".parse().expect("a value"));
-    if let Some(origin) = origin {
-        request.headers_mut().insert("origin", origin.parse().expect("a value"));
+    if let Some((name, value)) = header {
+        request.headers_mut().insert(name, value.parse().expect("a value"));
     }
     let stream = soon(TcpStream::connect(address)).await.expect("a connection");
     let upgraded = soon(Box::pin(tokio_tungstenite::client_async(request, stream))).await;

@@ -5,10 +5,11 @@ use http::{HeaderMap, Method};
 use tidewire_edge::EdgeConfig;
 use tidewire_transport::http::request;
 
+use crate::door::{assert_names, turned_away};
 use crate::fleet::{Fleet, Running, TENANT, soon};
 use crate::peer::{Bystander, Peer};
 
-const UPGRADE: [(&str, &str); 4] = [
+pub(crate) const UPGRADE: [(&str, &str); 4] = [
     ("connection", "Upgrade"),
     ("upgrade", "websocket"),
     ("sec-websocket-version", "13"),
@@ -61,10 +62,9 @@ async fn a_full_node_asks_to_come_back() {
     let fleet = Fleet::start(1, EdgeConfig { max_connections: 1, ..EdgeConfig::default() }).await;
     let mut bystander = Bystander::watch(&fleet).await;
 
-    let (status, headers) = ask(&fleet.nodes[0], "/v1/ws", &UPGRADE).await;
+    let refused = turned_away(&fleet.nodes[0], &[]).await.expect("no room");
 
-    assert_eq!(status, 503);
-    assert_eq!(headers["retry-after"], "2");
+    assert_names(&refused, (2002, "max_connections", 1));
     bystander.is_undisturbed().await;
 }
 

@@ -136,6 +136,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         },
         max_message_bytes: server.max_message_bytes,
         compression: server.compression,
+        door: server.door.clone(),
         tls: config.tls.as_ref().map(|tls| Arc::clone(&tls.server)),
         limits: config.limits,
         ..EdgeConfig::default()

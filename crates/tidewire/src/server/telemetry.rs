@@ -119,6 +119,7 @@ fn describe_clients() {
     describe_gauge!("tidewire_connections", "Connections with a session.");
     describe_counter!("tidewire_connections_opened_total", "Connections that got a session.");
     describe_counter!("tidewire_connections_rejected_total", "Connections that did not.");
+    describe_door();
     describe_counter!(
         "tidewire_connections_closed_total",
         "Connections that ended, by close code."
@@ -169,6 +170,14 @@ fn describe_clients() {
         "tidewire_delta_saved_bytes_total",
         "Bytes of payload that clients were spared by deltas."
     );
+}
+
+fn describe_door() {
+    let paced = "Times a listener waited until it shook hands again: more came than its pace.";
+    describe_counter!("tidewire_handshakes_paced_total", paced);
+    describe_gauge!("tidewire_addresses", "Addresses whose connections are counted.");
+    let unjudged = "Connections of addresses that there was no room to count.";
+    describe_counter!("tidewire_unjudged_addresses_total", unjudged);
 }
 
 fn describe_limits() {

@@ -153,6 +153,7 @@ fn a_tenant_has_the_limits_of_all_but_for_its_own() {
             connection_subscriptions: 7,
             payload_bytes: 65_536,
             unsent_bytes: 262_144,
+            tenant_connects: pace(500, 1_000),
             quotas: Quotas { connections: Some(9), rates: [None, Some(2_048), None].into() },
         }
     );
@@ -160,6 +161,17 @@ fn a_tenant_has_the_limits_of_all_but_for_its_own() {
     let connection_publish = pace(5, 9);
     let own = TenantLimits { connection_publish, payload_bytes: 2_048, quotas, ..rest };
     assert_eq!(of("acme"), own);
+}
+
+#[test]
+fn an_operator_says_who_comes_in_and_how_fast() {
+    let toml =
+        "[server]\nhandshake_rate = 7\naddress_rate = 3\ntrusted_proxies = [\"10.0.0.0/8\"]\n";
+    let door = Setup::new(toml).config().server.door;
+
+    assert_eq!(door.handshakes, Pace { per_second: 7, burst: 14 });
+    assert_eq!(door.address, Pace { per_second: 3, burst: 12 });
+    assert!(door.proxies[0].contains([10, 1, 2, 3].into()));
 }
 
 #[test]

@@ -109,6 +109,10 @@ fn values_that_mean_nothing_are_refused() {
             "server.advertise: nothing may follow the port",
         ),
         (
+            "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"10.0.0.0/33\"]",
+            "server.trusted_proxies[1]: expected a block of addresses",
+        ),
+        (
             "[limits]\npayload_bytes = 65_537",
             "limits.payload_bytes: a payload may have half of `server.max_message_bytes`",
         ),

@@ -122,13 +122,14 @@ impl Services {
         command.env("TIDEWIRE_LOG__LEVEL", "error");
         // What is measured is how fast the node is, not how fast a client may be.
         for (limit, most) in [
-            ("PUBLISH_RATE", "1000000"),
-            ("PUBLISH_BURST", "1000000"),
-            ("PUBLISH_BYTES", "1000000000"),
-            ("COMMAND_RATE", "1000000"),
-            ("COMMAND_BURST", "1000000"),
+            ("CONNECTION_PUBLISH_RATE", "1000000"),
+            ("CONNECTION_PUBLISH_BURST", "1000000"),
+            ("CONNECTION_PUBLISH_BYTES", "1000000000"),
+            ("CONNECTION_COMMAND_RATE", "1000000"),
+            ("CONNECTION_COMMAND_BURST", "1000000"),
+            ("TENANT_CONNECT_RATE", "1000000"),
         ] {
-            command.env(format!("TIDEWIRE_LIMITS__CONNECTION_{limit}"), most);
+            command.env(format!("TIDEWIRE_LIMITS__{limit}"), most);
         }
         command
     }

@@ -22,6 +22,19 @@ pub struct Server {
     /// needs 1024 file descriptors more than that, and takes what the hard limit allows.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_connections: u32,
+    /// Connections a second with which each worker shakes hands, and twice as many at once. Those beyond
+    /// it wait with the kernel, so that a fleet that comes back leaves something of each core to those
+    /// who are there.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub handshake_rate: u32,
+    /// Connections a second of one address (of IPv6: of 64 bits), and four times as many at once; more are
+    /// refused with 503, or in TLS closed. A token that is not valid costs ten. Addresses that are not of
+    /// the public Internet count only if a proxy names them.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub address_rate: u32,
+    /// Balancers in front of the nodes, each as an address or as a block such as `10.1.0.0/16`: what they
+    /// say in `X-Forwarded-For` is believed, in logs and for `address_rate`. Nobody else's is.
+    pub trusted_proxies: Vec<String>,
     /// Longest message a client may send, in bytes; a longer one ends its connection. A payload may
     /// have half of it, over HTTP too; a longer one is refused.
     #[schemars(range(min = 16_384, max = 1_048_576))]
@@ -60,6 +73,9 @@ impl Default for Server {
             listen: "127.0.0.1:8000".into(),
             workers: None,
             max_connections: 100_000,
+            handshake_rate: 4_000,
+            address_rate: 500,
+            trusted_proxies: Vec::new(),
             max_message_bytes: 131_072,
             connect_timeout: Period::from_secs(5),
             ping_interval: Period::from_secs(25),

@@ -1,5 +1,6 @@
 //! What a configuration means, once every value is known to be valid.
 
+mod door;
 mod issuers;
 mod limits;
 mod login;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
-use tidewire_edge::DrainConfig;
+use tidewire_edge::{DoorConfig, DrainConfig};
 use tidewire_model::{ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits};
 use tidewire_tenant::{InvalidAddress, Origins, TenantDetails, Tenants, check_address};
 use tidewire_transport::Compression;
@@ -80,6 +81,7 @@ pub struct Server {
     pub slow_after: Duration,
     pub write_timeout: Duration,
     pub compression: Compression,
+    pub door: DoorConfig,
     /// In lower case, as browsers send them; empty allows every one.
     pub allowed_origins: Vec<String>,
     /// Where clients reach this node and no other.
@@ -286,6 +288,7 @@ fn check_listen(document: &Document, draft: &mut Draft) -> Option<Listen> {
 
 fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> {
     let origins = draft.accept("server.allowed_origins", Origins::parse(&server.allowed_origins));
+    let door = door::check(server, draft);
     let advertise = match &server.advertise {
         Some(text) => draft.accept("server.advertise", advertised(text)).map(Some),
         None => Some(None),
@@ -302,6 +305,7 @@ fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> 
             document::Compression::Off => Compression::Off,
             document::Compression::On => Compression::On,
         },
+        door: door?,
         allowed_origins: origins?.into(),
         advertise: advertise?,
     })
