@@ -37,7 +37,7 @@ use crate::handshake::{self, Handshake};
 use crate::metrics;
 use crate::outcome::Outcome;
 use crate::registry::Control;
-use crate::worker::{Context, Form, Run};
+use crate::worker::{A_READ, Context, Form, Run};
 
 /// Bytes a frame holds before another is begun.
 pub(crate) const FRAME_BYTES: usize = 32 * 1_024;
@@ -113,7 +113,7 @@ impl Connection {
 
     /// Whether it has a session of this tenant's.
     pub(crate) fn is_of(&self, tenant: &Tenant) -> bool {
-        matches!(&self.state, State::Serving(serving) if serving.owned.key.tenant == *tenant)
+        self.tenant() == Some(tenant)
     }
 
     /// What its moving brings about elsewhere; `None` unless it has a session.
@@ -139,6 +139,7 @@ impl Connection {
     /// Reads as long as there is something and room for what it asks for, a bounded time.
     pub(crate) fn read(&mut self, cx: &mut Context) {
         self.line.is_again = false;
+        self.take_untaken(cx);
         for _ in 0..READS_A_TURN {
             let most = self.may_read(cx);
             if most == 0 || !self.line.is_readable {
@@ -150,7 +151,18 @@ impl Connection {
         self.settle(cx);
     }
 
+    /// Goes on with what was read and was too much for the turn, or for a shard.
+    fn take_untaken(&mut self, cx: &mut Context) {
+        if let State::Serving(serving) = &mut self.state
+            && serving.may_go_on(&self.line)
+        {
+            let verdict = serving.go_on(&mut self.line, cx);
+            self.obey(verdict, cx);
+        }
+    }
+
     fn read_once(&mut self, most: usize, cx: &mut Context) -> Verdict {
+        cx.spend(A_READ);
         let mut frames = std::mem::take(&mut cx.frames);
         let received = self.line.link.receive(&mut cx.scratch, most, &mut frames);
         let is_heard = received.as_ref().is_ok_and(|received| received.bytes > 0);
@@ -184,6 +196,7 @@ impl Connection {
     /// and then in the client's.
     fn may_read(&self, cx: &Context) -> usize {
         match &self.state {
+            _ if !cx.has_left() => 0,
             State::Opening(opening) if opening.is_listening() => 1,
             State::Serving(serving) if serving.may_read(&self.line, cx) => MOST_FRAMES,
             State::Leaving(leaving) if leaving.is_parting() => MOST_FRAMES,
@@ -330,23 +343,33 @@ impl Connection {
             cx.over.push(self.line.id);
             return;
         }
-        if self.line.is_readable && !self.line.is_again && self.waits_to_read() {
+        if !self.line.is_again && self.waits_for_a_turn() {
             self.line.is_again = true;
-            cx.again.push(self.line.id);
+            cx.again.push(self.tenant(), self.line.id);
         }
         if let Some(at) = self.line.alarms.schedule() {
             cx.wheel.set(self.line.id, at);
         }
     }
 
-    /// Whether it would read if the shards had room; its own room has to be there.
-    fn waits_to_read(&self) -> bool {
+    /// Whether it would read, or go on with what it has read, if the turn were longer and the shards had
+    /// room; its own room has to be there.
+    fn waits_for_a_turn(&self) -> bool {
+        let is_readable = self.line.is_readable;
         match &self.state {
-            State::Opening(opening) => opening.is_listening(),
-            State::Serving(serving) => serving.has_room(&self.line),
-            State::Leaving(leaving) => leaving.is_parting(),
+            State::Opening(opening) => is_readable && opening.is_listening(),
+            State::Serving(serving) => {
+                is_readable && serving.has_room(&self.line) || serving.may_go_on(&self.line)
+            }
+            State::Leaving(leaving) => is_readable && leaving.is_parting(),
             State::Over => false,
         }
+    }
+
+    /// Whose it is, once that is known and as long as it has a session.
+    fn tenant(&self) -> Option<&Tenant> {
+        let State::Serving(serving) = &self.state else { return None };
+        Some(&serving.owned.key.tenant)
     }
 }
 

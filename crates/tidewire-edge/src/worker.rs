@@ -5,9 +5,11 @@
 //! publications are fanned out, then every connection that has something to write is flushed once.
 
 mod admission;
+mod backlog;
 mod context;
 mod fan_out;
 mod intake;
+mod lap;
 mod rejudging;
 mod slots;
 
@@ -15,17 +17,19 @@ use std::io;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tidewire_hub::{Inbox, outbox};
-use tidewire_model::{ConnectionId, Delivery};
+use tidewire_model::{ConnectionId, Delivery, TenantChannel};
 use tidewire_transport::{Link, Stream};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::admission::Admitted;
-pub(crate) use self::context::Context;
+use self::context::AN_ARRIVAL;
+pub(crate) use self::context::{A_CLAIM, A_READ, Context};
 use self::fan_out::{FanOut, Served};
 pub(crate) use self::fan_out::{Form, Run};
 use self::rejudging::Rejudging;
@@ -33,6 +37,7 @@ pub(crate) use self::slots::Slots;
 use crate::connection::Connection;
 use crate::drain::Phase;
 use crate::edge::Shared;
+use crate::metrics;
 use crate::outcome::Outcome;
 use crate::registry::{Arrival, Control, Order, WorkerHandle};
 
@@ -60,6 +65,8 @@ enum Woken {
 
 /// Socket events taken at once.
 const EVENTS: usize = 1_024;
+/// A turn that takes longer is counted.
+const LONG: Duration = Duration::from_millis(2);
 
 impl Worker {
     /// A worker of `shared`'s on the current runtime, and its handle.
@@ -109,7 +116,7 @@ impl Worker {
         }
         let wake_at = [self.cx.wheel.wake_at(), self.fan_out.wake_at(), self.cx.unpause_at()];
         let wake_at = wake_at.into_iter().flatten().min();
-        let blocked = self.cx.backlog.front().map(|ask| ask.channel().clone());
+        let blocked = self.cx.backlog.blocked();
         tokio::select! {
             ready = self.sockets.readable() => {
                 if let Ok(mut ready) = ready {
@@ -133,7 +140,7 @@ impl Worker {
             || !self.cx.held.is_empty()
             || self.fan_out.has_work()
             || self.rejudging.has_work()
-            || (self.cx.backlog.is_empty() && !self.cx.again.is_empty())
+            || self.cx.again.has_work(|tenant| self.cx.backlog.has(tenant))
     }
 
     fn turn(&mut self) {
@@ -158,6 +165,10 @@ impl Worker {
         self.fan_out.step(now, &mut served);
         self.flush();
         self.cx.counts.publish(&self.cx.shared.metrics);
+        let took = self.cx.started.elapsed();
+        if took > LONG {
+            metrics::long_turn(took);
+        }
     }
 
     fn finish(&mut self, connection: ConnectionId, outcome: Outcome) {
@@ -219,6 +230,7 @@ impl Worker {
             Err(error) => return tracing::debug!(%error, "connection was gone at once"),
         };
         self.cx.shared.arrivals.accepted(self.cx.started - arrival.asked_at);
+        self.cx.spend(AN_ARRIVAL);
         let settings = self.cx.link_settings(arrival.deflate);
         let mut link = Link::new(stream, arrival.unread, settings);
         let cx = &mut self.cx;
@@ -274,10 +286,11 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// Waits until the shard that is asked first has room.
-async fn room(shared: &Shared, channel: Option<tidewire_model::TenantChannel>) {
-    match channel {
-        Some(channel) => shared.node.room(&channel).await,
-        None => std::future::pending().await,
+/// Waits until one of the shards has room that these are channels of.
+async fn room(shared: &Shared, blocked: Vec<TenantChannel>) {
+    if blocked.is_empty() {
+        return std::future::pending().await;
     }
+    let rooms = blocked.iter().map(|channel| shared.node.room(channel));
+    rooms.collect::<FuturesUnordered<_>>().next().await;
 }

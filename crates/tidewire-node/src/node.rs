@@ -138,7 +138,7 @@ impl Node {
     /// Everything that has an answer is answered once, through its outbox: by a node that is
     /// stopping, with a refusal.
     pub fn ask(&self, ask: Ask) -> Result<(), Ask> {
-        match self.shard_of(ask.channel()).try_reserve() {
+        match self.inbox_of(ask.channel()).try_reserve() {
             Ok(room) => room.send(Action::Ask { ask, at: Instant::now() }),
             Err(TrySendError::Full(())) => return Err(ask),
             Err(TrySendError::Closed(())) => ask.refuse(),
@@ -151,7 +151,7 @@ impl Node {
     /// Cancel-safe: it holds no room.
     pub async fn room(&self, channel: &TenantChannel) {
         // A stopped shard has room: whatever it is asked is refused at once.
-        drop(self.shard_of(channel).reserve().await);
+        drop(self.inbox_of(channel).reserve().await);
     }
 
     /// Hands a draft to the channel's log. Drafts that one task hands over for one channel, one
@@ -161,7 +161,7 @@ impl Node {
     /// returns leaves nothing behind.
     pub async fn publish(&self, channel: TenantChannel, draft: Draft) -> Publishing {
         let (reply, verdict) = oneshot::channel();
-        let shard = self.shard_of(&channel);
+        let shard = self.inbox_of(&channel);
         let pending = Pending { draft, reply: Reply::Caller(reply) };
         // A stopped shard drops it, which is a refusal.
         drop(shard.send(Action::Publish { channel, pending }).await);
@@ -237,10 +237,14 @@ impl Node {
         [log, sessions, broker].into_iter().flatten().collect()
     }
 
-    /// A channel's shard follows from its partition, so that a partition belongs to one shard.
-    fn shard_of(&self, channel: &TenantChannel) -> &mpsc::Sender<Action> {
-        let index = usize::from(Partition::of(channel).index);
-        &self.0.shards[index % self.0.shards.len()]
+    /// The number of the shard that owns a channel. It follows from the channel's partition, so that a
+    /// partition belongs to one shard.
+    pub fn shard_of(&self, channel: &TenantChannel) -> usize {
+        usize::from(Partition::of(channel).index) % self.0.shards.len()
+    }
+
+    fn inbox_of(&self, channel: &TenantChannel) -> &mpsc::Sender<Action> {
+        &self.0.shards[self.shard_of(channel)]
     }
 }
 

@@ -19,6 +19,7 @@ pub struct SwitchedLog {
     most_waiting: AtomicUsize,
     comparisons: AtomicUsize,
     reads: AtomicUsize,
+    appended: Mutex<Vec<(TenantChannel, usize)>>,
     copies: watch::Sender<Option<Secured>>,
     deposed: Mutex<Option<Deposed>>,
 }
@@ -45,6 +46,7 @@ impl SwitchedLog {
             most_waiting: AtomicUsize::new(0),
             comparisons: AtomicUsize::new(0),
             reads: AtomicUsize::new(0),
+            appended: Mutex::default(),
             copies: watch::Sender::new(Some(Secured::Alone)),
             deposed: Mutex::default(),
         }
@@ -94,6 +96,11 @@ impl SwitchedLog {
         self.reads.load(Ordering::SeqCst)
     }
 
+    /// How many drafts were appended to which channel, in the order of the calls.
+    pub fn appended(&self) -> Vec<(TenantChannel, usize)> {
+        self.appended.lock().clone()
+    }
+
     /// What becomes of copies from now on; `None` keeps those waiting who ask.
     pub fn set_copies(&self, secured: Option<Secured>) {
         self.copies.send_replace(secured);
@@ -140,6 +147,7 @@ impl Log for SwitchedLog {
         epoch: Option<Epoch>,
         drafts: &[Draft],
     ) -> Result<Outcome, LogError> {
+        self.appended.lock().push((channel.clone(), drafts.len()));
         self.pass().await;
         self.reached()?.append_in(channel, epoch, drafts).await
     }

@@ -14,7 +14,7 @@ use super::{Connection, Ending, Line, State, Verdict};
 use crate::handshake::{self, CLAIM_TIMEOUT, Claimed, Handshake, Rejected, reject};
 use crate::metrics;
 use crate::outcome::Outcome;
-use crate::worker::{Admitted, Context};
+use crate::worker::{A_CLAIM, Admitted, Context};
 
 pub(super) struct Opening {
     pub(super) handshake: Handshake,
@@ -85,6 +85,7 @@ impl Opening {
         // The client's time is over; the store has its own.
         line.alarms.clear(Alarm::Overdue);
         self.stage = Stage::Claiming { request, rest, since };
+        cx.spend(A_CLAIM);
         let entrance = self.handshake.entrance.clone();
         let claim = handshake::claim(Arc::clone(&cx.shared), entrance, request, connect);
         cx.start(line.id, async move { Outcome::Claimed(Box::new(claim.await)) });

@@ -102,12 +102,22 @@ impl Serving {
     }
 
     pub(super) fn may_read(&self, line: &Line, cx: &Context) -> bool {
-        cx.backlog.is_empty() && self.has_room(line)
+        !cx.backlog.has(&self.owned.key.tenant) && self.has_room(line)
     }
 
-    /// Whether it may take one of the commands that wait, or another.
+    /// Whether it may take one of the commands that wait, or another, in this turn.
     pub(super) fn may_take(&self, line: &Line, cx: &Context) -> bool {
-        cx.backlog.is_empty() && !self.is_paused() && self.may_ask(line)
+        cx.has_left()
+            && !cx.backlog.has(&self.owned.key.tenant)
+            && !self.is_paused()
+            && self.may_ask(line)
+    }
+
+    /// Whether commands wait that it may take, as far as it is concerned itself.
+    pub(super) fn may_go_on(&self, line: &Line) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.untaken.is_empty())
+            && !self.is_paused()
+            && self.may_ask(line)
     }
 
     /// Whether it could take a frame, as far as it is concerned itself.

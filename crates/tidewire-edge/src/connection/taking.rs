@@ -51,7 +51,7 @@ impl Serving {
     /// Takes commands as long as there is room for what they bring about; the others wait.
     fn take_all(&mut self, decoded: Vec<Decoded>, line: &mut Line, cx: &mut Context) -> Verdict {
         for one in decoded {
-            if self.may_read(line, cx) {
+            if cx.has_left() && self.may_read(line, cx) {
                 self.take(one, line, cx)?;
                 self.perform(line, cx)?;
             } else {
@@ -62,6 +62,7 @@ impl Serving {
     }
 
     pub(super) fn take(&mut self, decoded: Decoded, line: &mut Line, cx: &mut Context) -> Verdict {
+        cx.spend(1);
         match decoded {
             Decoded::Request(request) if self.refuse_if_moved(&request, cx) => {}
             Decoded::Request(request) if self.refuse_without_presence(&request, cx) => {}

@@ -227,6 +227,11 @@ pub(crate) fn ended(lasted: Duration, tenant: Option<&TenantMetrics>, end: End) 
     }
 }
 
+/// Records a turn of a worker that took long.
+pub(crate) fn long_turn(took: Duration) {
+    histogram!("tidewire_long_turn_seconds").record(took);
+}
+
 /// A client was disconnected because it, or its tenant, may not be here any more.
 pub(crate) fn revoked() {
     counter!("tidewire_revoked_connections_total").increment(1);

@@ -1,5 +1,5 @@
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,6 +16,8 @@ use tidewire_transport::{Deflate, Limits, LinkSettings, Scratch};
 use tokio::time::Instant;
 
 use super::admission::Admission;
+use super::backlog::Backlog;
+use super::lap::Lap;
 use crate::edge::Shared;
 use crate::metrics::{self, Counts};
 use crate::outcome::Outcome;
@@ -40,13 +42,15 @@ pub(crate) struct Context {
     /// Which tenants hold in this turn.
     pub(crate) tenants_version: u64,
     pub(crate) running: FuturesUnordered<BoxFuture<'static, (ConnectionId, Outcome)>>,
-    /// What shards had no room for, in order. Nothing is read meanwhile.
-    pub(crate) backlog: VecDeque<Ask>,
+    /// Nothing is read meanwhile from connections of tenants that have something in it.
+    pub(crate) backlog: Backlog,
+    /// What this turn may still cost before others are to have theirs: a command is 1.
+    left: u32,
     pub(crate) registry: mio::Registry,
     pub(crate) scratch: Scratch,
     pub(crate) counts: Counts,
     /// Connections to be read again, to be flushed, and to be forgotten, in this turn or the next.
-    pub(crate) again: Vec<ConnectionId>,
+    pub(crate) again: Lap,
     pub(crate) touched: Vec<ConnectionId>,
     pub(crate) over: Vec<ConnectionId>,
     /// Connections that are not read until a moment, the earliest first: one entry each at the most.
@@ -65,6 +69,15 @@ pub(crate) struct Context {
     pub(crate) frames_out: Vec<Frame>,
 }
 
+/// What a turn may cost, in commands: a millisecond or two. Whoever else has something to be read has
+/// it read in the next.
+pub(crate) const A_TURN: u32 = 512;
+/// What reading a socket costs, and what a new client does, and one whose session is claimed: its token
+/// is verified then.
+pub(crate) const A_READ: u32 = 1;
+pub(crate) const AN_ARRIVAL: u32 = 8;
+pub(crate) const A_CLAIM: u32 = 16;
+
 impl Context {
     pub(crate) fn new(shared: Arc<Shared>, outbox: Outbox, registry: mio::Registry) -> Self {
         let started = Instant::now();
@@ -81,11 +94,12 @@ impl Context {
             now: wheel.tick(started),
             wheel,
             running: FuturesUnordered::new(),
-            backlog: VecDeque::new(),
+            backlog: Backlog::default(),
+            left: A_TURN,
             registry,
             scratch: Scratch::default(),
             counts: Counts::default(),
-            again: Vec::new(),
+            again: Lap::default(),
             touched: Vec::new(),
             over: Vec::new(),
             paused: BinaryHeap::new(),
@@ -102,6 +116,7 @@ impl Context {
 
     pub(crate) fn begin_turn(&mut self, now: Instant) {
         self.started = now;
+        self.left = A_TURN;
         self.tenants_version = self.shared.tenants.version();
         self.elapsed = now.saturating_duration_since(self.began);
         self.age = self.shared.age(now);
@@ -140,23 +155,24 @@ impl Context {
         self.running.push(future.map(move |outcome| (connection, outcome)).boxed());
     }
 
-    /// Asks a shard, after everything that was asked before.
-    pub(crate) fn ask(&mut self, ask: Ask) {
-        if !self.backlog.is_empty() {
-            return self.backlog.push_back(ask);
-        }
-        if let Err(ask) = self.shared.node.ask(ask) {
-            self.backlog.push_back(ask);
-        }
+    /// Takes from what this turn may cost.
+    pub(crate) fn spend(&mut self, cost: u32) {
+        self.left = self.left.saturating_sub(cost);
     }
 
-    /// Asks what shards had no room for, as far as they have now.
-    pub(crate) fn ask_again(&mut self) {
-        while let Some(ask) = self.backlog.pop_front() {
-            if let Err(ask) = self.shared.node.ask(ask) {
-                return self.backlog.push_front(ask);
-            }
-        }
+    /// Whether more may be taken from clients in this turn.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Whether this is still so if `part` of the turn's is kept for what comes later in it.
+    pub(crate) fn has_left_but(&self, part: u32) -> bool {
+        self.left > part
+    }
+
+    /// Asks a shard, after everything that was asked about the channel before.
+    pub(crate) fn ask(&mut self, ask: Ask) {
+        self.backlog.ask(ask, &self.shared.node);
     }
 
     pub(crate) fn join(

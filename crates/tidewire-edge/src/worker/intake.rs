@@ -6,6 +6,7 @@ use futures_util::{FutureExt, StreamExt};
 use tidewire_model::{Delivery, TenantChannel};
 use tidewire_node::Ask;
 
+use super::context::A_TURN;
 use super::fan_out::{Clients as _, Served};
 use super::{Context, EVENTS, Worker};
 use crate::metrics;
@@ -17,9 +18,17 @@ const BATCHES: usize = 8;
 const OUTCOMES: usize = 256;
 /// Orders taken at once: most are new clients, each of which costs as much as many publications.
 const ORDERS: usize = 64;
+/// What a turn's outcomes leave of it for orders, and these for whoever is connected: a crowd that
+/// comes at once is not to keep those waiting who are there.
+const FOR_ORDERS: u32 = A_TURN / 4 * 3;
+const FOR_CLIENTS: u32 = A_TURN / 2;
+
 impl Worker {
     pub(super) fn take_outcomes(&mut self) {
         for _ in 0..OUTCOMES {
+            if !self.cx.has_left_but(FOR_ORDERS) {
+                return;
+            }
             let Some(Some((connection, outcome))) = self.cx.running.next().now_or_never() else {
                 return;
             };
@@ -29,6 +38,9 @@ impl Worker {
 
     pub(super) fn take_orders(&mut self) {
         for _ in 0..ORDERS {
+            if !self.cx.has_left_but(FOR_CLIENTS) {
+                return;
+            }
             let Ok(order) = self.orders.try_recv() else { return };
             self.obey(order);
         }
@@ -90,19 +102,19 @@ impl Worker {
         Served { connections: &mut self.connections, cx: &mut self.cx }
     }
 
+    /// Reads those again who had more, each once.
     pub(super) fn take_again(&mut self) {
-        self.cx.ask_again();
-        if !self.cx.backlog.is_empty() {
-            return;
-        }
-        let mut again = std::mem::take(&mut self.cx.again);
-        for id in again.drain(..) {
-            if let Some(connection) = self.connections.find(id) {
-                connection.read(&mut self.cx);
+        let cx = &mut self.cx;
+        cx.backlog.ask_again(&cx.shared.node);
+        for _ in 0..self.cx.again.len() {
+            let cx = &mut self.cx;
+            if !cx.has_left() {
+                return;
             }
-        }
-        if self.cx.again.is_empty() {
-            self.cx.again = again;
+            let Some(id) = cx.again.next(|tenant| cx.backlog.has(tenant)) else { return };
+            if let Some(connection) = self.connections.find(id) {
+                connection.read(cx);
+            }
         }
     }
 

@@ -54,6 +54,8 @@ pub(crate) struct Fleet {
     pub(crate) revocations: Arc<MemoryRevocationStore>,
     /// Of all nodes.
     pub(crate) tenants: Tenants,
+    /// Where the shards of each node run.
+    runtimes: Vec<Handle>,
     tracker: TaskTracker,
     stop: CancellationToken,
     _stop: DropGuard,
@@ -99,6 +101,7 @@ impl Fleet {
             rules,
             revocations: Arc::default(),
             tenants,
+            runtimes: vec![Handle::current()],
             tracker,
             _stop: stop.clone().drop_guard(),
             stop,
@@ -150,6 +153,19 @@ impl Fleet {
         fleet
     }
 
+    /// A node of two shards, of which the first runs on `runtime`.
+    pub(crate) async fn with_first_shard_on(runtime: Handle) -> Self {
+        let mut fleet = Self::of(0, EdgeConfig::default(), Tenants::default()).await;
+        fleet.runtimes.insert(0, runtime);
+        fleet.tenants = tenants(ChannelRules::default(), SessionKind::Lazy);
+        let id = node_id(0);
+        let ports = fleet.ports(&id, &Arc::new(MemoryMembership::default()));
+        let with = (EdgeConfig::default(), fleet.tenants.clone());
+        let running = fleet.run(id, ports, with).await;
+        fleet.nodes.push(running);
+        fleet
+    }
+
     async fn run(
         &self,
         id: NodeId,
@@ -157,7 +173,8 @@ impl Fleet {
         (config, tenants): (EdgeConfig, Tenants),
     ) -> Running {
         let rules = self.rules.clone();
-        let node_config = NodeConfig { shards: 1, rules, ..NodeConfig::new(id.clone()) };
+        let shards = self.runtimes.len();
+        let node_config = NodeConfig { shards, rules, ..NodeConfig::new(id.clone()) };
         let (tracker, stop) = (&self.tracker, &self.stop);
         let (listener, address) = listen().await;
         let metrics = metrics();
@@ -165,7 +182,7 @@ impl Fleet {
             node_config,
             ports,
             report(id, address),
-            Tasks { runtimes: &[Handle::current()], tracker, stop },
+            Tasks { runtimes: &self.runtimes, tracker, stop },
         );
         let built_on = Parts {
             node,

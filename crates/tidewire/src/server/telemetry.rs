@@ -91,6 +91,7 @@ pub(crate) fn set_state(current: &'static str) {
 
 fn describe() {
     describe_clients();
+    describe_workers();
     describe_limits();
     describe_engine();
     describe_presence();
@@ -148,8 +149,23 @@ fn describe_clients() {
     describe_counter!("tidewire_messages_sent_bytes_total", "Bytes of frames to clients.");
     describe_counter!("tidewire_messages_dropped_total", "What was dropped; the log has it.");
     describe_counter!(
+        "tidewire_delta_total",
+        "Publications sent to clients that take deltas, as one or in full."
+    );
+    describe_counter!(
+        "tidewire_delta_saved_bytes_total",
+        "Bytes of payload that clients were spared by deltas."
+    );
+}
+
+fn describe_workers() {
+    describe_counter!(
         "tidewire_fan_out_overflow_total",
         "Channels that a worker had no room for; their subscribers catch up from the log."
+    );
+    describe_histogram!(
+        "tidewire_long_turn_seconds",
+        "Turns of a worker in which nobody else was served for more than 2 ms."
     );
     describe_gauge!("tidewire_fan_out_waiting", "What waits in workers to be handed out, by kind.");
     describe_counter!(
@@ -162,14 +178,6 @@ fn describe_clients() {
     );
     describe_gauge!("tidewire_slow_consumers", "Clients that are slow now.");
     describe_gauge!("tidewire_unsent_bytes", "Bytes queued for clients that do not take them yet.");
-    describe_counter!(
-        "tidewire_delta_total",
-        "Publications sent to clients that take deltas, as one or in full."
-    );
-    describe_counter!(
-        "tidewire_delta_saved_bytes_total",
-        "Bytes of payload that clients were spared by deltas."
-    );
 }
 
 fn describe_door() {
