@@ -89,8 +89,8 @@ struct LimitBody {
 
 /// A request that is refused as a whole.
 pub(crate) struct Refused {
-    status: StatusCode,
-    failure: Failure,
+    pub(crate) status: StatusCode,
+    pub(crate) failure: Failure,
 }
 
 impl From<Failure> for Refused {
@@ -315,7 +315,7 @@ pub(crate) fn authenticate(
 }
 
 /// Reads the body of a caller who is known: nobody else makes the node hold one.
-async fn read(request: Request) -> Result<Bytes, Refused> {
+pub(crate) async fn read(request: Request) -> Result<Bytes, Refused> {
     match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
         Ok(body) => Ok(body.map_err(|rejection| unread(&rejection))?),
         Err(_elapsed) => {

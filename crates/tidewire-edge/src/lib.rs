@@ -11,6 +11,7 @@
 mod admin;
 mod api;
 mod api_presence;
+mod api_revocations;
 mod config;
 mod connection;
 mod door;

@@ -4,7 +4,7 @@ use axum::http::{HeaderValue, Request, Response, header};
 use axum::middleware::{Next, from_fn};
 use axum::routing::{any, get, post};
 
-use crate::{Edge, api, api_presence, upgrade};
+use crate::{Edge, api, api_presence, api_revocations, upgrade};
 
 /// Bytes of a request body; a batch holds up to a thousand publications.
 pub(crate) const BODY_BYTES: usize = 4 << 20;
@@ -17,6 +17,7 @@ pub(crate) fn router(edge: Edge) -> Router {
         .route("/v1/{tenant}/channels/{channel}/presence", get(api_presence::members))
         .route("/v1/{tenant}/channels/{channel}/occupancy", get(api_presence::occupancy))
         .route("/v1/{tenant}/publications", post(api::publish_batch))
+        .route("/v1/{tenant}/revocations", post(api_revocations::revoke))
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(from_fn(no_store))
         .with_state(edge)

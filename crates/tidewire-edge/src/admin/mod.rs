@@ -2,7 +2,7 @@
 
 mod access;
 mod keys;
-pub(crate) mod revocations;
+mod revocations;
 
 use std::sync::Arc;
 
@@ -184,10 +184,13 @@ async fn reseal(
 }
 
 /// News reaches the others where nothing is wrong.
-async fn in_force_by_ms(edge: &Edge) -> Value {
+pub(crate) async fn in_force_within(edge: &Edge) -> Duration {
     let is_well = edge.0.node.ailments().await.is_empty();
-    let within = if is_well { IN_FORCE } else { IN_FORCE_WITHOUT_NEWS };
-    json!(within.as_millis())
+    if is_well { IN_FORCE } else { IN_FORCE_WITHOUT_NEWS }
+}
+
+async fn in_force_by_ms(edge: &Edge) -> Value {
+    json!(in_force_within(edge).await.as_millis())
 }
 
 fn parse_name(name: &str) -> Result<Tenant, Refused> {

@@ -5,8 +5,10 @@
 //! known holds when the store is away. A store that was emptied takes nothing back, and gets back what
 //! a node knows.
 
+mod asked;
 mod follow;
 mod known;
+mod pace;
 
 use std::sync::Arc;
 
@@ -19,7 +21,9 @@ use tidewire_store::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::asked::Asked;
 use self::known::Known;
+use self::pace::Paces;
 use crate::edge::{Shared, unix_seconds};
 
 pub(crate) struct RevocationList {
@@ -29,6 +33,8 @@ pub(crate) struct RevocationList {
     known: Mutex<Known>,
     /// Something was written here, and the others are to be told again.
     written: Notify,
+    /// How fast tenants' own servers may revoke.
+    pub(crate) paces: Paces,
 }
 
 /// How much longer than any token may live what voids it is kept, in seconds: for the clocks.
@@ -52,7 +58,13 @@ pub(crate) enum RevokeError {
 
 impl RevocationList {
     pub(crate) fn new(store: Arc<dyn RevocationStore>, table: Revocations) -> Self {
-        Self { store, table, known: Mutex::default(), written: Notify::new() }
+        Self {
+            store,
+            table,
+            known: Mutex::default(),
+            written: Notify::new(),
+            paces: Paces::default(),
+        }
     }
 
     /// Makes everything void that was issued until `before` and is `target`'s.

@@ -153,3 +153,44 @@ async fn documents_are_sealed_anew_so_that_an_older_key_can_go() {
     assert!(tidewire_tenant::open(&vault(&[2]), &name, kept.revision, &sealed).is_ok());
     Peer::connect(&nodes.fleet.nodes[0], "ada").await.published("room/1", text("here")).await;
 }
+
+#[tokio::test]
+async fn a_server_revokes_if_its_key_says_so_and_of_its_own_tenant_only() {
+    let nodes = Registered::start(1).await;
+    nodes.put(TENANT, &[]).await;
+    let key = json!({ "id": "guard", "scopes": ["revoke"] });
+    let guard = key_of(&post(&nodes, API_KEYS, key).await.1);
+    let usual = key_of(&post(&nodes, API_KEYS, json!({ "id": "usual" })).await.1);
+    let ada = r#"{"user":"ada"}"#;
+    let revoke = async |tenant: &str, key: &str, body: &str| {
+        let path = format!("/v1/{tenant}/revocations");
+        let (status, answer) = nodes.fleet.nodes[0].post(&path, key, body.to_owned()).await;
+        (status.as_u16(), answer)
+    };
+
+    for (tenant, key, body, expected) in [
+        (TENANT, &usual, ada, (403, 1_100)),
+        (TENANT, &format!("{guard}x"), ada, (401, 1_101)),
+        ("globex", &guard, ada, (401, 1_101)),
+        (TENANT, &guard, "{}", (400, 1_000)),
+        (TENANT, &guard, r#"{"user":"ada","all":true}"#, (400, 1_000)),
+        (TENANT, &guard, r#"{"user":"ada","before":99999999999}"#, (400, 1_000)),
+    ] {
+        let (status, answer) = revoke(tenant, key, body).await;
+        assert_eq!((status, &answer["error"]["code"]), (expected.0, &json!(expected.1)), "{body}");
+    }
+    let (status, answer) = revoke(TENANT, &guard, ada).await;
+    assert_eq!(status, 202, "{answer}");
+    assert!(answer["until"].as_u64() > answer["before"].as_u64(), "{answer}");
+    let listed = nodes.ask(Method::GET, "/v1/tenants/acme/revocations", &[], "").await;
+    assert_eq!(json_of(&listed)["revocations"][0]["about"], "user ada");
+    // Whoever goes on without a pause has to wait, and is told for how long.
+    let (status, answer) = loop {
+        let said = revoke(TENANT, &guard, ada).await;
+        if said.0 != 202 {
+            break said;
+        }
+    };
+    assert_eq!((status, &answer["error"]["code"]), (429, &json!(2_005)), "{answer}");
+    assert!(answer["error"]["retry_after_ms"].as_u64().is_some_and(|wait| wait <= 50), "{answer}");
+}

@@ -19,7 +19,8 @@ pub use placement::{Placement, Weighted};
 pub use remote::{Health, History, Publish, Remote, Subscribe};
 pub use tenant::{
     AddKey, Administration, ApiKeyCommand, Apply, CreateApiKey, CreateTenant, KeyCommand, List,
-    NewKey, Remove, RemoveKey, Reseal, RotateApiKey, SecretOutput, Show, TenantCommand,
+    NewKey, Remove, RemoveKey, Reseal, Revoke, Revoked, RotateApiKey, SecretOutput, Show,
+    TenantCommand,
 };
 pub use token::{Create, Keygen, SigningSource, TokenCommand, VerificationSource, Verify};
 pub use value::{Grant, ScopeName};

@@ -25,6 +25,8 @@ pub enum TenantCommand {
     /// Make, rotate and remove the keys that servers publish with
     #[command(subcommand)]
     ApiKey(ApiKeyCommand),
+    /// Make void what was issued: on all nodes it is refused, and whoever is connected with it disconnected
+    Revoke(Revoke),
     /// Seal every document with the first of `registry.keys`, so that the others can go
     Reseal(Reseal),
 }
@@ -209,6 +211,38 @@ pub struct RotateApiKey {
     pub output: SecretOutput,
     #[command(flatten)]
     pub admin: Administration,
+}
+
+#[derive(Args, Debug)]
+pub struct Revoke {
+    /// Tenant whose it is
+    #[arg(value_parser = parse_tenant)]
+    pub tenant: Tenant,
+    #[command(flatten)]
+    pub what: Revoked,
+    /// Only what was issued until then, in seconds since 1970 [default: now]
+    #[arg(long, value_name = "SECONDS")]
+    pub before: Option<u64>,
+    #[command(flatten)]
+    pub admin: Administration,
+}
+
+/// One of these.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub struct Revoked {
+    /// Every token of this user
+    #[arg(long, value_name = "USER")]
+    pub user: Option<String>,
+    /// The token of this id (`jti`)
+    #[arg(long, value_name = "ID")]
+    pub token: Option<String>,
+    /// Every token that this key has signed
+    #[arg(long, value_name = "ID")]
+    pub key: Option<String>,
+    /// Every token of the tenant
+    #[arg(long)]
+    pub all: bool,
 }
 
 #[derive(Args, Debug)]

@@ -139,6 +139,7 @@ fn tenant_config(tenant: &str) -> String {
         "[[tenants]]\nname = \"{tenant}\"\n\
          [[tenants.keys]]\nid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
          [[tenants.api_keys]]\nid = \"{key}\"\nsecret = \"{api_secret}-{tenant}\"\n\
+         scopes = [\"publish\", \"history\", \"presence\", \"revoke\"]\n\
          [[tenants.rules]]\npattern = \"ticker/*\"\nclass = \"ephemeral\"\n\
          [[tenants.rules]]\npattern = \"present/*\"\npresence = \"members\"\n\
          [[tenants.rules]]\npattern = \"orders/*\"\nclass = \"durable\"\n"

@@ -207,7 +207,9 @@ impl Scene {
                 let claims = claims(OWN, user.as_deref().unwrap_or("eve"));
                 let permissions =
                     if *is_allowed { Permissions::all() } else { Permissions::default() };
-                let token = sign(OWN, &Claims { permissions, ..claims });
+                // Later than what the attacker's server revokes, which has its own users only.
+                let issued_at = Some(claims.expires_at - 3_600 + 20);
+                let token = sign(OWN, &Claims { permissions, issued_at, ..claims });
                 let mut socket = Socket::open(&socket_url(node, OWN), *codec, &token).await;
                 if *is_cut {
                     socket.exchange_cut(says).await;

@@ -9,7 +9,7 @@ use tidewire_client::{Connection, Lost, OpenError, Options};
 use tidewire_transport::http::request;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{Cluster, NodeProcess, claims, options, sign};
+use crate::cluster::{API_KEY, Cluster, NodeProcess, claims, options, sign};
 use crate::scenarios::PATIENCE;
 
 /// Seconds before now, and before anything that a test revokes.
@@ -128,6 +128,31 @@ async fn without_nats_whoever_is_revoked_is_gone_within_six_seconds() {
     for connection in [&mut there, &mut elsewhere] {
         let took = until_revoked(connection, started).await;
         assert!(took < Duration::from_secs(6), "took {took:?}");
+    }
+
+    is_refused(&second, "ada").await;
+    let quiet = timeout(Duration::from_millis(100), bystander.next()).await;
+    assert!(!matches!(quiet, Ok(Err(_))), "{quiet:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenants_server_revokes_on_nodes_that_have_no_registry() {
+    let cluster = Cluster::start().await;
+    let (first, second) = (cluster.node(), cluster.node());
+    let mut here = open(&first, "ada").await;
+    let mut there = open(&second, "ada").await;
+    let mut bystander = open(&second, "bob").await;
+
+    let started = Instant::now();
+    let url = format!("{}/v1/acme/revocations", first.http());
+    let key = format!("Bearer {API_KEY}-acme");
+    let headers = [("authorization", key.as_str())];
+    let answer = request(Method::POST, &url, &headers, r#"{"user":"ada"}"#).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{answer:?}");
+    for connection in [&mut here, &mut there] {
+        let took = until_revoked(connection, started).await;
+        assert!(took < Duration::from_millis(1_500), "took {took:?}");
     }
 
     is_refused(&second, "ada").await;

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use crate::command::stdout;
 
-const COMMANDS: [&str; 34] = [
+const COMMANDS: [&str; 35] = [
     "",
     "dev",
     "serve",
@@ -32,6 +32,7 @@ const COMMANDS: [&str; 34] = [
     "tenant api-key create",
     "tenant api-key rotate",
     "tenant api-key remove",
+    "tenant revoke",
     "tenant reseal",
     "token",
     "token create",

@@ -15,7 +15,7 @@ use tidewire_model::Tenant;
 use self::admin::{Admin, Answer, segment};
 use crate::cli::{
     AddKey, ApiKeyCommand, Apply, CreateApiKey, CreateTenant, KeyCommand, List, NewKey, Remove,
-    RemoveKey, Reseal, RotateApiKey, Show, TenantCommand,
+    RemoveKey, Reseal, Revoke, Revoked, RotateApiKey, Show, TenantCommand,
 };
 use crate::output::{self, SecretFile};
 
@@ -34,6 +34,7 @@ pub(crate) fn run(command: TenantCommand) -> anyhow::Result<ExitCode> {
             TenantCommand::ApiKey(ApiKeyCommand::Remove(asked)) => {
                 remove_key(&asked, "api-keys").await
             }
+            TenantCommand::Revoke(asked) => revoke(&asked).await,
             TenantCommand::Reseal(asked) => reseal(&asked).await,
         }
     })?;
@@ -166,6 +167,26 @@ async fn rotate_api_key(asked: &RotateApiKey) -> anyhow::Result<()> {
         format!("api key {} rotated, the one before works for {}", asked.id, asked.overlap);
     say(&asked.tenant, &action, &answer);
     file.write(made(&answer))
+}
+
+async fn revoke(asked: &Revoke) -> anyhow::Result<()> {
+    let Revoked { user, token, key, all } = &asked.what;
+    let (name, value) = match (user, token, key) {
+        (Some(user), ..) => ("user", json!(user)),
+        (_, Some(token), _) => ("token", json!(token)),
+        (.., Some(key)) => ("key", json!(key)),
+        (None, None, None) => ("all", json!(all)),
+    };
+    let mut body = json!({ name: value });
+    if let Some(before) = asked.before {
+        body["before"] = before.into();
+    }
+    let admin = Admin::new(&asked.admin)?;
+    let path = format!("tenants/{}/revocations", asked.tenant);
+    let Answer { body, .. } = admin.ask(Method::POST, &path, Some(&body)).await?;
+    let within = body["in_force_by_ms"].as_u64().unwrap_or(0).div_ceil(1_000);
+    output::talk(&format!("{}: revoked, on every node within {within} s", asked.tenant));
+    Ok(())
 }
 
 async fn reseal(asked: &Reseal) -> anyhow::Result<()> {
