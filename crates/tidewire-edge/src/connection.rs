@@ -134,6 +134,15 @@ impl Connection {
         if self.line.is_readable {
             self.read(cx);
         }
+        if event.is_read_closed() && self.is_kept_waiting() {
+            // It would not be seen that it has gone until there is room, which others then wait for.
+            self.obey(Err(Ending::Left), cx);
+            self.settle(cx);
+        }
+    }
+
+    fn is_kept_waiting(&self) -> bool {
+        matches!(&self.state, State::Opening(opening) if opening.is_kept_waiting)
     }
 
     /// Reads as long as there is something and room for what it asks for, a bounded time.
@@ -147,6 +156,9 @@ impl Connection {
             }
             let verdict = self.read_once(most, cx);
             self.obey(verdict, cx);
+        }
+        if let State::Opening(opening) = &mut self.state {
+            opening.wait_for_room(&self.line, cx);
         }
         self.settle(cx);
     }
@@ -164,7 +176,12 @@ impl Connection {
     fn read_once(&mut self, most: usize, cx: &mut Context) -> Verdict {
         cx.spend(A_READ);
         let mut frames = std::mem::take(&mut cx.frames);
-        let received = self.line.link.receive(&mut cx.scratch, most, &mut frames);
+        let bytes = match &self.state {
+            State::Opening(opening) => opening.room(cx),
+            State::Serving(_) | State::Leaving(_) | State::Over => usize::MAX,
+        };
+        let link = &mut self.line.link;
+        let received = link.receive_some(&mut cx.scratch, (most, bytes), &mut frames);
         let is_heard = received.as_ref().is_ok_and(|received| received.bytes > 0);
         if is_heard {
             self.line.heard_at = cx.now;
@@ -197,10 +214,10 @@ impl Connection {
     fn may_read(&self, cx: &Context) -> usize {
         match &self.state {
             _ if !cx.has_left() => 0,
-            State::Opening(opening) if opening.is_listening() => 1,
+            State::Opening(opening) => opening.room(cx).min(1),
             State::Serving(serving) if serving.may_read(&self.line, cx) => MOST_FRAMES,
             State::Leaving(leaving) if leaving.is_parting() => MOST_FRAMES,
-            State::Opening(_) | State::Serving(_) | State::Leaving(_) | State::Over => 0,
+            State::Serving(_) | State::Leaving(_) | State::Over => 0,
         }
     }
 
@@ -357,7 +374,7 @@ impl Connection {
     fn waits_for_a_turn(&self) -> bool {
         let is_readable = self.line.is_readable;
         match &self.state {
-            State::Opening(opening) => is_readable && opening.is_listening(),
+            State::Opening(opening) => is_readable && opening.waits_to_read(),
             State::Serving(serving) => {
                 is_readable && serving.has_room(&self.line) || serving.may_go_on(&self.line)
             }

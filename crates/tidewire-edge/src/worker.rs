@@ -8,6 +8,7 @@ mod admission;
 mod backlog;
 mod context;
 mod fan_out;
+mod first_frames;
 mod intake;
 mod lap;
 mod rejudging;
@@ -32,6 +33,7 @@ use self::context::AN_ARRIVAL;
 pub(crate) use self::context::{A_CLAIM, A_READ, Context};
 use self::fan_out::{FanOut, Served};
 pub(crate) use self::fan_out::{Form, Run};
+pub(crate) use self::first_frames::FirstFrames;
 use self::rejudging::Rejudging;
 pub(crate) use self::slots::Slots;
 use crate::connection::Connection;
@@ -141,6 +143,7 @@ impl Worker {
             || self.fan_out.has_work()
             || self.rejudging.has_work()
             || self.cx.again.has_work(|tenant| self.cx.backlog.has(tenant))
+            || self.cx.first_frames.has_work()
     }
 
     fn turn(&mut self) {
@@ -157,6 +160,7 @@ impl Worker {
         self.take_deliveries();
         self.take_again();
         self.take_unpaused();
+        self.take_first_frames();
         self.take_events();
         self.take_alarms();
         self.rejudge_some();

@@ -58,7 +58,23 @@ impl Link {
         most: usize,
         frames: &mut Vec<Frame>,
     ) -> Result<Received, TransportError> {
+        self.receive_some(scratch, (most, usize::MAX), frames)
+    }
+
+    /// The same, and reads at most `bytes` of the stream, at least one.
+    ///
+    /// # Errors
+    ///
+    /// As `receive`.
+    pub fn receive_some(
+        &mut self,
+        scratch: &mut Scratch,
+        (most, bytes): (usize, usize),
+        frames: &mut Vec<Frame>,
+    ) -> Result<Received, TransportError> {
         let (buffer, inflater) = scratch.reading();
+        let size = bytes.clamp(1, buffer.len());
+        let buffer = &mut buffer[..size];
         let before = frames.len();
         let mut intake = Intake { frames, room: most, inflater };
         if self.endpoint.ending().is_some() {
@@ -193,6 +209,12 @@ impl Link {
     /// Whether a flush would write: something queued, or a pong.
     pub fn wants_to_write(&self) -> bool {
         !self.endpoint.outgoing.is_empty() || self.stream.wants_to_write()
+    }
+
+    /// Bytes that were read and have not been handed out, as memory held for them: of a message that is
+    /// not complete, and behind the last one that there was room for.
+    pub fn held(&self) -> usize {
+        self.endpoint.held()
     }
 
     /// Whether bytes were read that are yet to be decoded, of which the socket knows nothing.

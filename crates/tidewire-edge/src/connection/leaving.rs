@@ -60,6 +60,7 @@ impl Connection {
 
 /// Tells a client why it may not be here.
 fn turn_away(mut opening: Opening, ending: Ending, line: &mut Line, cx: &mut Context) -> Leaving {
+    opening.let_go(cx);
     let disconnect = match ending {
         Ending::Disconnected(disconnect) => Some(disconnect),
         Ending::Left => None,

@@ -14,11 +14,15 @@ use super::{Connection, Ending, Line, State, Verdict};
 use crate::handshake::{self, CLAIM_TIMEOUT, Claimed, Handshake, Rejected, reject};
 use crate::metrics;
 use crate::outcome::Outcome;
-use crate::worker::{A_CLAIM, Admitted, Context};
+use crate::worker::{A_CLAIM, Admitted, Context, FirstFrames};
 
 pub(super) struct Opening {
     pub(super) handshake: Handshake,
     stage: Stage,
+    /// Bytes it holds of what its client has said, its first frame included.
+    held: usize,
+    /// It is not read until there is room for what else it says.
+    pub(super) is_kept_waiting: bool,
     /// What to tell the client before it is turned away.
     pub(super) rejected: Option<Rejected>,
 }
@@ -43,11 +47,42 @@ struct Introduction {
 
 impl Opening {
     pub(super) fn new(handshake: Handshake) -> Self {
-        Self { handshake, stage: Stage::Listening, rejected: None }
+        let stage = Stage::Listening;
+        Self { handshake, stage, held: 0, is_kept_waiting: false, rejected: None }
     }
 
     pub(super) fn is_listening(&self) -> bool {
         matches!(self.stage, Stage::Listening)
+    }
+
+    /// Whether it would be read if there were room for its first frame.
+    pub(super) fn waits_to_read(&self) -> bool {
+        self.is_listening() && !self.is_kept_waiting
+    }
+
+    /// Bytes that may be read of it at once; nothing once its first frame is there.
+    pub(super) fn room(&self, cx: &Context) -> usize {
+        if self.is_listening() { cx.first_frames.room(self.held) } else { 0 }
+    }
+
+    /// Has it read again when there is room, if there is none.
+    pub(super) fn wait_for_room(&mut self, line: &Line, cx: &mut Context) {
+        let is_kept_waiting = line.is_readable && self.is_listening() && self.room(cx) == 0;
+        if is_kept_waiting && !self.is_kept_waiting {
+            cx.first_frames.wait(line.id);
+        }
+        self.is_kept_waiting = is_kept_waiting;
+    }
+
+    /// Counts what it holds, with the first frame if that is there.
+    fn count_held(&mut self, held: usize, cx: &mut Context) {
+        cx.first_frames.change(self.held, held);
+        self.held = held;
+    }
+
+    /// Holds nothing any more that is counted: it is known who this is, or it goes.
+    pub(super) fn let_go(&mut self, cx: &mut Context) {
+        self.count_held(0, cx);
     }
 
     pub(super) fn receive(
@@ -56,7 +91,14 @@ impl Opening {
         frames: &mut Vec<Frame>,
         cx: &mut Context,
     ) -> Verdict {
+        let said = frames.last().map_or(0, |frame| frame.bytes().len());
+        let had_room = cx.first_frames.has_room();
+        self.count_held(line.link.held() + said, cx);
         let Some(frame) = frames.pop() else { return Ok(()) };
+        if said > FirstFrames::EVERYBODYS && !had_room {
+            // Little was read of it: it was compressed.
+            return self.reject(Disconnect::Overloaded.into());
+        }
         let judged = match line.protocol.decode(frame) {
             Ok(decoded) => first_command(decoded, cx.started),
             Err(error) => {
@@ -113,6 +155,7 @@ impl Opening {
 
     pub(super) fn wake(&mut self) -> Verdict {
         let rejected = match &self.stage {
+            Stage::Listening if self.is_kept_waiting => Disconnect::Overloaded.into(),
             Stage::Listening => Disconnect::ConnectTimeout.into(),
             Stage::Waiting(introduction) => handshake::overloaded(introduction.request),
             Stage::Claiming { request, .. } => handshake::overloaded(*request),
@@ -163,6 +206,7 @@ impl Connection {
                 return self.settle(cx);
             }
         };
+        opening.let_go(cx);
         let stage = std::mem::replace(&mut opening.stage, Stage::Listening);
         let Stage::Claiming { request, rest, since } = stage else { return };
         // Whoever was not connected yet when it was revoked was not judged then.

@@ -12,6 +12,11 @@ pub(crate) fn claiming(change: f64) {
     gauge!("tidewire_handshakes", "state" => "claiming").increment(change);
 }
 
+/// Counts bytes of first frames that are larger than everybody's, up or down.
+pub(crate) fn first_frames(change: f64) {
+    gauge!("tidewire_first_frames_bytes").increment(change);
+}
+
 /// Counts handshakes that wait for others' claims, up or down.
 pub(crate) fn waiting(change: f64) {
     gauge!("tidewire_handshakes", "state" => "waiting").increment(change);

@@ -13,7 +13,7 @@ use tidewire_broker::Appended;
 use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
 pub(crate) use self::admission::{
-    addresses, authenticated, claiming, expired, paced, refreshed, rejected, resumed,
+    addresses, authenticated, claiming, expired, first_frames, paced, refreshed, rejected, resumed,
     unjudged_address, waiting,
 };
 pub(crate) use self::drain::{

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 
 use super::admission::Admission;
 use super::backlog::Backlog;
+use super::first_frames::FirstFrames;
 use super::lap::Lap;
 use crate::edge::Shared;
 use crate::metrics::{self, Counts};
@@ -62,6 +63,7 @@ pub(crate) struct Context {
     /// Who has a session here.
     holders: HashMap<SessionId, ConnectionId>,
     pub(crate) admission: Admission,
+    pub(crate) first_frames: FirstFrames,
     // Reused, so that a message costs no memory of its own. Empty between two connections.
     pub(crate) outputs: Outputs,
     pub(crate) effects: Vec<Effect>,
@@ -107,6 +109,7 @@ impl Context {
             tellings: Vec::new(),
             holders: HashMap::new(),
             admission: Admission::default(),
+            first_frames: FirstFrames::default(),
             outputs: Outputs::default(),
             effects: Vec::new(),
             frames: Vec::new(),

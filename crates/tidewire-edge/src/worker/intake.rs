@@ -126,6 +126,15 @@ impl Worker {
         }
     }
 
+    /// Goes on reading those who have waited for room for a first frame.
+    pub(super) fn take_first_frames(&mut self) {
+        for id in self.cx.first_frames.next() {
+            if let Some(connection) = self.connections.find(id) {
+                connection.read(&mut self.cx);
+            }
+        }
+    }
+
     pub(super) fn take_events(&mut self) {
         if !self.is_polling {
             return;

@@ -8,6 +8,7 @@ mod door;
 mod drain;
 mod expiry;
 mod fan_out;
+mod first_frames;
 mod fleet;
 mod greedy;
 mod issuers;

@@ -353,8 +353,8 @@ impl Message {
     }
 }
 
-/// As much as a server reads at once, and the size messages are limited to by default.
-const ORDINARY_BYTES: usize = 64 * 1024;
+/// As much as anybody may send before it is known who that is.
+const ORDINARY_BYTES: usize = 8 * 1024;
 
 /// RFC 6455 section 5.5.
 const MAX_CONTROL_BYTES: usize = 125;

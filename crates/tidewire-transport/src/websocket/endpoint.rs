@@ -52,6 +52,11 @@ impl Endpoint {
         self.unread.is_some()
     }
 
+    /// Bytes that were read and have not been handed out, as memory held for them.
+    pub(crate) fn held(&self) -> usize {
+        self.decoder.held() + self.unread.as_ref().map_or(0, |unread| unread.len())
+    }
+
     /// The stream has ended, or failed.
     pub(crate) fn lose(&mut self) {
         self.ending = Some(Ending::Lost);

@@ -117,6 +117,8 @@ fn describe_clients() {
     describe_gauge!("tidewire_node_start_timestamp_seconds", "When the node started.");
     describe_gauge!("tidewire_node_state", "1 for the state the node is in.");
     describe_gauge!("tidewire_handshakes", "Clients whose session is claimed, or waits for that.");
+    let first = "Bytes of first frames, of what is more than 8 KiB of one.";
+    describe_gauge!("tidewire_first_frames_bytes", first);
     describe_gauge!("tidewire_connections", "Connections with a session.");
     describe_counter!("tidewire_connections_opened_total", "Connections that got a session.");
     describe_counter!("tidewire_connections_rejected_total", "Connections that did not.");
