@@ -46,6 +46,8 @@ pub struct EdgeConfig {
     pub tls: Option<Arc<ServerConfig>>,
     /// Whether clients that offer permessage-deflate get it.
     pub compression: Compression,
+    /// What becomes of who comes while something may be revoked that the node cannot read.
+    pub when_cut_off: WhenCutOff,
     /// Whether metrics are also kept per tenant.
     pub tenant_metrics: bool,
     pub drain: DrainConfig,
@@ -68,6 +70,7 @@ impl Default for EdgeConfig {
             limits: TenantLimits::GENEROUS,
             tls: None,
             compression: Compression::On,
+            when_cut_off: WhenCutOff::Refuse,
             tenant_metrics: false,
             drain: DrainConfig::default(),
         }
@@ -84,6 +87,16 @@ impl EdgeConfig {
     pub(crate) fn max_payload_bytes(&self) -> usize {
         self.max_message_bytes / 2
     }
+}
+
+/// What a node does that may not know of something revoked: it was told of it and cannot read it, or has
+/// neither read nor heard anything for a minute, or never.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WhenCutOff {
+    /// It lets nobody in, and lets nobody stay for longer by another token.
+    Refuse,
+    /// It goes on with what it knows.
+    Serve,
 }
 
 /// How a node leaves.

@@ -7,7 +7,9 @@ use axum::Router;
 use axum::http::HeaderMap;
 use tidewire_auth::{Refusal, ResumeClaims, Sealer, Verifier};
 use tidewire_broker::{News, Notice};
-use tidewire_model::{Failure, Identity, Limit, SessionKind, Tenant, TenantLimits, Token};
+use tidewire_model::{
+    ErrorCode, Failure, Identity, Limit, SessionKind, Tenant, TenantLimits, Token,
+};
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
 use tidewire_store::RevocationStore;
@@ -28,7 +30,10 @@ use crate::registry::{Registry, WorkerHandle};
 use crate::revocations::RevocationList;
 use crate::tenancy::{Allowance, Allowances};
 use crate::worker::Worker;
-use crate::{EdgeConfig, listener, metrics, router};
+use crate::{EdgeConfig, WhenCutOff, handshake, listener, metrics, router};
+
+/// When whoever was refused for it may try here again.
+const WHEN_CUT_OFF: Duration = Duration::from_secs(5);
 
 /// The network face of a node: a cheap handle on its connections.
 #[derive(Clone)]
@@ -282,6 +287,15 @@ impl Shared {
             return verdict;
         }
         self.verifier.examine(token.as_str(), unix_seconds())
+    }
+
+    /// Why nobody may come in with a credential that this node cannot judge, if that is so.
+    pub(crate) fn cut_off(&self) -> Option<Failure> {
+        let is_cut_off = || self.revocations.is_cut_off();
+        (self.config.when_cut_off == WhenCutOff::Refuse && is_cut_off()).then(|| {
+            let failure = Failure::new(ErrorCode::Unavailable, handshake::CUT_OFF);
+            failure.retry_after(WHEN_CUT_OFF)
+        })
     }
 
     /// Seals a token that opens `session` again, if it is kept.

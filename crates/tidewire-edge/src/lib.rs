@@ -38,7 +38,7 @@ mod wheel;
 mod worker;
 
 pub use admin::admin_router;
-pub use config::{DrainConfig, EdgeConfig};
+pub use config::{DrainConfig, EdgeConfig, WhenCutOff};
 pub use door::DoorConfig;
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};

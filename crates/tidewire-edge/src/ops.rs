@@ -57,6 +57,9 @@ async fn ready(State(edge): State<Edge>) -> (StatusCode, Json<Readiness>) {
     if edge.0.tenants.is_incomplete() {
         reasons.push("the registry of tenants has not been read yet".into());
     }
+    if edge.0.cut_off().is_some() {
+        reasons.push("what is revoked cannot be read: nobody is let in".into());
+    }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Readiness { ready, reasons }))

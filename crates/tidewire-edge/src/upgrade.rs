@@ -89,6 +89,10 @@ fn respond<B>(
         metrics::rejected("draining");
         return leaving(&edge.0.endpoints());
     }
+    if let Some(failure) = edge.0.cut_off() {
+        metrics::rejected("cut_off");
+        return come_back(failure);
+    }
     let Ok(room) = edge.0.room.clone().try_acquire_owned() else {
         metrics::rejected("node_limit");
         return come_back(full(edge));

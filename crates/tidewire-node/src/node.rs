@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidewire_broker::{Broker, Draft, Log, LogError, News, Notice, Partition, Secured};
 use tidewire_model::{
@@ -39,6 +39,7 @@ pub(crate) struct Inner {
     slots: Live<Slots>,
     /// For whoever renews the lease.
     news: Arc<Notify>,
+    is_deaf: Arc<AtomicBool>,
 }
 
 /// What a node is built on.
@@ -100,7 +101,7 @@ impl Node {
             broker: Arc::clone(&ports.broker),
             heard,
             members: members.clone(),
-            is_deaf,
+            is_deaf: Arc::clone(&is_deaf),
             suspicions: suspicions.clone(),
         };
         tracker.spawn(listener.run(stop.clone()));
@@ -119,7 +120,7 @@ impl Node {
             },
             stop.clone(),
         ));
-        let inner = Inner { config, ports, notices, shards, members, slots, news };
+        let inner = Inner { config, ports, notices, shards, members, slots, news, is_deaf };
         (Self(Arc::new(inner)), received_notices)
     }
 
@@ -235,6 +236,11 @@ impl Node {
         let sessions = self.0.ports.sessions.health().await.err().map(|error| error.to_string());
         let broker = self.0.ports.broker.health().err().map(|error| error.to_string());
         [log, sessions, broker].into_iter().flatten().collect()
+    }
+
+    /// Whether some of the other nodes that live cannot be heard; never so if there are none.
+    pub fn is_deaf(&self) -> bool {
+        self.0.is_deaf.load(Ordering::Relaxed)
     }
 
     /// The number of the shard that owns a channel. It follows from the channel's partition, so that a

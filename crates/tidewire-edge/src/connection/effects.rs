@@ -102,6 +102,9 @@ impl Serving {
 
     /// Takes a new token, at once unless its key is still to be fetched.
     fn refresh(&mut self, request: RequestId, token: Token, line: &mut Line, cx: &mut Context) {
+        if let Some(failure) = cx.shared.cut_off() {
+            return self.session.refreshed(request, Err(failure), &mut cx.outputs);
+        }
         let verdict = cx.shared.verifier.examine(token.as_str(), unix_seconds());
         if verdict != Err(Refusal::UnknownIssuedKey) {
             return self.refreshed(request, verdict, line, cx);

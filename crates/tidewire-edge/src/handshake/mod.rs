@@ -152,6 +152,9 @@ impl Claimant<'_> {
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.
     async fn prove(&self, connect: Connect) -> Result<Proved, Rejected> {
         let request = self.request;
+        if self.shared.cut_off().is_some() {
+            return Err(reject(request, ErrorCode::Unavailable, CUT_OFF, Disconnect::Unavailable));
+        }
         let Connect { token, resume } = connect;
         let had_resume = resume.is_some();
         if let Some(resume) = resume {
@@ -191,6 +194,9 @@ impl Claimant<'_> {
 
 /// What whoever was revoked is told.
 pub(crate) const REVOKED: &str = "the token was revoked, or everything of its user, key or tenant";
+
+/// What whoever comes to a node is told that may not know of something revoked.
+pub(crate) const CUT_OFF: &str = "the node cannot learn what is revoked; come back";
 
 pub(crate) fn revoked(request: RequestId) -> Rejected {
     reject(request, ErrorCode::TokenRevoked, REVOKED, Disconnect::Revoked)

@@ -25,7 +25,7 @@ impl Edge {
             list.read(&self.0).await;
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.news(News::Revocations) => {}
+                () = self.news(News::Revocations) => list.reach.lock().told(Instant::now()),
                 () = list.written.notified() => tell_again_at = Some(Instant::now() + TOLD_AGAIN),
                 () = sleep_until(tell_again_at.unwrap_or(next)), if tell_again_at.is_some() => {
                     tell_again_at = None;
@@ -39,10 +39,16 @@ impl Edge {
 
 impl RevocationList {
     async fn read(&self, shared: &Shared) {
+        let began = Instant::now();
         let outcome = self.read_to_end(shared).await;
-        if let Err(error) = &outcome {
-            tracing::warn!(%error, "cannot read what has been revoked");
+        match &outcome {
+            Ok(()) => self.reach.lock().read(began),
+            Err(error) => {
+                tracing::warn!(%error, "cannot read what has been revoked");
+                self.reach.lock().missed(shared.node.is_deaf(), Instant::now());
+            }
         }
+        gauge!("tidewire_cut_off").set(f64::from(u8::from(self.is_cut_off())));
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         counter!("tidewire_revocation_reads_total", "result" => result).increment(1);
         let now = unix_seconds();

@@ -9,6 +9,7 @@ mod asked;
 mod follow;
 mod known;
 mod pace;
+mod reach;
 
 use std::sync::Arc;
 
@@ -20,10 +21,12 @@ use tidewire_store::{
     Added, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, RevocationStore, StoreError,
 };
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 pub(crate) use self::asked::Asked;
 use self::known::Known;
 use self::pace::Paces;
+use self::reach::Reach;
 use crate::edge::{Shared, unix_seconds};
 
 pub(crate) struct RevocationList {
@@ -33,6 +36,7 @@ pub(crate) struct RevocationList {
     known: Mutex<Known>,
     /// Something was written here, and the others are to be told again.
     written: Notify,
+    reach: Mutex<Reach>,
     /// How fast tenants' own servers may revoke.
     pub(crate) paces: Paces,
 }
@@ -63,6 +67,7 @@ impl RevocationList {
             table,
             known: Mutex::default(),
             written: Notify::new(),
+            reach: Mutex::default(),
             paces: Paces::default(),
         }
     }
@@ -93,6 +98,11 @@ impl RevocationList {
         shared.registry.ask_to_rejudge(Vec::new());
         shared.registry.rejudge().await;
         Ok(revocation)
+    }
+
+    /// Whether something may be revoked that is not known here, for too long.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.reach.lock().is_cut_off(Instant::now())
     }
 
     fn has_room(&self, tenant: &Tenant) -> bool {

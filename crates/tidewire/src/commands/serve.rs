@@ -126,6 +126,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         write_timeout: server.write_timeout,
         expiry_notice: config.auth.notice,
         expiry_grace: config.auth.grace,
+        when_cut_off: config.auth.when_cut_off,
         allowed_origins: server.allowed_origins.clone(),
         tenant_metrics: config.tenant_metrics,
         drain: DrainConfig {

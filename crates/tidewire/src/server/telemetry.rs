@@ -250,6 +250,10 @@ fn describe_engine() {
     describe_gauge!("tidewire_drain_duration_seconds", "How long the drain took.");
     describe_counter!("tidewire_registry_reads_total", "Reads of the registry of tenants.");
     describe_gauge!("tidewire_revocations", "What has been revoked, as this node knows it.");
+    describe_gauge!(
+        "tidewire_cut_off",
+        "1 while something may be revoked that this node cannot learn."
+    );
     describe_counter!("tidewire_revocation_reads_total", "Reads of what has been revoked.");
     describe_counter!(
         "tidewire_revoked_connections_total",

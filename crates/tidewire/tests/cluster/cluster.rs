@@ -15,6 +15,8 @@ use tidewire_testkit::services::{NatsServer, RedisServer, free_port};
 use tokio::time::Instant;
 
 pub(crate) const TENANTS: [&str; 3] = ["acme", "globex", "initech"];
+/// One whose sessions are not kept, so that its clients need no Redis to connect.
+pub(crate) const UNKEPT: &str = "hooli";
 pub(crate) const API_KEY: &str = "backend.0123456789abcdef0123456789abcdef";
 const ANY_PORT: &str = "listen = \"127.0.0.1:0\"\n";
 /// A node that is not up by then is not coming up.
@@ -55,7 +57,8 @@ impl Cluster {
 
     /// `server` is what stands in the section of that name.
     fn config(&self, nats: &NatsServer, server: &str) -> String {
-        let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
+        let tenants: String =
+            TENANTS.iter().chain([&UNKEPT]).map(|tenant| tenant_config(tenant)).collect();
         format!(
             "[server]\nworkers = 3\n{server}\
              [ops]\nlisten = \"127.0.0.1:0\"\n\
@@ -71,6 +74,15 @@ impl Cluster {
             nats.url(),
             self.redis_url,
         )
+    }
+
+    /// A node that reaches Redis at another address than the others, with further settings of its own.
+    pub(crate) fn node_by(&self, redis_url: &str, settings: &str) -> NodeProcess {
+        let config = self.config(&self.nats, &format!("{ANY_PORT}{settings}"));
+        let config = config.replace(&self.redis_url, redis_url);
+        let file = self.directory.path().join("elsewhere.toml");
+        std::fs::write(&file, config).expect("the file is written");
+        NodeProcess::start(&file)
     }
 
     pub(crate) fn node(&self) -> NodeProcess {
@@ -135,8 +147,9 @@ impl Cluster {
 fn tenant_config(tenant: &str) -> String {
     let secret = secret(tenant);
     let (key, api_secret) = API_KEY.split_once('.').expect("id and secret");
+    let sessions = if tenant == UNKEPT { "none" } else { "lazy" };
     format!(
-        "[[tenants]]\nname = \"{tenant}\"\n\
+        "[[tenants]]\nname = \"{tenant}\"\nsessions = \"{sessions}\"\n\
          [[tenants.keys]]\nid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
          [[tenants.api_keys]]\nid = \"{key}\"\nsecret = \"{api_secret}-{tenant}\"\n\
          scopes = [\"publish\", \"history\", \"presence\", \"revoke\"]\n\

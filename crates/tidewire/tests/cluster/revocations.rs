@@ -5,11 +5,13 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use tidewire_auth::{Claims, TokenId};
+use tidewire_chaos::{Proxy, Rules};
 use tidewire_client::{Connection, Lost, OpenError, Options};
+use tidewire_transport::ConnectError;
 use tidewire_transport::http::request;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::{API_KEY, Cluster, NodeProcess, claims, options, sign};
+use crate::cluster::{API_KEY, Cluster, NodeProcess, UNKEPT, claims, options, sign};
 use crate::scenarios::PATIENCE;
 
 /// Seconds before now, and before anything that a test revokes.
@@ -178,4 +180,66 @@ async fn a_redis_that_starts_again_empty_takes_nothing_back() {
     };
     timeout(PATIENCE, refused).await.expect("it is brought back");
     is_refused(&new, "ada").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_cannot_read_what_it_was_told_of_sends_clients_to_another() {
+    let cluster = Cluster::start().await;
+    let proxy = Proxy::start(cluster.redis.address()).await.expect("a proxy");
+    let redis = format!("redis://{}/", proxy.address());
+    let cut_off = cluster.node_by(&redis, "");
+    let careless = cluster.node_by(&redis, "[auth]\nwhen_cut_off = \"serve\"\n");
+    let other = cluster.node();
+    let comes = async |node: &NodeProcess| {
+        let options = options(UNKEPT, "ada", [node]);
+        timeout(PATIENCE, Connection::open(&options, 0, None)).await.expect("an answer").map(drop)
+    };
+
+    proxy.set(Rules { is_black_hole: [true, true], ..Rules::default() });
+    // It goes on with what it knows while nobody tells of more.
+    assert!(comes(&cut_off).await.is_ok());
+    let url = format!("{}/v1/{UNKEPT}/revocations", other.http());
+    let key = format!("Bearer {API_KEY}-{UNKEPT}");
+    let headers = [("authorization", key.as_str())];
+    let answer = request(Method::POST, &url, &headers, r#"{"user":"ada"}"#).await;
+    assert_eq!(answer.expect("an answer").status, StatusCode::ACCEPTED);
+    let told = Instant::now();
+
+    let refused = until_it(&cut_off, &comes, Result::is_err).await;
+    let Err(OpenError::Connect(ConnectError::Refused { status, .. })) = refused else {
+        unreachable!("refused in another way: {refused:?}");
+    };
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(told.elapsed() < Duration::from_secs(18), "after {:?}", told.elapsed());
+    let ready = request(Method::GET, &cut_off.ops("/readyz"), &[], "").await.expect("an answer");
+    assert!(String::from_utf8_lossy(&ready.body).contains("what is revoked"), "{ready:?}");
+    assert!(comes(&careless).await.is_ok(), "that is what it was told to do");
+    let Err(OpenError::Refused { refusal, .. }) = comes(&other).await else {
+        unreachable!("she is let in where it is known");
+    };
+    assert_eq!(refusal.code, 1103);
+
+    proxy.heal();
+    let known = |came: &Result<(), OpenError>| matches!(came, Err(OpenError::Refused { refusal, .. }) if refusal.code == 1103);
+    for node in [&cut_off, &careless] {
+        until_it(node, &comes, known).await.expect_err("she is revoked there too");
+    }
+}
+
+/// How somebody fares who comes until it is as `wanted`.
+async fn until_it<'a>(
+    node: &'a NodeProcess,
+    comes: &impl AsyncFn(&'a NodeProcess) -> Result<(), OpenError>,
+    wanted: impl Fn(&Result<(), OpenError>) -> bool,
+) -> Result<(), OpenError> {
+    let coming = async {
+        loop {
+            let came = comes(node).await;
+            if wanted(&came) {
+                return came;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, coming).await.expect("it comes to that")
 }

@@ -23,6 +23,11 @@ pub struct Auth {
     /// it and nothing taken from it; what it misses in channels that keep history it gets then.
     #[schemars(extend("x-min" = "0s", "x-max" = "1m"))]
     pub grace: Period,
+    /// What becomes of clients who come, or send another token, while something may be revoked that the node
+    /// cannot learn: another node has told of it and it could not be read for ten seconds, or neither Redis
+    /// nor another node was reached for a minute, or Redis never. `refuse` sends them to another node;
+    /// `serve` goes on with what is known.
+    pub when_cut_off: WhenCutOff,
     /// Certificates of the authorities, in PEM, that vouch for the servers where issuers publish their keys
     /// (`tenants.issuer`); those that the system trusts unless set.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,11 +48,19 @@ impl Default for Auth {
             max_token_lifetime: Period::from_secs(24 * 3600),
             notice: Period::from_secs(60),
             grace: Period::from_secs(25),
+            when_cut_off: WhenCutOff::Refuse,
             jwks_ca: None,
             jwks_ca_file: None,
             jwks_networks: Vec::new(),
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenCutOff {
+    Refuse,
+    Serve,
 }
 
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]

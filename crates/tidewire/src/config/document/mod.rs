@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use auth::{Admin, Auth, Registry};
+pub use auth::{Admin, Auth, Registry, WhenCutOff};
 pub use limits::Limits;
 pub use server::{Compression, Ops, Server, TenantMetrics, Tls};
 pub use services::{Nats, Redis, RedisMode};

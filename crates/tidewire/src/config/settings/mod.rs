@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
-use tidewire_edge::{DoorConfig, DrainConfig};
+use tidewire_edge::{DoorConfig, DrainConfig, WhenCutOff};
 use tidewire_model::{ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits};
 use tidewire_tenant::{InvalidAddress, Origins, TenantDetails, Tenants, check_address};
 use tidewire_transport::Compression;
@@ -119,6 +119,7 @@ pub struct Auth {
     pub notice: Duration,
     /// How long after that it may still send another.
     pub grace: Duration,
+    pub when_cut_off: WhenCutOff,
     pub ring: KeyRing,
     signing: HashMap<Tenant, SigningKey>,
 }
@@ -246,6 +247,10 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
             max_token_lifetime: document.auth.max_token_lifetime.duration(),
             notice: document.auth.notice.duration(),
             grace: document.auth.grace.duration(),
+            when_cut_off: match document.auth.when_cut_off {
+                document::WhenCutOff::Refuse => WhenCutOff::Refuse,
+                document::WhenCutOff::Serve => WhenCutOff::Serve,
+            },
             ring: tenants.ring,
             signing: tenants.signing,
         },
