@@ -26,6 +26,7 @@ use crate::jwks::{Fetch, Jwks, JwksPace, Keeper};
 use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::news::NewsDesk;
+use crate::pressure::Memory;
 use crate::registry::{Registry, WorkerHandle};
 use crate::revocations::RevocationList;
 use crate::tenancy::{Allowance, Allowances};
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     news: NewsDesk,
     pub(crate) jwks: Jwks,
     pub(crate) door: Door,
+    pub(crate) memory: Memory,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -119,6 +121,7 @@ impl Edge {
             news: NewsDesk::default(),
             jwks: Jwks::default(),
             door,
+            memory: Memory::default(),
         }))
     }
 

@@ -62,6 +62,8 @@ pub(crate) enum Control {
         window: Duration,
     },
     Close(Disconnect),
+    /// Memory is scarce: keep nothing for it if it reads slowly, and disconnect it if it is slow.
+    Relieve,
 }
 
 /// A client after the HTTP handshake.

@@ -93,6 +93,11 @@ fn respond<B>(
         metrics::rejected("cut_off");
         return come_back(failure);
     }
+    // Who it is, and whether it has a session, is not known yet.
+    if let Some(failure) = edge.0.memory.keeps_out(true) {
+        metrics::rejected("memory");
+        return come_back(failure);
+    }
     let Ok(room) = edge.0.room.clone().try_acquire_owned() else {
         metrics::rejected("node_limit");
         return come_back(full(edge));

@@ -26,6 +26,7 @@ impl Shard {
         }
         self.watch(now);
         self.compare_classes(now);
+        self.bound_rings();
         self.check_due(now);
         self.tick_presence(now);
         self.forget_idle(now);
@@ -33,6 +34,15 @@ impl Shard {
         if let Some(gaps) = self.gap_warnings.overdue(now) {
             tracing::warn!(gaps, "gaps in channels");
         }
+    }
+
+    /// If memory has become short, or is not any more, has all channels remember less or more.
+    fn bound_rings(&mut self) {
+        let limits = self.around.rings.now();
+        if self.checks.ring_limits.replace(limits).is_none_or(|before| before == limits) {
+            return;
+        }
+        self.channels.values_mut().for_each(|state| state.feed.bound(limits));
     }
 
     fn count_subscriptions(&self) {

@@ -9,6 +9,7 @@ use tidewire_model::TenantChannel;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use crate::ring::RingLimits;
 use crate::timers::Timers;
 
 #[derive(Debug, Default)]
@@ -23,6 +24,8 @@ pub(crate) struct Checks {
     under_way: usize,
     /// Counts turns, to vary their time.
     turns_given: u64,
+    /// What channels remember, as it was when it was looked at.
+    pub(crate) ring_limits: Option<RingLimits>,
 }
 
 impl Checks {

@@ -63,7 +63,7 @@ impl Shard {
 
     /// A feed for a channel as its class is now.
     pub(crate) fn new_feed(&self, channel: &TenantChannel) -> Feed {
-        let ring = Ring::new(self.around.ring_limits);
+        let ring = Ring::new(self.around.rings.now());
         if self.is_unlogged(channel) {
             Feed::fleeting(ring, drawn_epoch(&self.around.random))
         } else {

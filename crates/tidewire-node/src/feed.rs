@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use self::patience::Patience;
 use crate::held::Held;
-use crate::ring::Ring;
+use crate::ring::{Ring, RingLimits};
 
 #[derive(Debug)]
 pub(crate) struct Feed {
@@ -279,6 +279,11 @@ impl Feed {
         self.ring.clear();
         self.at = Some(to);
         steps.push(Step::Gap(Gap { reason, position: to, missed }));
+    }
+
+    /// Remembers as much from now on.
+    pub(crate) fn bound(&mut self, limits: RingLimits) {
+        self.ring.bound(limits);
     }
 
     fn push(&mut self, envelope: Arc<Envelope>, steps: &mut Vec<Step>) {

@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::placement::{AtHome, Slots};
 use crate::presence::{DUES, PresenceWay, Sweeper};
 use crate::publish::{Publishing, failure};
+use crate::ring::RingBounds;
 use crate::router::Router;
 use crate::shard::{Action, Shard, Surroundings, Suspicion};
 use crate::{LeaseReport, NodeConfig, TailLimits, members};
@@ -37,6 +38,7 @@ pub(crate) struct Inner {
     shards: Vec<mpsc::Sender<Action>>,
     members: watch::Receiver<Vec<NodeLease>>,
     slots: Live<Slots>,
+    rings: Arc<RingBounds>,
     /// For whoever renews the lease.
     news: Arc<Notify>,
     is_deaf: Arc<AtomicBool>,
@@ -90,7 +92,8 @@ impl Node {
         let Tasks { tracker, stop, .. } = tasks;
         let is_deaf = Arc::new(AtomicBool::new(false));
         let (way, due) = presence_way(&ports, &report());
-        let (shards, suspicions) = start_shards(&config, &ports, (&is_deaf, &way), tasks);
+        let rings = Arc::new(RingBounds::new(config.ring_limits));
+        let (shards, suspicions) = start_shards(&config, &ports, (&is_deaf, &way, &rings), tasks);
         let (notices, received_notices) = mpsc::channel(NOTICES);
         let (beats, heard) = mpsc::channel(BEATS);
         let router = Router::new(shards.clone(), suspicions.clone(), notices.clone(), beats);
@@ -120,8 +123,13 @@ impl Node {
             },
             stop.clone(),
         ));
-        let inner = Inner { config, ports, notices, shards, members, slots, news, is_deaf };
+        let inner = Inner { config, ports, notices, shards, members, slots, rings, news, is_deaf };
         (Self(Arc::new(inner)), received_notices)
+    }
+
+    /// Has channels remember less, within a second, or as much as ever: for a node whose memory is short.
+    pub fn remember_less(&self, is_short: bool) {
+        self.0.rings.tighten(is_short);
     }
 
     pub fn id(&self) -> &NodeId {
@@ -268,7 +276,7 @@ fn presence_way(
 fn start_shards(
     config: &NodeConfig,
     ports: &Ports,
-    (is_deaf, way): (&Arc<AtomicBool>, &Arc<PresenceWay>),
+    (is_deaf, way, rings): (&Arc<AtomicBool>, &Arc<PresenceWay>, &Arc<RingBounds>),
     Tasks { runtimes, tracker, stop }: Tasks<'_>,
 ) -> (Vec<mpsc::Sender<Action>>, Vec<Arc<Suspicion>>) {
     let repairs = Arc::new(Semaphore::new(REPAIRS));
@@ -283,7 +291,7 @@ fn start_shards(
             joins: Arc::clone(&joins),
             is_deaf: Arc::clone(is_deaf),
             polled_per_second: POLLED_PER_SECOND.div_ceil(count),
-            ring_limits: config.ring_limits,
+            rings: Arc::clone(rings),
             tail_limits,
             presence: Arc::clone(way),
             random: config.random.clone(),

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tidewire_model::{Envelope, Position, Publication};
 
@@ -26,6 +27,37 @@ impl Default for RingLimits {
     }
 }
 
+/// What channels remember, which is less while memory is short.
+#[derive(Debug, Default)]
+pub(crate) struct RingBounds {
+    limits: RingLimits,
+    is_tight: AtomicBool,
+}
+
+/// A quarter of what is usual: those who were gone for a moment still need no read.
+const TIGHT: RingLimits = RingLimits { publications: 64, bytes: 64 * 1_024 };
+
+impl RingBounds {
+    pub(crate) fn new(limits: RingLimits) -> Self {
+        Self { limits, is_tight: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn tighten(&self, is_tight: bool) {
+        self.is_tight.store(is_tight, Ordering::Relaxed);
+    }
+
+    pub(crate) fn now(&self) -> RingLimits {
+        let RingLimits { publications, bytes } = self.limits;
+        if !self.is_tight.load(Ordering::Relaxed) {
+            return self.limits;
+        }
+        RingLimits {
+            publications: publications.min(TIGHT.publications),
+            bytes: bytes.min(TIGHT.bytes),
+        }
+    }
+}
+
 impl Ring {
     pub(crate) fn new(limits: RingLimits) -> Self {
         Self { publications: VecDeque::new(), bytes: 0, limits }
@@ -35,10 +67,21 @@ impl Ring {
     pub(crate) fn push(&mut self, envelope: Arc<Envelope>) {
         self.bytes += envelope.weight();
         self.publications.push_back(envelope);
+        self.make_room();
+    }
+
+    fn make_room(&mut self) {
         while self.publications.len() > self.limits.publications || self.bytes > self.limits.bytes {
             let Some(oldest) = self.publications.pop_front() else { return };
             self.bytes -= oldest.weight();
         }
+    }
+
+    /// Goes by other limits: the oldest make room at once.
+    pub(crate) fn bound(&mut self, limits: RingLimits) {
+        self.limits = limits;
+        self.make_room();
+        self.publications.shrink_to_fit();
     }
 
     pub(crate) fn newest(&self) -> Option<&Arc<Envelope>> {

@@ -37,7 +37,7 @@ use crate::lane::{Batch, Lane, Pending};
 use crate::metrics::Metrics;
 use crate::presence::{self, Desk, PresenceWay};
 use crate::publish::stopped;
-use crate::ring::RingLimits;
+use crate::ring::RingBounds;
 use crate::tail::{Tail, TailLimits};
 use crate::throttle::Throttle;
 use crate::timers::Timers;
@@ -94,7 +94,7 @@ pub(crate) struct Surroundings {
     pub(crate) is_deaf: Arc<AtomicBool>,
     /// How many channels a shard compares each second while it is deaf.
     pub(crate) polled_per_second: usize,
-    pub(crate) ring_limits: RingLimits,
+    pub(crate) rings: Arc<RingBounds>,
     /// Of each shard.
     pub(crate) tail_limits: TailLimits,
     pub(crate) presence: Arc<PresenceWay>,

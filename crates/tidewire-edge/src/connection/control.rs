@@ -23,6 +23,7 @@ impl Serving {
                 self.go_on(line, cx)
             }
             Control::Close(disconnect) => Err(Ending::Disconnected(disconnect)),
+            Control::Relieve => self.relieve(),
         }
     }
 

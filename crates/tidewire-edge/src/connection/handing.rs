@@ -107,8 +107,9 @@ impl Serving {
         if line.is_behind() {
             line.alarms.stall(cx.now, &cx.shared.config);
         }
+        let is_scarce = cx.shared.memory.is_scarce();
         let waiting = self.waiting();
-        let is_paused = waiting.slow.is_some() && when_slow == WhenSlow::DropOldest;
+        let is_paused = (waiting.slow.is_some() || is_scarce) && when_slow == WhenSlow::DropOldest;
         let most = if is_paused { 0 } else { when_slow.held() };
         let left_out = waiting.held.take(
             (join, when_slow, run.is_sampled()),

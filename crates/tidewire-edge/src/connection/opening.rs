@@ -111,7 +111,11 @@ impl Opening {
             Ok(introduction) => introduction,
             Err(rejected) => return self.reject(rejected),
         };
-        match cx.admission.enter(line.id, introduction.connect.resume.is_some()) {
+        let is_back = introduction.connect.resume.is_some();
+        if let Some(failure) = cx.shared.memory.keeps_out(is_back) {
+            return self.reject(Rejected::for_limit(introduction.request, failure));
+        }
+        match cx.admission.enter(line.id, is_back) {
             Admitted::Now => self.claim(introduction, line, cx),
             Admitted::Later => {
                 self.stage = Stage::Waiting(Box::new(introduction));

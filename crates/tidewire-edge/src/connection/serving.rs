@@ -219,13 +219,24 @@ impl Serving {
     fn stalled(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
         let config = &cx.shared.config;
         let rest = config.write_timeout.saturating_sub(config.slow_after);
+        let is_scarce = cx.shared.memory.is_scarce();
         let waiting = self.waiting();
-        if waiting.slow.is_some() || rest.is_zero() {
+        if waiting.slow.is_some() || rest.is_zero() || is_scarce {
             return Err(Ending::Disconnected(Disconnect::Slow));
         }
         waiting.slow = Some(SlowConsumer::new());
         metrics::skipped(waiting.held.pause());
         line.alarms.set(Alarm::Stalled, cx.now.after(rest));
+        Ok(())
+    }
+
+    /// Keeps nothing for who reads slowly: there is no memory for it.
+    pub(super) fn relieve(&mut self) -> Verdict {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        if waiting.slow.is_some() {
+            return Err(Ending::Disconnected(Disconnect::Slow));
+        }
+        metrics::skipped(waiting.held.pause());
         Ok(())
     }
 

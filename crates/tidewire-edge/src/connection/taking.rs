@@ -72,6 +72,11 @@ impl Serving {
                     return Ok(());
                 }
                 if let Command::Subscribe { channel, delta, .. } = &mut request.command {
+                    if let Some(failure) = cx.shared.memory.keeps_from_subscribing() {
+                        let refused = Event::Failed { request: Some(request.id), failure };
+                        cx.outputs.events.push(refused);
+                        return Ok(());
+                    }
                     let tenant = &self.owned.key.tenant;
                     *delta = cx.shared.tenants.grant(tenant, channel, *delta);
                 }

@@ -6,7 +6,7 @@ mod resume;
 use std::sync::Arc;
 
 use tidewire_model::{
-    Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Position, RequestId,
+    Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Limit, Position, RequestId,
     SessionKind,
 };
 use tidewire_node::OwnedSession;
@@ -44,24 +44,33 @@ impl From<Disconnect> for Rejected {
 }
 
 impl Rejected {
+    /// There is no room for it now; `failure` says why, and when to come back.
+    pub(crate) fn for_limit(request: RequestId, failure: Failure) -> Self {
+        let events = vec![Event::Failed { request: Some(request), failure }];
+        Self { disconnect: Disconnect::Overloaded, events }
+    }
+
     /// For metrics.
     pub(crate) fn reason(&self) -> &'static str {
         match self.disconnect {
             Disconnect::ConnectTimeout => "timeout",
             Disconnect::Draining => "draining",
             Disconnect::Unavailable => "unavailable",
-            Disconnect::Overloaded if self.exceeds_limit() => "tenant_limit",
-            Disconnect::Overloaded => "overloaded",
+            Disconnect::Overloaded => match self.exceeded() {
+                Some(Limit::NodeMemory) => "memory",
+                Some(_) => "tenant_limit",
+                None => "overloaded",
+            },
             Disconnect::OriginDenied => "origin",
             _ => "auth",
         }
     }
 
-    fn exceeds_limit(&self) -> bool {
-        let mut events = self.events.iter();
-        events.any(
-            |event| matches!(event, Event::Failed { failure, .. } if failure.exceeded.is_some()),
-        )
+    fn exceeded(&self) -> Option<Limit> {
+        self.events.iter().find_map(|event| match event {
+            Event::Failed { failure, .. } => failure.exceeded.as_ref().map(|of| of.limit),
+            _ => None,
+        })
     }
 }
 
@@ -137,16 +146,20 @@ impl Claimant<'_> {
 
     /// Counts somebody who is new; whoever comes back is never kept out.
     async fn let_in(&self, allowance: &Allowance) -> Result<Counted, Failure> {
+        // Its session was not to be had any more, or it would not be new.
+        if let Some(failure) = self.shared.memory.keeps_out(false) {
+            return Err(failure);
+        }
         allowance.connect(self.shared.age(Instant::now()))?;
         allowance.enter(&self.shared.allowances).await
     }
 
     fn too_many(&self, failure: Failure, allowance: &Allowance) -> Rejected {
-        if let Some(exceeded) = &failure.exceeded {
+        if let Some(exceeded) = failure.exceeded.as_ref().filter(|of| of.limit != Limit::NodeMemory)
+        {
             metrics::limited(exceeded.limit, allowance.metrics.as_deref());
         }
-        let events = vec![Event::Failed { request: Some(self.request), failure }];
-        Rejected { disconnect: Disconnect::Overloaded, events }
+        Rejected::for_limit(self.request, failure)
     }
 
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.
@@ -206,9 +219,7 @@ pub(crate) fn revoked(request: RequestId) -> Rejected {
 pub(crate) fn overloaded(request: RequestId) -> Rejected {
     let message = "more connect here than can be let in; come back";
     let failure = Failure::new(ErrorCode::Overloaded, message);
-    let failure = failure.retry_after(come_back_after(Duration::ZERO));
-    let events = vec![Event::Failed { request: Some(request), failure }];
-    Rejected { disconnect: Disconnect::Overloaded, events }
+    Rejected::for_limit(request, failure.retry_after(come_back_after(Duration::ZERO)))
 }
 
 pub(crate) fn unavailable(request: RequestId) -> Rejected {

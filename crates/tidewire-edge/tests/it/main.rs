@@ -20,6 +20,7 @@ mod origins;
 mod peer;
 mod policies;
 mod presence;
+mod pressure;
 mod publishing;
 mod quotas;
 mod registry;

@@ -156,3 +156,33 @@ fn rules() -> Vec<ChannelRule> {
     let filter = Filter::parse("ticker/*").expect("filter");
     vec![ChannelRule { class: DeliveryClass::Ephemeral, ..ChannelRule::new(filter) }]
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_memory_is_short_remembers_less_until_it_is_not() {
+    let Fleet { nodes: [a], .. } = &fleet();
+    let mut watcher = Subscriber::live(a, "ticker/1").await;
+    let mut fill = async |count| {
+        for number in 0..count {
+            publish(a, "ticker/1", draft(&format!("{number}"))).await;
+        }
+        watcher.hear(count).await;
+        // The shard has looked at its rings meanwhile.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    let remembered = async || {
+        let (_, latest) = Subscriber::join(a, "ticker/1", Since::Last(1_000)).await;
+        latest.expect("joined").missed.len()
+    };
+
+    fill(100).await;
+    assert_eq!(remembered().await, 100);
+    a.remember_less(true);
+    fill(1).await;
+    assert_eq!(remembered().await, 64);
+    fill(100).await;
+    assert_eq!(remembered().await, 64);
+    a.remember_less(false);
+    fill(1).await;
+    fill(100).await;
+    assert_eq!(remembered().await, 164);
+}

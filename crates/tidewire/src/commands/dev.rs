@@ -61,6 +61,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         revocations: Arc::new(MemoryRevocationStore::default()),
         render,
         fetch: issuers::fetch(&Roots::System, Guard::default()),
+        memory_limit: None,
         place: Place { slot: slot_of("dev"), weight: 100, advertise: None },
     };
     let bound = Bound::to(dev.listen, None, threads::one_per_core())?;

@@ -50,6 +50,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         revocations,
         render,
         fetch: issuers::fetch(&config.issuers.roots, config.issuers.guard.clone()),
+        memory_limit: config.server.memory_limit,
         place: Place {
             slot: config.slot.clone().unwrap_or_else(|| slot_of(&hostname())),
             weight: config.weight,

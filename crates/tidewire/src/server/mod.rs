@@ -10,6 +10,7 @@ pub(crate) mod inspection;
 pub(crate) mod issuers;
 pub(crate) mod listen;
 mod load;
+mod memory;
 mod signals;
 pub(crate) mod state_file;
 pub(crate) mod telemetry;
@@ -54,6 +55,8 @@ pub(crate) struct Plan {
     /// How the keys of issuers are fetched.
     pub(crate) fetch: Fetch,
     pub(crate) place: Place,
+    /// Bytes it may use; nothing if the system is to say.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 /// Where a node stands among the others, as its lease says.
@@ -127,7 +130,7 @@ impl Server {
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
         let Plan { node, edge, ports, tenants, verifier, sealer, revocations, .. } = plan;
-        let Plan { render, fetch, quotas, place, .. } = plan;
+        let Plan { render, fetch, quotas, place, memory_limit, .. } = plan;
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
@@ -162,6 +165,7 @@ impl Server {
         tracker.spawn(watch::run(node.clone(), stop.clone()));
         let (keeper, token) = (edge.clone(), stop.clone());
         tracker.spawn(async move { keeper.keep_quotas(quotas, token).await });
+        tracker.spawn(memory::watch(edge.clone(), memory_limit, stop.clone()));
 
         let closing = stop.child_token();
         let server = Self {

@@ -123,6 +123,7 @@ fn describe_clients() {
     describe_counter!("tidewire_connections_opened_total", "Connections that got a session.");
     describe_counter!("tidewire_connections_rejected_total", "Connections that did not.");
     describe_door();
+    describe_memory();
     describe_counter!(
         "tidewire_connections_closed_total",
         "Connections that ended, by close code."
@@ -188,6 +189,13 @@ fn describe_door() {
     describe_gauge!("tidewire_addresses", "Addresses whose connections are counted.");
     let unjudged = "Connections of addresses that there was no room to count.";
     describe_counter!("tidewire_unjudged_addresses_total", unjudged);
+}
+
+fn describe_memory() {
+    describe_gauge!("tidewire_memory_bytes", "Memory there is for the node, and what is used.");
+    let pressure =
+        "0 at ease, 1 when channels remember less, 2 when nobody new is let in, 3 when nobody is.";
+    describe_gauge!("tidewire_memory_pressure", pressure);
 }
 
 fn describe_limits() {

@@ -7,6 +7,7 @@ mod credentials;
 mod floods;
 mod frames;
 mod handshakes;
+mod memory;
 mod payloads;
 mod raw;
 mod rubbish;

@@ -35,6 +35,12 @@ pub struct Server {
     /// Balancers in front of the nodes, each as an address or as a block such as `10.1.0.0/16`: what they
     /// say in `X-Forwarded-For` is believed, in logs and for `address_rate`. Nobody else's is.
     pub trusted_proxies: Vec<String>,
+    /// Bytes of memory for the node. From 75 % of it channels remember less, from 85 % nobody new is let
+    /// in, from 92 % nobody at all, and who reads slowly is disconnected. What the container, or else the
+    /// machine, has unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16_777_216, max = 1_000_000_000_000_000_i64))]
+    pub memory_limit: Option<u64>,
     /// Longest message a client may send, in bytes; a longer one ends its connection. A payload may
     /// have half of it, over HTTP too; a longer one is refused.
     #[schemars(range(min = 16_384, max = 1_048_576))]
@@ -76,6 +82,7 @@ impl Default for Server {
             handshake_rate: 4_000,
             address_rate: 500,
             trusted_proxies: Vec::new(),
+            memory_limit: None,
             max_message_bytes: 131_072,
             connect_timeout: Period::from_secs(5),
             ping_interval: Period::from_secs(25),

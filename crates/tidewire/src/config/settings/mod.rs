@@ -82,6 +82,8 @@ pub struct Server {
     pub write_timeout: Duration,
     pub compression: Compression,
     pub door: DoorConfig,
+    /// Nothing if the system is to say.
+    pub memory_limit: Option<u64>,
     /// In lower case, as browsers send them; empty allows every one.
     pub allowed_origins: Vec<String>,
     /// Where clients reach this node and no other.
@@ -311,6 +313,7 @@ fn check_server(server: &document::Server, draft: &mut Draft) -> Option<Server> 
             document::Compression::On => Compression::On,
         },
         door: door?,
+        memory_limit: server.memory_limit,
         allowed_origins: origins?.into(),
         advertise: advertise?,
     })
