@@ -33,6 +33,8 @@ pub struct Setup {
     pub is_nats_pinned: bool,
     /// What the configuration of the NATS servers has beside their addresses.
     pub nats_config: &'static str,
+    /// A tenant beside the others, with these limits of its own.
+    pub noisy_limits: Option<&'static str>,
 }
 
 impl Setup {
@@ -47,6 +49,7 @@ impl Setup {
             has_clocks: false,
             is_nats_pinned: false,
             nats_config: "",
+            noisy_limits: None,
         }
     }
 }
@@ -73,6 +76,8 @@ pub struct Cluster {
 
 pub(crate) const NODES: usize = 3;
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
+/// Is there in some setups.
+pub(crate) const NOISY: &str = "noisy";
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Of what a token may be good for, so that a clock may be wrong.
 const HALF_A_DAY: i64 = 12 * 3_600;
@@ -252,7 +257,9 @@ impl Cluster {
             list(links[known].iter().map(|link| format!("nats://{}", link.address())).collect());
         let sentinels = list(self.sentinels.iter().map(SentinelServer::url).collect());
         let (history, ttl) = (self.setup.history, self.setup.history_ttl);
-        let tenants: String = TENANTS.iter().map(|tenant| tenant_config(tenant)).collect();
+        let noisy = self.setup.noisy_limits.map(|limits| (NOISY, limits));
+        let tenants = TENANTS.iter().map(|tenant| (*tenant, "")).chain(noisy);
+        let tenants: String = tenants.map(|(name, limits)| tenant_config(name, limits)).collect();
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\nping_interval = \"2s\"\n\
              write_timeout = \"5s\"\n\
@@ -325,11 +332,11 @@ async fn start_redis(clocks: Option<&Clocks>) -> Result<(Vec<Proxy>, Vec<RedisSe
     Ok((links, servers))
 }
 
-fn tenant_config(tenant: &str) -> String {
+fn tenant_config(tenant: &str, limits: &str) -> String {
     let (secret, key) = (secret(tenant), api_key(tenant));
     let (id, api_secret) = key.split_once('.').expect("id and secret");
     format!(
-        "[[tenants]]\nname = \"{tenant}\"\n\
+        "[[tenants]]\nname = \"{tenant}\"\nlimits = {{ {limits} }}\n\
          [[tenants.keys]]\nid = \"chaos\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
          [[tenants.api_keys]]\nid = \"{id}\"\nsecret = \"{api_secret}\"\n"
     )

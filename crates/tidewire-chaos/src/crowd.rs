@@ -32,13 +32,31 @@ pub struct Size {
     pub rate: u32,
     /// How long the payload of each is.
     pub bytes: u32,
+    /// Clients that come back at once, where a row is about that.
+    pub returning: u32,
+    /// How long a flood lasts, where a row is about one.
+    pub flood: Duration,
 }
 
 impl Size {
     /// What the failure matrix asks for.
-    pub const FULL: Self = Self { listeners: 200, channels: 40, rate: 300, bytes: Stamp::BYTES };
+    pub const FULL: Self = Self {
+        listeners: 200,
+        channels: 40,
+        rate: 300,
+        bytes: Stamp::BYTES,
+        returning: 5_000,
+        flood: Duration::from_secs(15),
+    };
     /// What fits into every test run.
-    pub const SMALL: Self = Self { listeners: 60, channels: 12, rate: 100, bytes: Stamp::BYTES };
+    pub const SMALL: Self = Self {
+        listeners: 60,
+        channels: 12,
+        rate: 100,
+        bytes: Stamp::BYTES,
+        returning: 600,
+        flood: Duration::from_secs(4),
+    };
 }
 
 /// Clients at work on a cluster.

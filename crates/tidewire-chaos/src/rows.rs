@@ -12,6 +12,8 @@ use crate::crowd::{LIVELINESS, Size};
 use crate::http;
 
 mod clocks;
+mod crowds;
+mod flood;
 mod nats;
 mod nodes;
 mod redis;
@@ -66,6 +68,8 @@ pub const ROWS: &[Row] = &[
     row!(30, "the answer to a resume is lost", sessions::answer_lost),
     row!(31, "two tabs have one token", sessions::two_tabs),
     row!(32, "a session's record is lost", sessions::record_lost),
+    row!(34, "five thousand clients come back at once", crowds::returning),
+    row!(35, "a tenant keeps to no limit", crowds::noisy),
     row!(37, "clocks of nodes and of Redis jump by an hour", clocks::jumped),
 ];
 

@@ -11,10 +11,14 @@ use tokio::time::{Duration, Instant};
 use super::alarms::Alarm;
 use super::serving::Serving;
 use super::{Connection, Ending, Line, State, Verdict};
-use crate::handshake::{self, CLAIM_TIMEOUT, Claimed, Handshake, Rejected, reject};
+use crate::handshake::{self, Claimed, Handshake, Rejected, reject};
 use crate::metrics;
 use crate::outcome::Outcome;
 use crate::worker::{A_CLAIM, Admitted, Context, FirstFrames};
+
+/// How long somebody waits for its turn until it is told to come back: before a client gives up by
+/// itself, and leaves behind a claim that takes its session from it when it is made.
+const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 
 pub(super) struct Opening {
     pub(super) handshake: Handshake,
@@ -119,7 +123,7 @@ impl Opening {
             Admitted::Now => self.claim(introduction, line, cx),
             Admitted::Later => {
                 self.stage = Stage::Waiting(Box::new(introduction));
-                line.alarms.set(Alarm::Overdue, cx.now.after(CLAIM_TIMEOUT));
+                line.alarms.set(Alarm::Overdue, cx.now.after(TURN_TIMEOUT));
             }
             Admitted::Never => return self.reject(handshake::overloaded(introduction.request)),
         }

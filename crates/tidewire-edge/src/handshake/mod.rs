@@ -21,7 +21,7 @@ use crate::origin::Entrance;
 use crate::tenancy::{Allowance, Counted};
 
 /// How long the store may take to open or to claim a session. A client that has waited for it in
-/// vain has done nothing wrong, and is to come back. Whoever waits for others' claims waits as long.
+/// vain has done nothing wrong, and is to come back.
 pub(crate) const CLAIM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is known of a client before its first frame.

@@ -1,4 +1,4 @@
-//! Six rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
+//! Seven rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
 //! rest.
 
 use tidewire_chaos::rows::row;
@@ -33,6 +33,11 @@ async fn a_redis_that_comes_back_with_its_data_begins_a_new_life_of_the_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resume_whose_answer_is_lost_is_granted_again() {
     run(30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_crowd_that_comes_back_at_once_is_let_in_at_a_pace_and_has_its_sessions() {
+    run(34).await;
 }
 
 /// A cluster is a dozen processes: one at a time.
