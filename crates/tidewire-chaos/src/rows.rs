@@ -18,6 +18,7 @@ mod nats;
 mod nodes;
 mod redis;
 mod sessions;
+mod slow;
 
 /// One fault, and what must come of it.
 #[derive(Clone, Copy)]
@@ -68,6 +69,7 @@ pub const ROWS: &[Row] = &[
     row!(30, "the answer to a resume is lost", sessions::answer_lost),
     row!(31, "two tabs have one token", sessions::two_tabs),
     row!(32, "a session's record is lost", sessions::record_lost),
+    row!(33, "a client of a hot channel gets a kilobyte a second", slow::reader),
     row!(34, "five thousand clients come back at once", crowds::returning),
     row!(35, "a tenant keeps to no limit", crowds::noisy),
     row!(37, "clocks of nodes and of Redis jump by an hour", clocks::jumped),

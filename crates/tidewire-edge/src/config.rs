@@ -20,6 +20,8 @@ pub struct EdgeConfig {
     /// From the end of the HTTP handshake to the client's first frame. What the store takes to
     /// answer it is not the client's, and has a limit of its own.
     pub connect_timeout: Duration,
+    /// How long a client that is connected has for the rest of a message, from its first byte.
+    pub message_timeout: Duration,
     /// How often the server pings. Silence of twice this long ends the connection.
     pub ping_interval: Duration,
     /// How long a client may be behind with reading before it is taken for slow, and no publications
@@ -59,6 +61,7 @@ impl Default for EdgeConfig {
             max_connections: 100_000,
             max_message_bytes: 128 * 1_024,
             connect_timeout: Duration::from_secs(5),
+            message_timeout: Duration::from_secs(30),
             ping_interval: Duration::from_secs(25),
             slow_after: Duration::from_secs(10),
             write_timeout: Duration::from_mins(1),

@@ -16,8 +16,10 @@ mod line;
 mod opening;
 mod presence;
 mod serving;
+mod slowness;
 mod taking;
 mod toll;
+mod watching;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -163,16 +165,6 @@ impl Connection {
         self.settle(cx);
     }
 
-    /// Goes on with what was read and was too much for the turn, or for a shard.
-    fn take_untaken(&mut self, cx: &mut Context) {
-        if let State::Serving(serving) = &mut self.state
-            && serving.may_go_on(&self.line)
-        {
-            let verdict = serving.go_on(&mut self.line, cx);
-            self.obey(verdict, cx);
-        }
-    }
-
     fn read_once(&mut self, most: usize, cx: &mut Context) -> Verdict {
         cx.spend(A_READ);
         let mut frames = std::mem::take(&mut cx.frames);
@@ -182,6 +174,7 @@ impl Connection {
         };
         let link = &mut self.line.link;
         let received = link.receive_some(&mut cx.scratch, (most, bytes), &mut frames);
+        let has_ended = !frames.is_empty();
         let is_heard = received.as_ref().is_ok_and(|received| received.bytes > 0);
         if is_heard {
             self.line.heard_at = cx.now;
@@ -203,7 +196,9 @@ impl Connection {
         }
         self.line.is_readable = matches!(received, Ok(Received { then: Then::More, .. }));
         verdict?;
-        match received?.then {
+        let Received { controls, then, .. } = received?;
+        self.watch(controls, has_ended, cx)?;
+        match then {
             Then::Ended => Err(Ending::Left),
             Then::Drained | Then::More => Ok(()),
         }
@@ -357,6 +352,7 @@ impl Connection {
         }
         self.line.show_unsent(self.is_over(), cx);
         if self.is_over() {
+            self.line.forget_unfinished(cx);
             cx.over.push(self.line.id);
             return;
         }

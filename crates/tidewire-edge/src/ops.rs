@@ -1,6 +1,7 @@
 //! What operators and their machines ask a node.
 
 mod placement;
+mod slow;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use serde::Serialize;
 use tidewire_store::NodeLease;
 
 pub use self::placement::{Placed, TenantPlacement};
+pub(crate) use self::slow::{SlowClient, Slowest};
 use crate::Edge;
 
 /// Renders the metrics in Prometheus' text format.
@@ -24,6 +26,8 @@ pub type Render = Arc<dyn Fn() -> String + Send + Sync>;
 /// - `GET /healthz`: 200 as long as the process answers; for liveness
 /// - `GET /readyz`: 200 when the node takes clients, else 503 and why
 /// - `GET /nodes`: the live nodes
+/// - `GET /slow`: how many clients are behind with reading, and those that are most so; looks at every
+///   connection, a moment of each worker's time
 /// - `GET /placement/{tenant}`: the homes of a tenant, and where it would go next, best first
 /// - `GET /placement`: the homes of every tenant that is known; with `?format=haproxy` or
 ///   `?format=nginx` as these read it
@@ -33,6 +37,7 @@ pub fn ops_router(edge: Edge, render: Render) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/nodes", get(nodes))
+        .route("/slow", get(slow::slowest))
         .route("/placement", get(placement::of_all))
         .route("/placement/{tenant}", get(placement::of_one))
         .with_state(edge)

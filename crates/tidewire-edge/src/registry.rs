@@ -6,6 +6,7 @@ use tokio::time::{Duration, Instant};
 use crate::connection::Connection;
 use crate::drain::Weight;
 use crate::handshake::Handshake;
+use crate::ops::Slowest;
 use crate::tls::Accepted;
 use crate::worker::Slots;
 
@@ -47,6 +48,8 @@ pub(crate) enum Order {
     },
     /// Name everybody who has a session, and say how heavy they are.
     Name(oneshot::Sender<Vec<(ConnectionId, Weight)>>),
+    /// Say who is behind with reading.
+    NameSlow(oneshot::Sender<Slowest>),
 }
 
 /// What a connection can be told.
@@ -108,6 +111,18 @@ impl Registry {
             clients.extend(answer.await.unwrap_or_default());
         }
         clients
+    }
+
+    /// Who is behind with reading.
+    pub(crate) async fn slowest(&self) -> Slowest {
+        let mut all = Slowest::default();
+        for worker in self.workers() {
+            let (names, answer) = oneshot::channel();
+            // One that has ended has nobody.
+            drop(worker.send(Order::NameSlow(names)).await);
+            all.join(answer.await.unwrap_or_default());
+        }
+        all
     }
 
     /// Tells one connection something, if it is still there.

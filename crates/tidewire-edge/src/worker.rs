@@ -40,6 +40,7 @@ use crate::connection::Connection;
 use crate::drain::Phase;
 use crate::edge::Shared;
 use crate::metrics;
+use crate::ops::Slowest;
 use crate::outcome::Outcome;
 use crate::registry::{Arrival, Control, Order, WorkerHandle};
 
@@ -217,6 +218,13 @@ impl Worker {
                 let clients = clients.filter_map(|one| Some((one.id(), one.weight()?))).collect();
                 // Whoever asked may have given up.
                 let _ = names.send(clients);
+            }
+            Order::NameSlow(names) => {
+                let mut slowest = Slowest::default();
+                let clients = self.connections.values();
+                clients.filter_map(|one| one.slowness(&self.cx)).for_each(|one| slowest.add(one));
+                // Whoever asked may have given up.
+                let _ = names.send(slowest);
             }
         }
     }

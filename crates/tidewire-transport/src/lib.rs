@@ -30,5 +30,6 @@ pub use prepared::Prepared;
 pub use scratch::Scratch;
 pub use stream::Stream;
 pub use transport::{Transport, TransportError};
+pub use websocket::endpoint::Controls;
 pub use websocket::upgrade::{Upgrade, UpgradeError, Upgrading, upgrade};
 pub use websocket::{Close, CloseCode, Compression, Deflate, Limits, Role, Violation, WebSocket};

@@ -7,7 +7,7 @@ use tidewire_protocol::Frame;
 use crate::scratch::Scratch;
 use crate::stream::{Rest, Stream, Taken};
 use crate::transport::TransportError;
-use crate::websocket::endpoint::{Ending, Endpoint, Intake};
+use crate::websocket::endpoint::{Controls, Ending, Endpoint, Intake};
 use crate::websocket::{Close, CloseCode, Deflate, Limits, Role};
 
 /// The server's end of one WebSocket, driven by the worker that owns it.
@@ -45,7 +45,8 @@ impl Link {
     }
 
     /// Decodes what was left over, or else reads the stream once, and adds at most `most` messages to
-    /// `frames`. Pings are answered, a close too: [`flush`](Self::flush) when done.
+    /// `frames`; pings and pongs count as messages. Pings are answered, a close too:
+    /// [`flush`](Self::flush) when done.
     ///
     /// # Errors
     ///
@@ -76,21 +77,25 @@ impl Link {
         let size = bytes.clamp(1, buffer.len());
         let buffer = &mut buffer[..size];
         let before = frames.len();
-        let mut intake = Intake { frames, room: most, inflater };
+        let mut intake = Intake::new(frames, most, inflater);
         if self.endpoint.ending().is_some() {
-            return self.received(0, Then::Ended, true);
+            return self.received(Received::of(0, Then::Ended), true);
         }
         if self.endpoint.digest_unread(&mut intake)? {
+            let controls = intake.controls;
             // Whatever event there was has not been answered by a read.
-            return self.received(0, Then::More, frames.len() == before);
+            let received = Received { controls, ..Received::of(0, Then::More) };
+            return self.received(received, frames.len() == before);
         }
         match self.read(buffer)? {
-            Some((_, Then::Ended)) => Ok(Received { bytes: 0, then: Then::Ended }),
+            Some((_, Then::Ended)) => Ok(Received::of(0, Then::Ended)),
             Some((bytes, then)) => {
                 self.endpoint.digest_read(&buffer[..bytes], &mut intake)?;
-                self.received(bytes, then, frames.len() == before)
+                let controls = intake.controls;
+                let received = Received { controls, ..Received::of(bytes, then) };
+                self.received(received, frames.len() == before)
             }
-            None => Ok(Received { bytes: 0, then: Then::Drained }),
+            None => Ok(Received::of(0, Then::Drained)),
         }
     }
 
@@ -102,9 +107,9 @@ impl Link {
     /// [`TransportError::Io`], after which the link has parted.
     pub fn drain(&mut self, scratch: &mut Scratch) -> Result<Received, TransportError> {
         Ok(match self.read(scratch.reading().0)? {
-            Some((_, Then::Ended)) => Received { bytes: 0, then: Then::Ended },
-            Some((bytes, then)) => Received { bytes, then },
-            None => Received { bytes: 0, then: Then::Drained },
+            Some((_, Then::Ended)) => Received::of(0, Then::Ended),
+            Some((bytes, then)) => Received::of(bytes, then),
+            None => Received::of(0, Then::Drained),
         })
     }
 
@@ -222,6 +227,17 @@ impl Link {
         self.endpoint.has_unread() || self.stream.has_unread()
     }
 
+    /// Bytes held for a frame or a message that has begun and of which the end has not come; `None` if
+    /// there is none.
+    pub fn unfinished(&self) -> Option<usize> {
+        self.endpoint.unfinished()
+    }
+
+    /// Forgets it. From then on nothing can be [received](Self::receive), only [drained](Self::drain).
+    pub fn forget_unfinished(&mut self) {
+        self.endpoint.forget_unfinished();
+    }
+
     /// Asks the peer for a sign of life; a second before the next flush is the same ping.
     pub fn ping(&mut self) {
         self.endpoint.outgoing.ping();
@@ -286,20 +302,15 @@ impl Link {
     }
 
     /// What has been decoded comes to this, unless it ended in a violation that is to be told now.
-    fn received(
-        &self,
-        bytes: usize,
-        then: Then,
-        is_alone: bool,
-    ) -> Result<Received, TransportError> {
+    fn received(&self, received: Received, is_alone: bool) -> Result<Received, TransportError> {
         let then = match self.endpoint.ending() {
             Some(Ending::Broken(violation)) if is_alone => return Err((*violation).into()),
             Some(Ending::Broken(_)) => Then::More,
             Some(Ending::Closed(_) | Ending::Lost) => Then::Ended,
             None if self.endpoint.has_unread() => Then::More,
-            None => then,
+            None => received.then,
         };
-        Ok(Received { bytes, then })
+        Ok(Received { then, ..received })
     }
 
     fn fail(&mut self, error: io::Error) -> TransportError {
@@ -321,7 +332,14 @@ pub struct LinkSettings {
 pub struct Received {
     /// Bytes read from the stream; none if what came earlier was decoded.
     pub bytes: usize,
+    pub controls: Controls,
     pub then: Then,
+}
+
+impl Received {
+    fn of(bytes: usize, then: Then) -> Self {
+        Self { bytes, controls: Controls::default(), then }
+    }
 }
 
 /// What follows what has been received.

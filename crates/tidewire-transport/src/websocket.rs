@@ -109,7 +109,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         with_scratch(|scratch| {
             let (buffer, inflater) = scratch.reading();
             let room = INBOX_FRAMES - self.inbox.len();
-            let mut intake = Intake { frames: &mut self.inbox, room, inflater };
+            let mut intake = Intake::new(&mut self.inbox, room, inflater);
             if self.endpoint.digest_unread(&mut intake)? {
                 return Poll::Ready(Ok(()));
             }

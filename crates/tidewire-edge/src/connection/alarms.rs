@@ -175,6 +175,19 @@ impl Alarms {
         }
     }
 
+    /// How long ago that was; `is_slow` if it has been taken for slow since.
+    pub(crate) fn stalled_for(
+        &self,
+        is_slow: bool,
+        now: Tick,
+        config: &EdgeConfig,
+    ) -> Option<Duration> {
+        let (slow_after, most) = (config.slow_after, config.write_timeout);
+        let whole = if is_slow { most } else { slow_after.min(most) };
+        let left = self.at[Alarm::Stalled as usize].since(now);
+        self.is_set(Alarm::Stalled).then(|| whole.saturating_sub(left))
+    }
+
     /// Whether the client has been asked to move.
     pub(crate) fn is_leaving(&self) -> bool {
         self.is_set(Alarm::WindowPassed)

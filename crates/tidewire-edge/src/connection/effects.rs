@@ -51,8 +51,7 @@ impl Serving {
             // Whoever claims the session once more would be in it as the same, and this one's end as its.
             Effect::Enter { request: None, channel, word } if !self.is_told => {
                 self.waiting().entering.push((channel, word));
-                line.link.ping();
-                line.touch(cx);
+                line.ping(cx);
             }
             Effect::Enter { request, channel, word } => {
                 self.enter((request, channel, word), line, cx);
@@ -191,8 +190,7 @@ impl Serving {
         if !self.is_told {
             if self.is_urgent(line) {
                 // Its answer is heard, though it has nothing to say before it is answered itself.
-                line.link.ping();
-                line.touch(cx);
+                line.ping(cx);
             }
             return line.alarms.save_later(cx.now);
         }

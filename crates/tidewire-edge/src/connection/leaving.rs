@@ -205,6 +205,14 @@ impl Leaving {
         line.link.close(disconnect.into(), disconnect.as_str());
         line.alarms.set(Alarm::Overdue, cx.now.after(GOODBYE));
         line.touch(cx);
+        self.listen_no_more(line, cx);
+    }
+
+    /// Makes nothing any more of what the peer sends, of which we hold the beginning.
+    pub(super) fn listen_no_more(&mut self, line: &mut Line, cx: &mut Context) {
+        if line.forget_unfinished(cx) && self.stage == Stage::Parting {
+            self.stage = Stage::Draining;
+        }
     }
 
     /// What the peer sends means nothing any more. If it has left, writing goes on as far as it can.

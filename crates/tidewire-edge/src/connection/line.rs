@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tidewire_model::{Connected, ConnectionId, Event};
 use tidewire_protocol::{Frame, Protocol};
-use tidewire_transport::{Flushed, Link, Scratch, TransportError};
+use tidewire_transport::{Controls, Flushed, Link, Scratch, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarms::{Alarm, Alarms};
@@ -28,11 +28,15 @@ pub(crate) struct Line {
     pub(super) is_touched: bool,
     /// The socket took less than there was, when it was last written to.
     pub(super) is_blocked: bool,
+    /// A ping of ours may still be answered.
+    is_pinged: bool,
     pub(super) alarms: Alarms,
     pub(super) heard_at: Tick,
     pub(super) since: Tick,
     /// How much of what is unsent whoever watches knows of, in bytes.
     shown_unsent: u32,
+    /// How much of messages that are not complete the worker knows to be held, in bytes.
+    shown_unfinished: u32,
     /// Its tenant's, once that is known. From then on it counts among the tenant's connections.
     pub(super) allowance: Option<Arc<Allowance>>,
     _room: OwnedSemaphorePermit,
@@ -58,10 +62,12 @@ impl Line {
             is_again: false,
             is_touched: false,
             is_blocked: false,
+            is_pinged: false,
             alarms,
             heard_at: cx.now,
             since: cx.now,
             shown_unsent: 0,
+            shown_unfinished: 0,
             allowance: None,
             _room: room,
         }
@@ -80,6 +86,20 @@ impl Line {
     pub(super) fn hold(&mut self, cx: &mut Context) {
         self.is_touched = true;
         cx.held.push(self.id);
+    }
+
+    /// Asks for a sign of life.
+    pub(super) fn ping(&mut self, cx: &mut Context) {
+        self.is_pinged = true;
+        self.link.ping();
+        self.touch(cx);
+    }
+
+    /// How many of the control frames that came nobody has asked for.
+    pub(super) fn unasked(&mut self, controls: Controls) -> u32 {
+        let Controls { pings, pongs } = controls;
+        let is_answer = pongs > 0 && std::mem::take(&mut self.is_pinged);
+        pings + pongs - u32::from(is_answer)
     }
 
     /// Writes what is queued, as far as the socket takes it.
@@ -192,6 +212,27 @@ impl Line {
             cx.counts.unsent += i64::from(unsent) - i64::from(self.shown_unsent);
             self.shown_unsent = unsent;
         }
+    }
+
+    /// Tells the worker how much is held of messages that are not complete; whether that is more.
+    pub(super) fn show_unfinished(&mut self, cx: &mut Context) -> bool {
+        let bytes = self.link.unfinished().unwrap_or_default();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let before = std::mem::replace(&mut self.shown_unfinished, bytes);
+        cx.counts.unfinished += i64::from(bytes) - i64::from(before);
+        cx.unfinished = cx.unfinished + bytes as usize - before as usize;
+        bytes > before
+    }
+
+    /// Holds nothing any more of a message that is not complete, which nobody waits for; whether there
+    /// was one.
+    pub(super) fn forget_unfinished(&mut self, cx: &mut Context) -> bool {
+        let has_begun = self.link.unfinished().is_some();
+        if has_begun {
+            self.link.forget_unfinished();
+        }
+        self.show_unfinished(cx);
+        has_begun
     }
 }
 

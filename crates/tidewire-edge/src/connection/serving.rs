@@ -196,8 +196,9 @@ impl Serving {
             Alarm::Ping => {
                 self.forget_toll(cx);
                 if !self.may_read(line, cx) {
-                    // It may have answered: we do not listen.
+                    // It may have answered, and sent the rest of a message: we do not listen.
                     line.heard_at = cx.now;
+                    line.watch_message(true, cx);
                 }
                 return ping(line, cx);
             }
@@ -210,7 +211,8 @@ impl Serving {
                 line.alarms.set(Alarm::WindowPassed, cx.now.after(LONGER_WINDOW));
             }
             Alarm::WindowPassed => return Err(self.window_passed()),
-            Alarm::Stalled | Alarm::Overdue => {}
+            Alarm::Overdue => self.message_overdue(line, cx)?,
+            Alarm::Stalled => {}
         }
         self.go_on(line, cx)
     }
@@ -337,7 +339,6 @@ fn ping(line: &mut Line, cx: &mut Context) -> Verdict {
     if cx.now.since(line.heard_at) >= 2 * cx.shared.config.ping_interval {
         return Err(Ending::Disconnected(Disconnect::PingTimeout));
     }
-    line.link.ping();
-    line.touch(cx);
+    line.ping(cx);
     Ok(())
 }

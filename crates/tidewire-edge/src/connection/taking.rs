@@ -8,7 +8,7 @@ use tokio::time::Duration;
 
 use super::serving::Serving;
 use super::toll::Consequence;
-use super::{Ending, Line, Verdict};
+use super::{Connection, Ending, Line, State, Verdict};
 use crate::edge::unix_seconds;
 use crate::metrics;
 use crate::tenancy::Spent;
@@ -18,6 +18,18 @@ use crate::worker::Context;
 /// the most that is added to it.
 const NOT_SOONER: Duration = Duration::from_millis(250);
 const SPREAD_MS: u64 = 256;
+
+impl Connection {
+    /// Goes on with what was read and was too much for the turn, or for a shard.
+    pub(super) fn take_untaken(&mut self, cx: &mut Context) {
+        if let State::Serving(serving) = &mut self.state
+            && serving.may_go_on(&self.line)
+        {
+            let verdict = serving.go_on(&mut self.line, cx);
+            self.obey(verdict, cx);
+        }
+    }
+}
 
 impl Serving {
     pub(super) fn receive(
@@ -121,17 +133,28 @@ impl Serving {
         metrics::limited(refused.limit, allowance.metrics.as_deref());
         let failure = refused.failure;
         cx.outputs.events.push(Event::Failed { request: Some(request.id), failure });
-        match refused.consequence {
-            Consequence::None => {}
-            Consequence::Paused(time) => {
-                toll.is_paused = true;
-                cx.pause(line.id, time);
-            }
-            Consequence::Disconnected => {
-                return Err(Ending::Disconnected(Disconnect::Flooding));
-            }
-        }
+        self.bear(refused.consequence, line, cx)?;
         Ok(true)
+    }
+
+    /// Does to it what comes of not heeding limits.
+    pub(super) fn bear(
+        &mut self,
+        consequence: Consequence,
+        line: &Line,
+        cx: &mut Context,
+    ) -> Verdict {
+        match consequence {
+            Consequence::None => Ok(()),
+            Consequence::Paused(time) => {
+                if let Some(toll) = self.toll.as_mut().filter(|toll| !toll.is_paused) {
+                    toll.is_paused = true;
+                    cx.pause(line.id, time);
+                }
+                Ok(())
+            }
+            Consequence::Disconnected => Err(Ending::Disconnected(Disconnect::Flooding)),
+        }
     }
 
     fn charge_padding(&mut self, bytes: usize, decoded: &[Decoded], line: &Line, cx: &Context) {

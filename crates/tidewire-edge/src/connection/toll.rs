@@ -17,6 +17,7 @@ pub(super) struct Toll {
     publications: Kind,
     bytes: Bucket,
     commands: Kind,
+    controls: Bucket,
     /// Why publications are refused, if it is for all of the tenant's together.
     spent: Option<Spent>,
     conduct: Conduct,
@@ -37,6 +38,10 @@ struct Kind {
 const REFUSED_FOR: Duration = Duration::from_millis(100);
 /// Bytes of a command that are its own, beside a payload and as much again for its escapes.
 const COMMAND_BYTES: usize = 1_024;
+/// Pings of a connection, and pongs that nobody asked for.
+const CONTROLS: Pace = Pace { per_second: 10, burst: 64 };
+/// How much worse it is to send too many of these than to go on being refused: nobody does by mistake.
+const CONTROL_STRIKES: u32 = 3;
 /// The latest time that is told.
 const LATEST: Duration = Duration::from_secs(10);
 
@@ -160,10 +165,20 @@ impl Toll {
         }
     }
 
+    /// Charges for pings, and for pongs that nobody asked for.
+    ///
+    /// # Errors
+    ///
+    /// If the connection sends too many.
+    pub(super) fn charge_controls(&mut self, count: u32, now: Duration) -> Result<(), Consequence> {
+        let taken = self.controls.take(CONTROLS, count, now);
+        taken.map_err(|_| self.conduct.strike(CONTROL_STRIKES, now))
+    }
+
     /// Whether it says no more than that nothing is owed.
     pub(super) fn is_clear(&self, now: Duration) -> bool {
         !self.is_paused
-            && [self.publications.taken, self.bytes, self.commands.taken]
+            && [self.publications.taken, self.bytes, self.commands.taken, self.controls]
                 .iter()
                 .all(|taken| taken.is_full(now))
             && self.conduct.is_clear(now)
@@ -222,9 +237,14 @@ impl Conduct {
         if self.refused != TOO_MANY {
             return Consequence::None;
         }
+        self.strike(1, now)
+    }
+
+    fn strike(&mut self, strikes: u32, now: Duration) -> Consequence {
         // A pause does not take a strike away, and neither does a second of rest beside it.
         let rested = now.saturating_sub(self.struck_at).as_secs() / 2;
-        self.strikes = self.strikes.saturating_sub(u32::try_from(rested).unwrap_or(u32::MAX)) + 1;
+        self.strikes = self.strikes.saturating_sub(u32::try_from(rested).unwrap_or(u32::MAX));
+        self.strikes += strikes;
         self.struck_at = now;
         match self.strikes {
             STRIKES_TO_END.. => Consequence::Disconnected,
@@ -235,7 +255,8 @@ impl Conduct {
 
     fn is_clear(&self, now: Duration) -> bool {
         let rest = SECOND * 2 * self.strikes;
-        self.refused == 0 || now >= self.since + SECOND && now >= self.struck_at + rest
+        (self.refused == 0 || now >= self.since + SECOND)
+            && (self.strikes == 0 || now >= self.struck_at + rest)
     }
 }
 
@@ -382,6 +403,34 @@ mod tests {
         consequences.retain(|consequence| *consequence != Consequence::None);
         assert_eq!(consequences[..27], [Consequence::Paused(SECOND); 27]);
         assert_eq!(consequences[27], Consequence::Disconnected);
+    }
+
+    #[test]
+    fn whoever_pings_without_end_is_paused_at_once_and_soon_disconnected() {
+        let mut toll = Toll::default();
+        let mut consequences = (0..20).map(|second| {
+            // It goes on when it is read again.
+            loop {
+                if let Err(consequence) = toll.charge_controls(32, at(second * 1_000)) {
+                    break consequence;
+                }
+            }
+        });
+
+        assert_eq!(consequences.next(), Some(Consequence::Paused(SECOND)));
+        let end = consequences.position(|one| one == Consequence::Disconnected);
+        assert!(end.is_some_and(|seconds| seconds < 12), "{end:?}");
+    }
+
+    #[test]
+    fn some_pings_are_nobodys_fault() {
+        let mut toll = Toll::default();
+        assert_eq!(toll.charge_controls(50, at(0)), Ok(()));
+        for second in 1..100 {
+            assert_eq!(toll.charge_controls(10, at(second * 1_000)), Ok(()));
+        }
+
+        assert!(toll.is_clear(at(110_000)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub(crate) use self::admission::{
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
-pub(crate) use self::limits::{limited, paused, quota_settled, quotas_kept};
+pub(crate) use self::limits::{limited, paused, pinged_too_often, quota_settled, quotas_kept};
 pub(crate) use self::slow::{
     SlowConsumer, Waiting, lagged, overflowed, skipped, told_of_skipping, too_slow,
 };
@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     delta_full: Counter,
     delta_saved_bytes: Counter,
     unsent: Gauge,
+    unfinished: Gauge,
     /// Of tenants that have had a connection, if metrics are kept per tenant.
     tenants: Option<Mutex<HashMap<Tenant, Arc<TenantMetrics>>>>,
 }
@@ -69,6 +70,7 @@ impl Metrics {
             delta_full: counter!("tidewire_delta_total", "result" => "full"),
             delta_saved_bytes: counter!("tidewire_delta_saved_bytes_total"),
             unsent: gauge!("tidewire_unsent_bytes"),
+            unfinished: gauge!("tidewire_unfinished_bytes"),
             tenants: per_tenant.then(Mutex::default),
         }
     }
@@ -98,6 +100,8 @@ pub(crate) struct Counts {
     pub(crate) sent_bytes: u64,
     /// What has come to be unsent, less what is no more, in bytes.
     pub(crate) unsent: i64,
+    /// The same of what is held of messages that are not complete.
+    pub(crate) unfinished: i64,
     published: u64,
     deltas: Tally,
 }
@@ -169,9 +173,13 @@ impl Counts {
                 counter.increment(count);
             }
         }
-        if self.unsent != 0 {
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-            metrics.unsent.increment(self.unsent as f64);
+        for (gauge, change) in
+            [(&metrics.unsent, self.unsent), (&metrics.unfinished, self.unfinished)]
+        {
+            if change != 0 {
+                #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+                gauge.increment(change as f64);
+            }
         }
         *self = Self::default();
     }

@@ -47,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) backlog: Backlog,
     /// What this turn may still cost before others are to have theirs: a command is 1.
     left: u32,
+    /// Bytes held of messages that are not complete.
+    pub(crate) unfinished: usize,
     pub(crate) registry: mio::Registry,
     pub(crate) scratch: Scratch,
     pub(crate) counts: Counts,
@@ -98,6 +100,7 @@ impl Context {
             running: FuturesUnordered::new(),
             backlog: Backlog::default(),
             left: A_TURN,
+            unfinished: 0,
             registry,
             scratch: Scratch::default(),
             counts: Counts::default(),

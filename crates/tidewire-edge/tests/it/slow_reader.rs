@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tidewire_edge::EdgeConfig;
 use tidewire_model::{Payload, TenantLimits};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 use tokio::time::Instant;
 
-use crate::fleet::{Fleet, listen};
+use crate::fleet::{Fleet, TENANT, listen};
 use crate::peer::{Bystander, Peer};
 
 /// More of these than there is room for in the kernel's buffers are sent.
@@ -44,6 +45,38 @@ async fn a_slow_reader_falls_behind_and_catches_up_without_loss() {
     let metrics = fleet.nodes[0].get("/metrics").await;
     let metrics = String::from_utf8_lossy(&metrics.body).into_owned();
     assert!(metrics.contains(r#"tidewire_slow_consumers_total{action="lag"}"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn operators_see_who_is_behind_and_neither_users_nor_channels() {
+    let fleet = Fleet::one().await;
+    let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
+    reader.subscribe("room/secret").await;
+    let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
+    assert_eq!(slow(&fleet).await, json!({ "behind": 0, "clients": [] }));
+    for _ in 0..MANY {
+        publisher.published("room/secret", large()).await;
+    }
+
+    let seen = slow(&fleet).await;
+
+    assert_eq!(seen["behind"], 1, "{seen}");
+    let client = &seen["clients"][0];
+    assert_eq!((&client["tenant"], &client["is_slow"]), (&json!(TENANT), &json!(false)));
+    assert!(client["unsent_bytes"].as_u64() > Some(128 * 1_024), "{client}");
+    assert_eq!(client["rules"], json!([null]), "of no rule");
+    let told = seen.to_string();
+    assert!(!told.contains("ada") && !told.contains("secret"), "{told}");
+    let mut offset = 0;
+    while offset < MANY {
+        offset = reader.publications().await.last().map_or(offset, |last| last.position.offset);
+    }
+    while slow(&fleet).await["behind"] != 0 {}
+}
+
+async fn slow(fleet: &Fleet) -> Value {
+    let answer = fleet.nodes[0].get("/slow").await;
+    serde_json::from_slice(&answer.body).expect("json")
 }
 
 #[tokio::test]

@@ -124,6 +124,16 @@ impl Decoder {
     pub fn held(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| partial.held())
     }
+
+    /// Whether a frame or a message has begun and is not complete.
+    pub fn has_begun(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Forgets what is not complete. What comes next is its rest, of which nothing can be made.
+    pub(crate) fn forget(&mut self) {
+        self.partial = None;
+    }
 }
 
 /// Takes a message that is one frame and wholly there, as nearly all are, without the bookkeeping

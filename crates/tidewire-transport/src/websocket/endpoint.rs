@@ -47,6 +47,17 @@ impl Endpoint {
         self.ending.as_ref()
     }
 
+    /// Bytes held for a frame or a message that has begun and is not complete; `None` if none is.
+    pub(crate) fn unfinished(&self) -> Option<usize> {
+        self.decoder.has_begun().then(|| self.decoder.held())
+    }
+
+    /// Forgets it, and what was read behind it.
+    pub(crate) fn forget_unfinished(&mut self) {
+        self.decoder.forget();
+        self.unread = None;
+    }
+
     /// Whether something was read that has not been decoded.
     pub(crate) fn has_unread(&self) -> bool {
         self.unread.is_some()
@@ -142,8 +153,13 @@ impl Endpoint {
             match self.decoder.decode(input, intake.inflater) {
                 Ok(None) => break,
                 Ok(Some(Incoming::Frame(frame))) => intake.take(frame),
-                Ok(Some(Incoming::Ping(payload))) => self.outgoing.pong(payload)?,
-                Ok(Some(Incoming::Pong(_))) => {}
+                Ok(Some(Incoming::Ping(payload))) => {
+                    intake.take_control(|controls| &mut controls.pings);
+                    self.outgoing.pong(payload)?;
+                }
+                Ok(Some(Incoming::Pong(_))) => {
+                    intake.take_control(|controls| &mut controls.pongs);
+                }
                 Ok(Some(Incoming::Close(close))) => {
                     self.end(Ending::Closed(close.map(Box::new)))?;
                 }
@@ -179,18 +195,35 @@ impl Endpoint {
     }
 }
 
-/// Where received frames go, and how many more may.
+/// Where received frames go, and how many more may come, those among them that go nowhere.
 pub(crate) struct Intake<'a, F> {
     pub(crate) frames: &'a mut F,
     pub(crate) room: usize,
     pub(crate) inflater: &'a mut Inflater,
+    pub(crate) controls: Controls,
 }
 
-impl<F: Extend<Frame>> Intake<'_, F> {
+impl<'a, F: Extend<Frame>> Intake<'a, F> {
+    pub(crate) fn new(frames: &'a mut F, room: usize, inflater: &'a mut Inflater) -> Self {
+        Self { frames, room, inflater, controls: Controls::default() }
+    }
+
     fn take(&mut self, frame: Frame) {
         self.frames.extend(Some(frame));
         self.room -= 1;
     }
+
+    fn take_control(&mut self, kind: impl FnOnce(&mut Controls) -> &mut u32) {
+        *kind(&mut self.controls) += 1;
+        self.room -= 1;
+    }
+}
+
+/// Control frames that were received, beside a close.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Controls {
+    pub pings: u32,
+    pub pongs: u32,
 }
 
 /// Why nothing more will be received.

@@ -10,8 +10,8 @@ use mio::{Events, Poll, Token};
 use socket2::SockRef;
 use tidewire_protocol::Frame;
 use tidewire_transport::{
-    CloseCode, Flushed, Limits, Link, LinkSettings, Prepared, Received, Scratch, Stream, Then,
-    TransportError, Violation,
+    CloseCode, Controls, Flushed, Limits, Link, LinkSettings, Prepared, Received, Scratch, Stream,
+    Then, TransportError, Violation,
 };
 
 use crate::wire::{self, BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Wire, binary, text};
@@ -35,7 +35,8 @@ fn messages_that_come_together_are_received_in_one_read() {
 
     let received = worker.receive(MOST).unwrap();
 
-    assert_eq!(received, Received { bytes: input.len(), then: Then::Drained });
+    let controls = Controls { pings: 1, pongs: 0 };
+    assert_eq!(received, Received { controls, ..read(input.len(), Then::Drained) });
     assert_eq!(worker.frames, [text("one"), binary(&[2])]);
     assert_eq!(worker.flush(), Flushed::All);
     assert_eq!(worker.read(3), Wire::plain(PONG, "p").bytes());
@@ -65,7 +66,7 @@ fn what_came_with_the_handshake_is_received_before_anything_is_read() {
     let mut worker = Worker::with(Bytes::copy_from_slice(early), LinkSettings::default());
 
     let received = worker.receive(MOST).unwrap();
-    assert_eq!(received, Received { bytes: 0, then: Then::More });
+    assert_eq!(received, read(0, Then::More));
     worker.far.write_all(late).unwrap();
     worker.wait();
     worker.receive(MOST).unwrap();
@@ -82,7 +83,7 @@ fn a_message_in_single_bytes_arrives_whole_and_leaves_nothing_behind() {
     for byte in wire::join(&frames) {
         worker.far.write_all(&[byte]).unwrap();
         worker.wait();
-        assert_eq!(worker.receive(MOST).unwrap(), Received { bytes: 1, then: Then::Drained });
+        assert_eq!(worker.receive(MOST).unwrap(), read(1, Then::Drained));
     }
 
     assert_eq!(worker.frames, [text(&format!("on{}", "e".repeat(200)))]);
@@ -94,7 +95,7 @@ fn a_read_that_finds_nothing_says_so() {
 
     let received = worker.receive(MOST).unwrap();
 
-    assert_eq!(received, Received { bytes: 0, then: Then::Drained });
+    assert_eq!(received, read(0, Then::Drained));
 }
 
 #[test]
@@ -348,4 +349,37 @@ fn limits_of_the_settings_are_kept() {
     let error = worker.receive(MOST).unwrap_err();
 
     assert!(matches!(error, TransportError::Violation(Violation::MessageTooLarge)));
+}
+
+/// What a call comes to that receives messages only.
+fn read(bytes: usize, then: Then) -> Received {
+    Received { bytes, controls: Controls::default(), then }
+}
+
+#[test]
+fn pings_and_pongs_are_counted_and_take_as_much_room_as_messages() {
+    let mut worker = Worker::new();
+    let frames = [PING, PONG, PING, TEXT, PING].map(|opcode| Wire::masked(opcode, "x"));
+    worker.far.write_all(&wire::join(&frames)).unwrap();
+    worker.wait();
+
+    let first = worker.receive(3).unwrap();
+    assert_eq!((first.controls, worker.frames.len()), (Controls { pings: 2, pongs: 1 }, 0));
+    let second = worker.receive(3).unwrap();
+    assert_eq!((second.controls, worker.frames.len()), (Controls { pings: 1, pongs: 0 }, 1));
+}
+
+#[test]
+fn what_has_begun_is_known_and_can_be_forgotten() {
+    let mut worker = Worker::new();
+    assert_eq!(worker.link.unfinished(), None);
+    let frame = Wire::masked(TEXT, "a".repeat(1_000)).bytes();
+    worker.far.write_all(&frame[..900]).unwrap();
+    worker.wait();
+    worker.receive(MOST).unwrap();
+
+    assert!(worker.link.unfinished().is_some_and(|bytes| bytes >= 892));
+    worker.link.forget_unfinished();
+
+    assert_eq!(worker.link.unfinished(), None);
 }

@@ -15,7 +15,8 @@ use socket2::SockRef;
 use tidewire_protocol::Frame;
 use tidewire_transport::tls::{Certificate, Certificates, TlsError, replaceable, server_config};
 use tidewire_transport::{
-    CloseCode, Flushed, Link, LinkSettings, Received, Scratch, Stream, Then, TransportError,
+    CloseCode, Controls, Flushed, Link, LinkSettings, Received, Scratch, Stream, Then,
+    TransportError,
 };
 use tokio::time::Instant;
 
@@ -38,7 +39,8 @@ async fn messages_that_come_together_are_received_in_one_read() {
 
     let received = worker.receive().unwrap();
 
-    assert_eq!(received, Received { bytes: input.len(), then: Then::Drained });
+    let controls = Controls { pings: 1, pongs: 0 };
+    assert_eq!(received, Received { controls, ..read(input.len(), Then::Drained) });
     assert_eq!(worker.frames, [text("one"), binary(&[2])]);
     assert_eq!(worker.flush(), Flushed::All);
     assert_eq!(worker.read(3), Wire::plain(PONG, "p").bytes());
@@ -50,7 +52,7 @@ async fn a_message_in_records_of_one_byte_arrives_whole() {
 
     for byte in Wire::masked(TEXT, "in pieces").bytes() {
         worker.send(&[byte]);
-        assert_eq!(worker.receive().unwrap(), Received { bytes: 1, then: Then::Drained });
+        assert_eq!(worker.receive().unwrap(), read(1, Then::Drained));
     }
 
     assert_eq!(worker.frames, [text("in pieces")]);
@@ -64,7 +66,7 @@ async fn half_a_record_is_nothing_yet_and_the_rest_comes_with_an_event() {
 
     worker.far.sock.write_all(first).unwrap();
     worker.wait_for(Event::is_readable);
-    assert_eq!(worker.receive().unwrap(), Received { bytes: 0, then: Then::Drained });
+    assert_eq!(worker.receive().unwrap(), read(0, Then::Drained));
     worker.far.sock.write_all(second).unwrap();
     worker.wait_for(Event::is_readable);
     worker.receive().unwrap();
@@ -455,4 +457,9 @@ impl Worker {
         }
         all
     }
+}
+
+/// What a call comes to that receives messages only.
+fn read(bytes: usize, then: Then) -> Received {
+    Received { bytes, controls: Controls::default(), then }
 }

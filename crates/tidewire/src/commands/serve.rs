@@ -122,6 +122,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
     EdgeConfig {
         max_connections: server.max_connections,
         connect_timeout: server.connect_timeout,
+        message_timeout: server.message_timeout,
         ping_interval: server.ping_interval,
         slow_after: server.slow_after,
         write_timeout: server.write_timeout,

@@ -180,6 +180,14 @@ fn describe_workers() {
         "Publications left out for clients that read too slowly, which were told."
     );
     describe_gauge!("tidewire_slow_consumers", "Clients that are slow now.");
+    describe_gauge!(
+        "tidewire_unfinished_bytes",
+        "Bytes held of messages of clients that are not complete."
+    );
+    describe_counter!(
+        "tidewire_excess_controls_total",
+        "Times a client sent more pings, or pongs that nobody asked for, than it may."
+    );
     describe_gauge!("tidewire_unsent_bytes", "Bytes queued for clients that do not take them yet.");
 }
 

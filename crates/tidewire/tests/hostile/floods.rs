@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
-use crate::raw::{PING, Raw, TEXT, frame};
+use crate::raw::{PING, PONG, Raw, TEXT, frame};
 use crate::victim::Victim;
 
 /// Long enough to be refused and not read for some seconds.
@@ -39,6 +39,26 @@ async fn pings_without_end_from_somebody_who_does_not_read_take_no_memory() {
             join_all(pinging.iter_mut().map(|raw| raw.send_often(&pings, 50))).await;
         })
         .await;
+}
+
+#[tokio::test]
+async fn whoever_pings_without_end_is_read_slowly_and_then_let_go() {
+    let victim = Victim::start().await;
+
+    for first in [PING, PONG] {
+        let many = frame(first, b"p").repeat(1_000);
+        let (code, pongs) = victim
+            .withstands(4 << 20, async {
+                Raw::connected(&victim, "pinging").await.flood_to_the_end(&many).await
+            })
+            .await;
+
+        assert_eq!(code, Some(4429));
+        // A burst of 64, and what is read in each of ten seconds until that is too much.
+        assert!(pongs < 1_000, "{pongs} of them were answered");
+    }
+
+    assert!(victim.metric("tidewire_excess_controls_total").await > 0.0);
 }
 
 #[tokio::test]

@@ -1,6 +1,9 @@
 //! What is no proper WebSocket, or too much of one (RFC 6455 sections 5 and 7.4.1).
 
 use std::io::Write as _;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
 
 use crate::raw::{Raw, TEXT, frame, header};
 use crate::victim::Victim;
@@ -9,6 +12,8 @@ const CONTINUED: u8 = 0x01;
 const CONTINUATION: u8 = 0x00;
 const COMPRESSED: u8 = 0xc1;
 const LIMIT: u64 = 128 << 10;
+/// How much of a message is sent that is not finished.
+const SENT: usize = 100 << 10;
 
 #[tokio::test]
 async fn a_message_that_is_announced_too_large_is_refused_and_nothing_is_reserved_for_it() {
@@ -113,7 +118,6 @@ fn deflated(bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn messages_that_are_never_finished_take_what_was_sent_of_them_and_no_more() {
-    const SENT: usize = 100 << 10;
     let victim = Victim::start().await;
 
     victim
@@ -136,7 +140,6 @@ async fn messages_that_are_never_finished_take_what_was_sent_of_them_and_no_more
 #[tokio::test]
 async fn first_frames_of_two_thousand_clients_take_no_more_than_there_is_for_them() {
     const CLIENTS: u64 = 2_000;
-    const SENT: usize = 100 << 10;
     // What its worker has for those that are large, what everybody has, and a connection by itself.
     let growth = (16 << 20) + CLIENTS * ((8 << 10) + (8 << 10));
     let victim = Victim::with("connect_timeout = \"1m\"\n").await;
@@ -153,4 +156,77 @@ async fn first_frames_of_two_thousand_clients_take_no_more_than_there_is_for_the
             Raw::connected(&victim, "late").await;
         })
         .await;
+}
+
+/// What an unfinished message is taken to be in memory: buffers double.
+const HELD: u64 = LIMIT;
+
+/// The beginning of a message.
+async fn begin(raw: &mut Raw) {
+    // It may be let go in the middle.
+    drop(raw.send(&header(TEXT, LIMIT)).await);
+    drop(raw.send(&vec![b' '; SENT]).await);
+}
+
+#[tokio::test]
+async fn messages_of_clients_that_are_never_finished_take_their_bound_and_no_more() {
+    const MANY: u64 = 800;
+    const BOUND: u64 = 64 << 20;
+    const REFUSED: &str =
+        "tidewire_connections_closed_total{transport=\"ws\",initiator=\"server\",code=\"1013\"";
+    let victim = Victim::start().await;
+    let token = victim.token("slow");
+
+    victim
+        .withstands(BOUND + HELD, async {
+            let mut unfinished = Vec::new();
+            for _ in 0..MANY {
+                let mut raw = Raw::connected_with(&victim, &token).await;
+                begin(&mut raw).await;
+                unfinished.push(raw);
+            }
+            let least = MANY - BOUND / (SENT as u64) - 1;
+            #[expect(clippy::cast_precision_loss, reason = "some hundreds")]
+            victim.until(REFUSED, |refused| refused >= least as f64).await;
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_finished_in_time_ends_its_connection_and_a_slow_one_does_not() {
+    const PIECES: usize = 4;
+    let victim = Victim::with("message_timeout = \"2s\"\n").await;
+    let slow = format!(r#"{}{{"id":2,"ping":{{}}}}"#, " ".repeat(PIECES << 10));
+    let slow = frame(TEXT, slow.as_bytes());
+
+    let (code, answer) = victim
+        .withstands(4 << 20, async {
+            let mut never = Raw::connected(&victim, "never").await;
+            let mut slowly = Raw::connected(&victim, "slowly").await;
+            let dribble = async {
+                // A byte now and then does not help.
+                for byte in header(TEXT, LIMIT).into_iter().chain([b' '; 1_000]) {
+                    if never.send(&[byte]).await.is_err() {
+                        break;
+                    }
+                    sleep(Duration::from_millis(100)).await;
+                    if let Ok(code) = timeout(Duration::ZERO, never.close_code()).await {
+                        return code;
+                    }
+                }
+                None
+            };
+            let in_time = async {
+                for piece in slow.chunks(slow.len().div_ceil(PIECES)) {
+                    slowly.send(piece).await.expect("it reads");
+                    sleep(Duration::from_millis(250)).await;
+                }
+                slowly.frame().await.expect("an answer").text()
+            };
+            tokio::join!(dribble, in_time)
+        })
+        .await;
+
+    assert_eq!(code, Some(4412));
+    assert!(answer.contains("\"id\":2"), "{answer}");
 }

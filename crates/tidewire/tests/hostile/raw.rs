@@ -12,6 +12,7 @@ use crate::victim::{PATIENCE, Victim};
 pub(crate) const TEXT: u8 = 0x81;
 pub(crate) const CLOSE: u8 = 0x88;
 pub(crate) const PING: u8 = 0x89;
+pub(crate) const PONG: u8 = 0x8a;
 const MASKED: u8 = 0x80;
 /// Lengths that say how many bytes of length follow (RFC 6455 section 5.2).
 const TWO_BYTES: u8 = 0x7e;
@@ -68,8 +69,12 @@ impl Raw {
 
     /// A client that has been let in.
     pub(crate) async fn connected(victim: &Victim, user: &str) -> Self {
+        Self::connected_with(victim, &victim.token(user)).await
+    }
+
+    pub(crate) async fn connected_with(victim: &Victim, token: &str) -> Self {
         let mut raw = Self::upgraded(victim).await;
-        raw.say(&format!(r#"{{"id":1,"connect":{{"token":"{}"}}}}"#, victim.token(user))).await;
+        raw.say(&format!(r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#)).await;
         let answer = raw.frame().await.expect("an answer");
         assert!(answer.text().contains("\"connected\""), "{}", answer.text());
         raw
@@ -127,6 +132,39 @@ impl Raw {
             }
             if ready.is_writable() {
                 let written = not_now(self.stream.try_write(left))?;
+                left = &left[written..];
+                left = if left.is_empty() { bytes } else { left };
+            }
+        }
+    }
+
+    /// Sends the same over and over until it is told to go; returns the code, and how many frames came
+    /// before.
+    pub(crate) async fn flood_to_the_end(&mut self, bytes: &[u8]) -> (Option<u16>, usize) {
+        timeout(2 * PATIENCE, self.flood_and_count(bytes)).await.expect("it is let go")
+    }
+
+    async fn flood_and_count(&mut self, bytes: &[u8]) -> (Option<u16>, usize) {
+        let (mut left, mut frames) = (bytes, 0);
+        loop {
+            let ready = self.stream.ready(Interest::READABLE | Interest::WRITABLE).await;
+            let ready = ready.expect("a socket");
+            if ready.is_readable() {
+                let read = not_now(self.stream.try_read_buf(&mut self.unread));
+                while let Some((frame, size)) = parse(&self.unread) {
+                    if frame.opcode == CLOSE & 0x0f {
+                        return (frame.close_code(), frames);
+                    }
+                    self.unread.drain(..size);
+                    frames += 1;
+                }
+                if read.is_err() || ready.is_read_closed() {
+                    return (None, frames);
+                }
+            }
+            if ready.is_writable() {
+                // Whether it is over is read.
+                let written = self.stream.try_write(left).unwrap_or_default();
                 left = &left[written..];
                 left = if left.is_empty() { bytes } else { left };
             }

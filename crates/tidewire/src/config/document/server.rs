@@ -48,6 +48,10 @@ pub struct Server {
     /// Time from the end of the HTTP handshake to the client's first frame.
     #[schemars(extend("x-min" = "100ms", "x-max" = "1m"))]
     pub connect_timeout: Period,
+    /// How long a client has for the rest of a message that it has begun, once it is connected; then its
+    /// connection ends.
+    #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
+    pub message_timeout: Period,
     /// How often a client is pinged; silence of twice this long ends its connection. Keep it well
     /// below the idle timeout of every proxy in between.
     #[schemars(extend("x-min" = "1s", "x-max" = "5m"))]
@@ -85,6 +89,7 @@ impl Default for Server {
             memory_limit: None,
             max_message_bytes: 131_072,
             connect_timeout: Period::from_secs(5),
+            message_timeout: Period::from_secs(30),
             ping_interval: Period::from_secs(25),
             slow_after: Period::from_secs(10),
             write_timeout: Period::from_secs(60),
