@@ -29,6 +29,8 @@ pub struct Setup {
     pub history_ttl: &'static str,
     /// Whether clocks of nodes and Redis can be set.
     pub has_clocks: bool,
+    /// Each node reaches the first Redis server over a link of its own, and no other.
+    pub is_redis_private: bool,
     /// Each node knows one NATS server only, that of its number.
     pub is_nats_pinned: bool,
     /// What the configuration of the NATS servers has beside their addresses.
@@ -47,6 +49,7 @@ impl Setup {
             history: 100_000,
             history_ttl: "1h",
             has_clocks: false,
+            is_redis_private: false,
             is_nats_pinned: false,
             nats_config: "",
             noisy_limits: None,
@@ -67,6 +70,8 @@ pub struct Cluster {
     pub nats: Vec<NatsServer>,
     /// Between everybody and the Redis server of that number; replication passes there too.
     pub redis_links: Vec<Proxy>,
+    /// Between the node of that number and the first Redis server, where it is the only way there.
+    pub own_redis_links: Vec<Proxy>,
     pub redis: Vec<RedisServer>,
     pub sentinels: Vec<SentinelServer>,
     clocks: Option<Clocks>,
@@ -105,6 +110,7 @@ impl Cluster {
             routes,
             nats,
             redis_links,
+            own_redis_links: Vec::new(),
             redis,
             sentinels,
             clocks,
@@ -118,6 +124,10 @@ impl Cluster {
                 links.push(Proxy::start(server.address()).await?);
             }
             cluster.nats_links.push(links);
+            if cluster.setup.is_redis_private {
+                let own = Proxy::start(cluster.redis[0].address()).await?;
+                cluster.own_redis_links.push(own);
+            }
             let node = cluster.start_node(number).await?;
             cluster.client_links.push(Proxy::start(node.clients()).await?);
             cluster.nodes.push(Some(node));
@@ -255,7 +265,12 @@ impl Cluster {
         let list = |addresses: Vec<String>| addresses.join("\", \"");
         let servers =
             list(links[known].iter().map(|link| format!("nats://{}", link.address())).collect());
-        let sentinels = list(self.sentinels.iter().map(SentinelServer::url).collect());
+        let redis = if let Some(own) = self.own_redis_links.get(number) {
+            format!("mode = \"single\"\naddresses = [\"redis://{}\"]", own.address())
+        } else {
+            let sentinels = list(self.sentinels.iter().map(SentinelServer::url).collect());
+            format!("mode = \"sentinel\"\nmaster_name = \"main\"\naddresses = [\"{sentinels}\"]")
+        };
         let (history, ttl) = (self.setup.history, self.setup.history_ttl);
         let noisy = self.setup.noisy_limits.map(|limits| (NOISY, limits));
         let tenants = TENANTS.iter().map(|tenant| (*tenant, "")).chain(noisy);
@@ -265,7 +280,7 @@ impl Cluster {
              write_timeout = \"5s\"\n\
              [ops]\nlisten = \"127.0.0.1:0\"\n\
              [nats]\nservers = [\"{servers}\"]\n\
-             [redis]\nmode = \"sentinel\"\nmaster_name = \"main\"\naddresses = [\"{sentinels}\"]\n\
+             [redis]\n{redis}\n\
              [limits]\nconnection_publish_rate = 1000000\nconnection_publish_burst = 1000000\n\
              connection_publish_bytes = 1000000000\nconnection_command_rate = 1000000\n\
              connection_command_burst = 1000000\ntenant_connect_rate = 1000000\n\
@@ -338,7 +353,10 @@ fn tenant_config(tenant: &str, limits: &str) -> String {
     format!(
         "[[tenants]]\nname = \"{tenant}\"\nlimits = {{ {limits} }}\n\
          [[tenants.keys]]\nid = \"chaos\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
-         [[tenants.api_keys]]\nid = \"{id}\"\nsecret = \"{api_secret}\"\n"
+         [[tenants.api_keys]]\nid = \"{id}\"\nsecret = \"{api_secret}\"\n\
+         [[tenants.rules]]\npattern = \"present/**\"\npresence = \"members\"\n\
+         presence_debounce = \"2s\"\n\
+         [[tenants.rules]]\npattern = \"fleeting/**\"\nclass = \"ephemeral\"\n"
     )
 }
 

@@ -16,6 +16,7 @@ mod crowds;
 mod flood;
 mod nats;
 mod nodes;
+mod presence;
 mod redis;
 mod sessions;
 mod slow;
@@ -65,13 +66,14 @@ pub const ROWS: &[Row] = &[
     row!(25, "Redis has no memory left", redis::full),
     row!(27, "Redis forgets its functions", redis::functions_flushed),
     row!(28, "a channel is trimmed while a client is away", redis::trimmed),
-    row!(29, "a client is back before its old node noticed", sessions::unnoticed),
+    row!(29, "a client is back before its old node noticed", presence::unnoticed),
     row!(30, "the answer to a resume is lost", sessions::answer_lost),
     row!(31, "two tabs have one token", sessions::two_tabs),
     row!(32, "a session's record is lost", sessions::record_lost),
     row!(33, "a client of a hot channel gets a kilobyte a second", slow::reader),
     row!(34, "five thousand clients come back at once", crowds::returning),
     row!(35, "a tenant keeps to no limit", crowds::noisy),
+    row!(36, "a node's link to Redis is cut, and NATS is there", presence::cut_off),
     row!(37, "clocks of nodes and of Redis jump by an hour", clocks::jumped),
 ];
 

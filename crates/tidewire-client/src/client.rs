@@ -7,6 +7,7 @@ use tidewire_model::{
 use tokio::time::Instant;
 
 use crate::Options;
+use crate::attendance::Attendance;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
 use crate::following::Following;
@@ -30,6 +31,7 @@ pub struct Client {
     resume: Option<ResumeState>,
     backoff: Backoff,
     following: Following,
+    attendance: Attendance,
     unacknowledged: Unacknowledged,
     next_id: u64,
     id_prefix: String,
@@ -74,6 +76,7 @@ impl Client {
             resume: None,
             backoff: Backoff::default(),
             following: Following::default(),
+            attendance: Attendance::default(),
             unacknowledged: Unacknowledged::default(),
             next_id: 0,
             id_prefix,
@@ -193,6 +196,7 @@ impl Client {
         let move_at = self.moving.as_ref().and_then(|moving| moving.at);
         let publish_at = self.unacknowledged.send_at().filter(|_| is_connected);
         let subscribe_at = self.following.ask_at().filter(|_| is_connected);
+        let enter_at = self.attendance.ask_at().filter(|_| is_connected);
         tokio::select! {
             biased;
             () = reached(move_at) => self.move_over(),
@@ -202,6 +206,9 @@ impl Client {
             }
             () = reached(subscribe_at) => {
                 self.following.ask_again(Instant::now(), sending(&mut self.connection));
+            }
+            () = reached(enter_at) => {
+                self.attendance.ask_again(Instant::now(), sending(&mut self.connection));
             }
             renewed = self.renewal.next() => self.renewed(renewed),
             opened = of(self.opening.as_mut().map(Opening::finish)) => self.opened(opened)?,
@@ -245,5 +252,6 @@ fn random_prefix(random: &Random) -> String {
 }
 
 mod moving;
+mod presence;
 mod renewing;
 mod taking;

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
-use tidewire_model::{Channel, Gap, Position, PublicationId, Subscribed};
+use tidewire_model::{
+    Channel, Gap, MemberId, MemberPage, Position, PresenceChange, PublicationId, Subscribed,
+};
 use tidewire_protocol_native::client::{Received, Refusal};
 
 /// What happens to a client.
@@ -40,8 +42,27 @@ pub enum Happening {
         id: PublicationId,
         refusal: Refusal,
     },
-    /// A subscription was refused or ended for good, and its channel is wanted no more. Without a
-    /// channel: the server refused what this client does not know to have asked.
+    /// The client is in a channel, where others call it this; after each connection anew.
+    Entered {
+        channel: Channel,
+        member: MemberId,
+    },
+    /// From here on changes are told of who is in a channel.
+    Watching {
+        channel: Channel,
+    },
+    /// Changes in who is in a channel, in order.
+    Presence {
+        channel: Channel,
+        changes: Vec<PresenceChange>,
+    },
+    /// Some of who is in a channel.
+    Members {
+        channel: Channel,
+        page: MemberPage,
+    },
+    /// A subscription was refused or ended for good, and its channel is wanted no more; or to enter it, to
+    /// watch it or a page of its members was. Without a channel: the server refused what this client does not know to have asked.
     Refused {
         channel: Option<Channel>,
         refusal: Refusal,

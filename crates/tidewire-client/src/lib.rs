@@ -7,6 +7,7 @@
 //!
 //! Nothing here spawns a task: whoever calls [`Client::next`] drives it.
 
+mod attendance;
 mod backoff;
 mod base;
 mod behind;
@@ -30,7 +31,10 @@ pub use connection::{Connection, Lost, OpenError};
 pub use happening::{Came, Happening};
 pub use options::Options;
 pub use renewal::{NoToken, Renew};
-pub use tidewire_model::{Channel, Command, HistoryQuery, Payload, Position, Since, Token};
+pub use tidewire_model::{
+    Channel, Command, HistoryQuery, MemberId, MemberPage, MemberWord, PageMark, Payload, Position,
+    PresenceChange, Since, Token,
+};
 pub use tidewire_protocol_native::client::{
     Closing, Codec, Content, Received, ReceivedPage, Refusal, ServerEvent,
 };

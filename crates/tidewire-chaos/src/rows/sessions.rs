@@ -52,31 +52,6 @@ pub(super) async fn answer_lost(setup: Setup, size: Size) -> Result<String> {
     Ok(format!("resumed after its answer was lost; {outcome}"))
 }
 
-/// Row 29: a client's old connection has been cut without its node noticing when the client comes back
-/// elsewhere. The new one has the session, and the old one ends.
-pub(super) async fn unnoticed(setup: Setup, _: Size) -> Result<String> {
-    let cluster = Cluster::start(setup).await?;
-    let mut client = Client::connect(cluster.options(TENANTS[0], "ann", 0)).await?;
-    client.subscribe(Channel::parse("room")?, Since::Now);
-    happening(&mut client, |it| matches!(it, Happening::Subscribed(_))).await?;
-
-    let link = &cluster.client_links[0];
-    link.set(Rules { is_black_hole: [true, false], ..Rules::default() });
-    client.cut();
-    let connected = |it: &Happening| matches!(it, Happening::Connected { .. });
-    let back = happening(&mut client, connected).await?;
-    let ended = until("the old connection is closed", LIVELINESS, async || {
-        let Ok(node) = cluster.node(0) else { return false };
-        node.metric("tidewire_connections", "").await.is_ok_and(|there| there == 0)
-    })
-    .await?;
-
-    let Happening::Connected { resumed, .. } = back else { unreachable!("waited for") };
-    ensure!(resumed, "the session was not taken up again");
-    ensure!(ended < Duration::from_secs(3), "the old connection was open for {ended:?}");
-    Ok(format!("the old connection was closed {ended:.0?} later"))
-}
-
 /// Row 31: two tabs have one token.
 pub(super) async fn two_tabs(setup: Setup, _: Size) -> Result<String> {
     let cluster = Cluster::start(setup).await?;

@@ -218,6 +218,7 @@ impl Client {
         // not been answered may never have arrived.
         let are_back = if connected.resumed { told } else { HashSet::new() };
         self.following.begin_anew(&are_back, sending(&mut self.connection));
+        self.attendance.begin_anew(sending(&mut self.connection));
         self.unacknowledged.begin_anew(sending(&mut self.connection));
         let (node, resumed) = (connected.node.to_string(), connected.resumed);
         self.happenings.push_back(Happening::Connected { node, resumed, came });

@@ -45,7 +45,7 @@ impl Client {
             ServerEvent::Expiring { at, closes_at } => self.expires(at, closes_at),
             ServerEvent::Refreshed { request, expires_at } => self.refreshed(request, expires_at),
             ServerEvent::Failed { request, refusal } => self.fail(request, refusal),
-            _ => {}
+            other => self.take_presence(other),
         }
     }
 
@@ -110,6 +110,9 @@ impl Client {
         };
         if let Some(channel) = self.following.asked_by(request) {
             return self.refuse_channel(channel, refusal);
+        }
+        if self.refuses_presence(request, &refusal) {
+            return;
         }
         let send = sending(&mut self.connection);
         let refused = self.unacknowledged.refuse(request, &refusal, Instant::now(), send);

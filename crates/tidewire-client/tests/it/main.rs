@@ -4,6 +4,7 @@ mod coming_back;
 mod deltas;
 mod moving;
 mod peer;
+mod presence;
 mod publishing;
 mod renewing;
 mod subscribing;

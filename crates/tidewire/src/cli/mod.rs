@@ -3,6 +3,7 @@
 mod config;
 mod drain;
 mod placement;
+mod presence;
 mod remote;
 mod tenant;
 mod token;
@@ -16,6 +17,7 @@ use clap::{Args, Parser, Subcommand};
 pub use config::{ConfigCommand, Init, Print, Shown};
 pub use drain::Drain;
 pub use placement::{Placement, Weighted};
+pub use presence::Presence;
 pub use remote::{Health, History, Publish, Remote, Subscribe};
 pub use tenant::{
     AddKey, Administration, ApiKeyCommand, Apply, CreateApiKey, CreateTenant, KeyCommand, List,
@@ -45,6 +47,8 @@ pub enum Command {
     Sub(Subscribe),
     /// Print what a channel keeps
     History(History),
+    /// Print who is in a channel
+    Presence(Presence),
     /// Ask a node whether it is alive or ready; for probes and scripts
     Health(Health),
     /// Have a node move its clients to the others, and end

@@ -6,6 +6,7 @@ mod drain;
 mod health;
 mod history;
 mod placement;
+mod presence;
 mod publish;
 mod remote;
 mod serve;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Pub(publish) => publish::run(&publish),
         Command::Sub(subscribe) => subscribe::run(&subscribe),
         Command::History(history) => history::run(&history),
+        Command::Presence(presence) => presence::run(&presence),
         Command::Health(health) => health::run(&health),
         Command::Drain(drain) => drain::run(&drain),
         Command::Placement(placement) => placement::run(&placement),

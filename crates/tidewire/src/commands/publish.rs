@@ -42,7 +42,7 @@ async fn send(publish: &Publish) -> anyhow::Result<()> {
 }
 
 /// JSON if it is, a JSON string otherwise.
-fn payload(text: &str) -> anyhow::Result<Payload> {
+pub(super) fn payload(text: &str) -> anyhow::Result<Payload> {
     match Payload::json(text.trim().to_owned().into()) {
         Err(InvalidPayload::NotJson) => Ok(Payload::json(serde_json::to_string(text)?.into())?),
         payload => Ok(payload?),

@@ -63,6 +63,10 @@ fn show(happening: Happening, as_json: bool) -> anyhow::Result<bool> {
         Happening::Expiring { .. }
         | Happening::Renewed { .. }
         | Happening::Left
+        | Happening::Entered { .. }
+        | Happening::Watching { .. }
+        | Happening::Presence { .. }
+        | Happening::Members { .. }
         | Happening::Published { .. }
         | Happening::Rejected { .. } => {}
     }

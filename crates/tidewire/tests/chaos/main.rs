@@ -1,4 +1,4 @@
-//! Seven rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
+//! Nine rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
 //! rest.
 
 use tidewire_chaos::rows::row;
@@ -38,6 +38,16 @@ async fn a_resume_whose_answer_is_lost_is_granted_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_crowd_that_comes_back_at_once_is_let_in_at_a_pace_and_has_its_sessions() {
     run(34).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_back_before_its_old_node_noticed_was_never_gone() {
+    run(29).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_of_a_node_without_redis_leave_with_its_lease_and_are_back_with_redis() {
+    run(36).await;
 }
 
 /// A cluster is a dozen processes: one at a time.

@@ -2,13 +2,14 @@ use std::path::PathBuf;
 
 use crate::command::stdout;
 
-const COMMANDS: [&str; 35] = [
+const COMMANDS: [&str; 36] = [
     "",
     "dev",
     "serve",
     "pub",
     "sub",
     "history",
+    "presence",
     "health",
     "drain",
     "placement",
