@@ -190,7 +190,8 @@ def test_tenants_keep_their_keys_and_rights():
     assert acme["keys"][0]["public_key"].startswith("-----BEGIN PUBLIC KEY-----\n")
     assert "secret_file" not in acme["keys"][0]
     assert acme["api_keys"][1]["channels"] == {"jobs/**": ["publish"], "alerts": ["publish", "history"]}
-    assert acme["rules"] == [{"pattern": "ticker/**", "flush_window": "10ms"}]
+    room = {"pattern": "room/**", "presence": "members", "presence_debounce": "10s", "presence_listed": 200}
+    assert acme["rules"] == [{"pattern": "ticker/**", "flush_window": "10ms"}, room]
     assert toml["redis"]["mode"] == "sentinel" and toml["redis"]["master_name"] == "tidewire"
 
 

@@ -17,6 +17,7 @@ mod followed;
 mod following;
 mod happening;
 mod leaving;
+mod member_list;
 mod opening;
 mod options;
 mod renewal;
@@ -29,6 +30,7 @@ mod wait;
 pub use client::{Client, ClientError};
 pub use connection::{Connection, Lost, OpenError};
 pub use happening::{Came, Happening};
+pub use member_list::{MemberList, Needed};
 pub use options::Options;
 pub use renewal::{NoToken, Renew};
 pub use tidewire_model::{

@@ -66,6 +66,15 @@ flush_window = {{ toJson . }}
 {{- with .delta }}
 delta = {{ toJson . }}
 {{- end }}
+{{- with .presence }}
+presence = {{ toJson . }}
+{{- end }}
+{{- with .presenceDebounce }}
+presence_debounce = {{ toJson . }}
+{{- end }}
+{{- with .presenceListed }}
+presence_listed = {{ int . }}
+{{- end }}
 {{ end }}
 {{- end -}}
 

@@ -26,7 +26,8 @@ impl Client {
 
     /// Wants to hear who comes and goes in a channel, from now on and over every loss, as
     /// [`Happening::Presence`]. After each [`Happening::Watching`], and after each change that is
-    /// `lost`, the list is to be loaded by [`members`](Self::members).
+    /// `lost`, the list is to be loaded by [`members`](Self::members); a [`MemberList`](crate::MemberList)
+    /// keeps it.
     pub fn watch(&mut self, channel: Channel) {
         self.attendance.want((Wish::Watch, channel), None, sending(&mut self.connection));
     }
