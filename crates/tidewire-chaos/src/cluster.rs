@@ -1,20 +1,22 @@
 //! Three nodes on three NATS servers and a watched Redis, with a proxy on every link.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
-use tidewire_auth::{Claims, KeyId, SigningKey};
 use tidewire_client::Options;
-use tidewire_model::{Permissions, Tenant, UserId};
-use tidewire_testkit::services::{NatsServer, RedisServer, SentinelServer, Watch, free_port};
+use tidewire_model::Tenant;
+use tidewire_testkit::services::{NatsServer, RedisCluster, RedisServer, SentinelServer};
 
 use crate::clock::{Clock, Clocks};
 use crate::node::NodeProcess;
 use crate::proxy::Proxy;
 use crate::wait::until;
+
+pub(crate) use parts::api_key;
+
+mod parts;
 
 /// What a cluster is to be like.
 #[derive(Clone, Debug)]
@@ -27,6 +29,8 @@ pub struct Setup {
     pub history: u32,
     /// How long it keeps them, as a configuration says it.
     pub history_ttl: &'static str,
+    /// Redis is a cluster of three primaries, without proxies, instead of a watched pair.
+    pub is_sharded: bool,
     /// Whether clocks of nodes and Redis can be set.
     pub has_clocks: bool,
     /// Each node reaches the first Redis server over a link of its own, and no other.
@@ -48,6 +52,7 @@ impl Setup {
             down_after: Duration::from_millis(500),
             history: 100_000,
             history_ttl: "1h",
+            is_sharded: false,
             has_clocks: false,
             is_redis_private: false,
             is_nats_pinned: false,
@@ -74,6 +79,7 @@ pub struct Cluster {
     pub own_redis_links: Vec<Proxy>,
     pub redis: Vec<RedisServer>,
     pub sentinels: Vec<SentinelServer>,
+    sharded: Option<RedisCluster>,
     clocks: Option<Clocks>,
     setup: Setup,
     directory: TempDir,
@@ -91,33 +97,28 @@ impl Cluster {
     /// Starts everything, and waits until the nodes are ready and the replica is in step.
     pub async fn start(setup: Setup) -> Result<Self> {
         let directory = TempDir::with_prefix("tidewire-chaos-")?;
-        let (routes, nats) = start_nats(&directory, setup.nats_config).await?;
+        let (routes, nats) = parts::start_nats(&directory, setup.nats_config).await?;
         let clocks = setup.has_clocks.then(|| Clocks::new(directory.path())).transpose()?;
-        let (redis_links, redis) = start_redis(clocks.as_ref()).await?;
-        let watch = Watch {
-            primary: redis_links[0].address(),
-            quorum: 2,
-            down_after_ms: u32::try_from(setup.down_after.as_millis())?,
-        };
-        let mut sentinels = Vec::new();
-        for _ in 0..3 {
-            sentinels.push(SentinelServer::start(watch).await);
-        }
         let mut cluster = Self {
             nodes: Vec::new(),
             client_links: Vec::new(),
             nats_links: Vec::new(),
             routes,
             nats,
-            redis_links,
+            redis_links: Vec::new(),
             own_redis_links: Vec::new(),
-            redis,
-            sentinels,
+            redis: Vec::new(),
+            sentinels: Vec::new(),
+            sharded: None,
             clocks,
             setup,
             directory,
         };
-        cluster.until_watched().await?;
+        if cluster.setup.is_sharded {
+            cluster.sharded = Some(RedisCluster::start().await);
+        } else {
+            cluster.start_watched_redis().await?;
+        }
         for number in 0..NODES {
             let mut links = Vec::new();
             for server in &cluster.nats {
@@ -164,6 +165,11 @@ impl Cluster {
     /// The clocks of its processes, of a setup that has them.
     pub fn clocks(&self) -> Result<&Clocks> {
         self.clocks.as_ref().context("a setup with clocks")
+    }
+
+    /// The primaries that share what there is, of a setup that has them.
+    pub fn sharded(&self) -> Result<&RedisCluster> {
+        self.sharded.as_ref().context("a setup with a cluster of Redis")
     }
 
     /// The nodes that run.
@@ -217,7 +223,7 @@ impl Cluster {
 
     /// How a client of `tenant` connects: to node `first`, and to the others in turn when it is lost.
     pub fn options(&self, tenant: &str, user: &str, first: usize) -> Options {
-        let mut options = Options::new(String::new(), token(tenant, user, HALF_A_DAY));
+        let mut options = Options::new(String::new(), parts::token(tenant, user, HALF_A_DAY));
         options.urls =
             self.client_links.iter().map(|link| format!("ws://{}", link.address())).collect();
         options.urls.rotate_left(first % NODES);
@@ -227,8 +233,15 @@ impl Cluster {
 
     /// The same, with a token that runs out in so many seconds.
     pub fn options_for(&self, tenant: &str, user: &str, first: usize, seconds: i64) -> Options {
-        let token = token(tenant, user, seconds).into();
+        let token = parts::token(tenant, user, seconds).into();
         Options { token, ..self.options(tenant, user, first) }
+    }
+
+    async fn start_watched_redis(&mut self) -> Result<()> {
+        (self.redis_links, self.redis) = parts::start_redis(self.clocks.as_ref()).await?;
+        let (primary, patience) = (self.redis_links[0].address(), self.setup.down_after);
+        self.sentinels = parts::start_sentinels(primary, patience).await?;
+        self.until_watched().await
     }
 
     async fn until_watched(&self) -> Result<()> {
@@ -265,7 +278,9 @@ impl Cluster {
         let list = |addresses: Vec<String>| addresses.join("\", \"");
         let servers =
             list(links[known].iter().map(|link| format!("nats://{}", link.address())).collect());
-        let redis = if let Some(own) = self.own_redis_links.get(number) {
+        let redis = if let Some(sharded) = &self.sharded {
+            format!("mode = \"cluster\"\naddresses = [\"{}\"]", sharded.url())
+        } else if let Some(own) = self.own_redis_links.get(number) {
             format!("mode = \"single\"\naddresses = [\"redis://{}\"]", own.address())
         } else {
             let sentinels = list(self.sentinels.iter().map(SentinelServer::url).collect());
@@ -274,7 +289,8 @@ impl Cluster {
         let (history, ttl) = (self.setup.history, self.setup.history_ttl);
         let noisy = self.setup.noisy_limits.map(|limits| (NOISY, limits));
         let tenants = TENANTS.iter().map(|tenant| (*tenant, "")).chain(noisy);
-        let tenants: String = tenants.map(|(name, limits)| tenant_config(name, limits)).collect();
+        let tenants: String =
+            tenants.map(|(name, limits)| parts::tenant_config(name, limits)).collect();
         format!(
             "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\nping_interval = \"2s\"\n\
              write_timeout = \"5s\"\n\
@@ -290,97 +306,4 @@ impl Cluster {
              [log]\nformat = \"json\"\n{tenants}"
         )
     }
-}
-
-/// Servers that know each other only through proxies, whose connections go from the later to the
-/// earlier or, by gossip, to what each of them advertises.
-async fn start_nats(directory: &TempDir, config: &str) -> Result<(Vec<Proxy>, Vec<NatsServer>)> {
-    let file = directory.path().join("nats.conf");
-    std::fs::write(&file, config)?;
-    let file = file.display().to_string();
-    let (mut routes, mut servers) = (Vec::new(), Vec::new());
-    let ports: Vec<u16> = (0..3).map(|_| free_port()).collect();
-    for (number, port) in ports.iter().enumerate() {
-        let listen = format!("nats://127.0.0.1:{port}");
-        let gossip = Proxy::start(SocketAddr::from(([127, 0, 0, 1], *port))).await?;
-        let advertised = gossip.address().to_string();
-        routes.push(gossip);
-        let mut known = Vec::new();
-        for earlier in &ports[..number] {
-            let route = Proxy::start(SocketAddr::from(([127, 0, 0, 1], *earlier))).await?;
-            known.push(format!("nats://{}", route.address()));
-            routes.push(route);
-        }
-        let known = known.join(",");
-        let mut arguments = vec!["--config", &file, "--no_advertise"];
-        arguments.extend(["--cluster", &listen, "--cluster_name", "chaos"]);
-        arguments.extend(["--cluster_advertise", &advertised]);
-        if !known.is_empty() {
-            arguments.extend(["--routes", &known]);
-        }
-        servers.push(NatsServer::with_arguments(&arguments).await);
-    }
-    Ok((routes, servers))
-}
-
-/// A primary and its replica, which give out the addresses of their proxies.
-async fn start_redis(clocks: Option<&Clocks>) -> Result<(Vec<Proxy>, Vec<RedisServer>)> {
-    let (mut links, mut servers): (Vec<Proxy>, Vec<RedisServer>) = (Vec::new(), Vec::new());
-    for number in 0..2 {
-        let port = free_port();
-        let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], port))).await?;
-        let announced = link.address().port().to_string();
-        let mut arguments = vec!["--appendonly", "yes", "--appendfsync", "everysec"];
-        arguments.extend(["--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0"]);
-        arguments.extend(["--replica-announce-ip", "127.0.0.1"]);
-        arguments.extend(["--replica-announce-port", &announced]);
-        let primary = links.first().map(|link| link.address().port().to_string());
-        if let Some(primary) = &primary {
-            arguments.extend(["--replicaof", "127.0.0.1", primary]);
-        }
-        let environment = clocks.map_or(&[][..], |clocks| clocks.redis[number].environment());
-        let server = RedisServer::on_port_with(port, &arguments, environment).await;
-        debug_assert_eq!(servers.len(), number, "they are started in order");
-        servers.push(server);
-        links.push(link);
-    }
-    Ok((links, servers))
-}
-
-fn tenant_config(tenant: &str, limits: &str) -> String {
-    let (secret, key) = (secret(tenant), api_key(tenant));
-    let (id, api_secret) = key.split_once('.').expect("id and secret");
-    format!(
-        "[[tenants]]\nname = \"{tenant}\"\nlimits = {{ {limits} }}\n\
-         [[tenants.keys]]\nid = \"chaos\"\nalgorithm = \"HS256\"\nsecret = \"{secret}\"\n\
-         [[tenants.api_keys]]\nid = \"{id}\"\nsecret = \"{api_secret}\"\n\
-         [[tenants.rules]]\npattern = \"present/**\"\npresence = \"members\"\n\
-         presence_debounce = \"2s\"\n\
-         [[tenants.rules]]\npattern = \"fleeting/**\"\nclass = \"ephemeral\"\n"
-    )
-}
-
-fn secret(tenant: &str) -> String {
-    format!("the secret of {tenant}, long enough to be one")
-}
-
-pub(crate) fn api_key(tenant: &str) -> String {
-    format!("backend.0123456789abcdef0123456789abcdef-{tenant}")
-}
-
-/// A token that lets `user` do everything in `tenant`, for so many seconds from now on.
-fn token(tenant: &str, user: &str, seconds: i64) -> String {
-    let id = KeyId::parse("chaos").expect("a key id");
-    let key = SigningKey::from_secret(Some(id), secret(tenant).as_bytes()).expect("long enough");
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    key.sign(&Claims {
-        tenant: Some(Tenant::parse(tenant).expect("a tenant")),
-        user: UserId::parse(user).expect("a user"),
-        audience: vec!["tidewire".into()],
-        expires_at: now.saturating_add_signed(seconds),
-        not_before: None,
-        issued_at: None,
-        token_id: None,
-        permissions: Permissions::all(),
-    })
 }

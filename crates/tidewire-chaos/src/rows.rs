@@ -19,7 +19,9 @@ mod nodes;
 mod presence;
 mod redis;
 mod sessions;
+mod slots;
 mod slow;
+mod splits;
 
 /// One fault, and what must come of it.
 #[derive(Clone, Copy)]
@@ -62,8 +64,11 @@ pub const ROWS: &[Row] = &[
     row!(19, "the same, and a node is killed with it", redis::replica_and_node),
     row!(20, "the Redis primary is killed and comes back with its data", redis::restarted),
     row!(21, "Redis is emptied", redis::emptied),
+    row!(22, "two servers of Redis are primaries at once", splits::primaries),
+    row!(23, "the same, and neither has the fence", splits::unfenced),
     row!(24, "Redis is stopped for five seconds", redis::stopped),
     row!(25, "Redis has no memory left", redis::full),
+    row!(26, "slots of a Redis cluster move under load", slots::moved),
     row!(27, "Redis forgets its functions", redis::functions_flushed),
     row!(28, "a channel is trimmed while a client is away", redis::trimmed),
     row!(29, "a client is back before its old node noticed", presence::unnoticed),

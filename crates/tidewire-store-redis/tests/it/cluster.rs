@@ -7,10 +7,10 @@ use std::time::Duration;
 use tidewire_broker::{Log, LogError, Outcome, Read, Retention, Secured, Status};
 use tidewire_model::{Channel, Incarnation, Since, Tenant, TenantChannel};
 use tidewire_store_redis::{Deployment, Finding, RedisConfig, RedisConnection, RedisLog, Severity};
-use tidewire_testkit::services::{RedisServer, free_port};
+use tidewire_testkit::services::{MovingSlot, RedisCluster, RedisServer, free_port};
 use tokio::time::{sleep, timeout};
 
-use crate::redis::{command, draft, text, without_id};
+use crate::redis::{command, draft, keys, text, without_id};
 
 #[tokio::test]
 async fn channels_of_all_primaries_are_appended_to_and_read_and_survive_flushed_functions() {
@@ -23,7 +23,7 @@ async fn channels_of_all_primaries_are_appended_to_and_read_and_survive_flushed_
         appended.push(log.append(channel, &[draft("1"), draft("2")]).await.expect("append"));
     }
     let heads = log.heads(&channels).await.expect("heads");
-    for server in &cluster.servers {
+    for server in &cluster.redis.servers {
         command(server, &["FUNCTION", "FLUSH"]).await;
     }
 
@@ -35,7 +35,7 @@ async fn channels_of_all_primaries_are_appended_to_and_read_and_survive_flushed_
         assert!(log.append(channel, &[draft("2")]).await.expect("append")[0].duplicate);
     }
     assert_eq!(log.secure(Duration::from_secs(20)).await.expect("an answer"), Secured::Alone);
-    for server in &cluster.servers {
+    for server in &cluster.redis.servers {
         let keys: u64 = redis::from_redis_value(command(server, &["DBSIZE"]).await).expect("count");
         assert!(keys > 20, "a primary holds only {keys} keys");
     }
@@ -73,7 +73,7 @@ async fn word_of_another_life_leaves_the_connections_to_all_primaries_alone() {
 #[tokio::test]
 async fn the_settings_of_every_primary_are_looked_at() {
     let cluster = Cluster::start().await;
-    let bad = &cluster.servers[2];
+    let bad = &cluster.redis.servers[2];
     command(bad, &["CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru"]).await;
 
     let findings = cluster.connect().check_settings().await.expect("the cluster is there");
@@ -83,7 +83,7 @@ async fn the_settings_of_every_primary_are_looked_at() {
         panic!("one: {findings:?}")
     };
     assert!(refused.text.contains(&bad.address().to_string()), "{refused:?}");
-    for server in &cluster.servers {
+    for server in &cluster.redis.servers {
         let is_named = |finding: &Finding| finding.text.contains(&server.address().to_string());
         assert!(findings.iter().any(is_named), "no finding about {}", server.address());
     }
@@ -96,7 +96,7 @@ async fn each_primarys_own_replica_is_asked_for_copies() {
     let config = RedisConfig { durable_copies: 1, ..cluster.config() };
     let connection = RedisConnection::new(config).expect("a valid configuration");
     let log = RedisLog::new(connection, Retention::default());
-    let [copied, alone] = [0, 1].map(|index| &cluster.servers[index]);
+    let [copied, alone] = [0, 1].map(|index| &cluster.redis.servers[index]);
     let (copied, alone) =
         (channel_at(&log, copied, 0..30).await, channel_at(&log, alone, 30..60).await);
 
@@ -168,52 +168,18 @@ fn is_right(read: &Result<Read, LogError>) -> bool {
 }
 
 pub(crate) struct Cluster {
-    pub(crate) servers: Vec<RedisServer>,
+    pub(crate) redis: RedisCluster,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
-        let mut servers = Vec::new();
-        let mut buses = Vec::new();
-        for _ in 0..3 {
-            let bus = free_port().to_string();
-            let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus];
-            servers.push(RedisServer::with_arguments(&arguments).await);
-            buses.push(bus);
-        }
-        let shares = [("0", "5460"), ("5461", "10922"), ("10923", "16383")];
-        for (server, (first, last)) in servers.iter().zip(shares) {
-            command(server, &["CLUSTER", "ADDSLOTSRANGE", first, last]).await;
-        }
-        for (server, bus) in servers.iter().zip(&buses).skip(1) {
-            let port = server.address().port().to_string();
-            command(&servers[0], &["CLUSTER", "MEET", "127.0.0.1", &port, bus]).await;
-        }
-        let cluster = Self { servers };
-        cluster.become_whole().await;
-        cluster
-    }
-
-    async fn become_whole(&self) {
-        let is_whole = async |server| {
-            let info = text(command(server, &["CLUSTER", "INFO"]).await);
-            let says = |line: &str| info.lines().any(|found| found == line);
-            says("cluster_state:ok") && says("cluster_known_nodes:3") && says("cluster_size:3")
-        };
-        let waiting = async {
-            for server in &self.servers {
-                while !is_whole(server).await {
-                    sleep(Duration::from_millis(20)).await;
-                }
-            }
-        };
-        timeout(Duration::from_secs(30), waiting).await.expect("the cluster is whole in 30 s");
+        Self { redis: RedisCluster::start().await }
     }
 
     /// The ids of the connections of whoever uses the functions, by server.
     async fn clients(&self) -> Vec<BTreeSet<String>> {
         let mut clients = Vec::new();
-        for server in &self.servers {
+        for server in &self.redis.servers {
             let list = text(command(server, &["CLIENT", "LIST"]).await);
             let of_log = list.lines().filter(|line| !line.contains("cmd=client|list"));
             let id = |line: &str| line.split(' ').next().unwrap_or_default().to_owned();
@@ -223,8 +189,7 @@ impl Cluster {
     }
 
     fn config(&self) -> RedisConfig {
-        let urls = self.servers.iter().take(1).map(RedisServer::url).collect();
-        RedisConfig::new(Deployment::Cluster { urls })
+        RedisConfig::new(Deployment::Cluster { urls: vec![self.redis.url()] })
     }
 
     pub(crate) fn connect(&self) -> RedisConnection {
@@ -233,7 +198,7 @@ impl Cluster {
 
     /// A replica of the first primary.
     async fn add_replica(&self) -> RedisServer {
-        let primary = &self.servers[0];
+        let primary = &self.redis.servers[0];
         let bus = free_port().to_string();
         let arguments = ["--cluster-enabled", "yes", "--cluster-port", &bus];
         let replica = RedisServer::with_arguments(&arguments).await;
@@ -260,56 +225,38 @@ impl Cluster {
     /// Moves everything there is, which is in one slot, to another primary.
     async fn move_the_only_slot(&self) {
         let moving = self.begin_to_move_the_only_slot().await;
-        moving.carry(moving.keys.len()).await;
         moving.finish().await;
     }
 
     /// Has the primary of everything there is, which is in one slot, hand it to one that has nothing.
     pub(crate) async fn begin_to_move_the_only_slot(&self) -> Moving<'_> {
-        let mut holders = Vec::new();
-        for server in &self.servers {
-            let keys = command(server, &["KEYS", "*"]).await;
-            let keys: BTreeSet<String> = redis::from_redis_value(keys).expect("keys");
-            holders.push((server, keys));
+        let mut held = Vec::new();
+        for server in &self.redis.servers {
+            held.push(keys(server, "*").await);
         }
-        let (source, keys) = holders.iter().find(|(_, keys)| !keys.is_empty()).expect("a holder");
-        let (target, _) = holders.iter().find(|(_, keys)| keys.is_empty()).expect("an empty one");
-        let first = keys.first().expect("a key");
-        let slot: u64 =
-            redis::from_redis_value(command(source, &["CLUSTER", "KEYSLOT", first]).await)
-                .expect("a slot");
-        let slot = slot.to_string();
-        let source_id = text(command(source, &["CLUSTER", "MYID"]).await);
-        let target_id = text(command(target, &["CLUSTER", "MYID"]).await);
-        command(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await;
-        command(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await;
-        Moving { source, target, slot, target_id, keys: keys.iter().cloned().collect() }
+        let from = held.iter().position(|keys| !keys.is_empty()).expect("a holder");
+        let to = held.iter().position(Vec::is_empty).expect("one that has nothing");
+        let slot = self.redis.slot_of(&held[from][0]).await;
+        let slot = self.redis.begin_to_move(slot, from, to).await;
+        Moving { keys: slot.keys().await, slot }
     }
 }
 
 /// A slot on its way.
 pub(crate) struct Moving<'a> {
-    source: &'a RedisServer,
-    target: &'a RedisServer,
-    slot: String,
-    target_id: String,
+    slot: MovingSlot<'a>,
+    /// Those it had when it set out.
     pub(crate) keys: Vec<String>,
 }
 
 impl Moving<'_> {
     /// Moves the first `count` keys.
     pub(crate) async fn carry(&self, count: usize) {
-        let port = self.target.address().port().to_string();
-        for key in &self.keys[..count] {
-            command(self.source, &["MIGRATE", "127.0.0.1", &port, key, "0", "5000"]).await;
-        }
+        self.slot.carry(&self.keys[..count]).await;
     }
 
-    pub(crate) async fn finish(&self) {
-        self.carry(self.keys.len()).await;
-        for server in [self.target, self.source] {
-            command(server, &["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.target_id]).await;
-        }
+    pub(crate) async fn finish(self) {
+        self.slot.finish().await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! The suites of the ports.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use tidewire_broker::Retention;
@@ -12,30 +12,57 @@ use tidewire_store::conformance::{
     SessionStoreFactory, TenantStoreFactory,
 };
 use tidewire_store_redis::{
-    RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence, RedisQuotaStore,
-    RedisRevocationStore, RedisSessionStore, RedisTenantStore,
+    Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence,
+    RedisQuotaStore, RedisRevocationStore, RedisSessionStore, RedisTenantStore,
 };
-use tidewire_testkit::services::RedisServer;
+use tidewire_testkit::services::{RedisCluster, RedisServer};
+use tokio::sync::Mutex;
 
-use crate::redis::config;
-
-/// A server of its own; each store in it has a prefix of its own.
+/// A server, or a cluster; each store in it has a prefix of its own.
 struct InRedis {
-    server: RedisServer,
+    deployment: Deployment,
     opened: AtomicU32,
+    /// They end with the last who uses them.
+    _servers: Servers,
+}
+
+enum Servers {
+    Alone { _server: RedisServer },
+    Shared { _cluster: Arc<RedisCluster> },
 }
 
 impl InRedis {
+    /// In a server of its own.
     async fn start() -> Self {
-        Self { server: RedisServer::start().await, opened: AtomicU32::new(0) }
+        let server = RedisServer::start().await;
+        let deployment = Deployment::Single { url: server.url() };
+        Self { deployment, opened: AtomicU32::new(0), _servers: Servers::Alone { _server: server } }
+    }
+
+    /// In a cluster that those share who test at the same time: it is seconds until one is whole.
+    async fn join() -> Self {
+        static SHARED: Mutex<Weak<RedisCluster>> = Mutex::const_new(Weak::new());
+        static JOINED: AtomicU32 = AtomicU32::new(1);
+        let mut shared = SHARED.lock().await;
+        let cluster = match shared.upgrade() {
+            Some(cluster) => cluster,
+            None => Arc::new(RedisCluster::start().await),
+        };
+        *shared = Arc::downgrade(&cluster);
+        let deployment = Deployment::Cluster { urls: vec![cluster.url()] };
+        let opened = AtomicU32::new(JOINED.fetch_add(1, Ordering::Relaxed) * MOST_STORES);
+        Self { deployment, opened, _servers: Servers::Shared { _cluster: cluster } }
     }
 
     fn connect(&self) -> RedisConnection {
         let prefix = format!("tw{}", self.opened.fetch_add(1, Ordering::Relaxed));
-        let config = RedisConfig { prefix, ..config(&self.server.url()) };
+        let config = RedisConfig { prefix, ..RedisConfig::new(self.deployment.clone()) };
         RedisConnection::new(config).expect("a valid configuration")
     }
 }
+
+/// More than a test opens.
+const MOST_STORES: u32 = 1_000;
 
 #[async_trait]
 impl LogFactory for InRedis {
@@ -107,3 +134,15 @@ tidewire_store::presence_conformance!(InRedis::start().await);
 tidewire_store::quota_store_conformance!(InRedis::start().await);
 tidewire_store::revocation_store_conformance!(InRedis::start().await);
 tidewire_store::tenant_store_conformance!(InRedis::start().await);
+
+mod in_a_cluster {
+    use super::InRedis;
+
+    tidewire_broker::log_conformance!(InRedis::join().await);
+    tidewire_store::session_store_conformance!(InRedis::join().await);
+    tidewire_store::membership_conformance!(InRedis::join().await);
+    tidewire_store::presence_conformance!(InRedis::join().await);
+    tidewire_store::quota_store_conformance!(InRedis::join().await);
+    tidewire_store::revocation_store_conformance!(InRedis::join().await);
+    tidewire_store::tenant_store_conformance!(InRedis::join().await);
+}

@@ -38,7 +38,7 @@ async fn channels_of_all_primaries_are_entered_counted_swept_and_left() {
     assert!(before.iter().all(|standing| standing.occupancy.count == 2), "{before:?}");
     assert_eq!((expired, swept), (60, 60));
     assert!(after.iter().all(|standing| standing.occupancy.count == 1), "{after:?}");
-    for server in &cluster.servers {
+    for server in &cluster.redis.servers {
         let keys: u64 = redis::from_redis_value(command(server, &["DBSIZE"]).await).expect("count");
         assert!(keys > 20, "a primary holds only {keys} keys");
     }
