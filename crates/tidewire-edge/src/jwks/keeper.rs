@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -12,12 +12,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use self::queue::{Queue, Standing};
 use super::{Asked, Fetch, Jwks};
+
+mod queue;
 
 /// How long keys are used that cannot be fetched again.
 const STALE: Duration = Duration::from_hours(24);
-/// Fetches under way at once, of all tenants.
-const MOST_FETCHES: usize = 16;
 /// How often it is looked whether tenants have changed, and whose keys are due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -54,8 +55,7 @@ pub(crate) struct Keeper {
     /// Of the tenants as they were last looked at.
     version: Option<u64>,
     issuers: HashMap<Tenant, Kept>,
-    /// Those that are to be fetched, in turn.
-    queue: VecDeque<Tenant>,
+    queue: Queue,
     fetches: FuturesUnordered<BoxFuture<'static, Fetched>>,
 }
 
@@ -75,6 +75,8 @@ struct Kept {
 
 struct Fetched {
     tenant: Tenant,
+    /// When it began.
+    standing: Standing,
     source: KeySource,
     answer: Result<Bytes, String>,
 }
@@ -95,7 +97,7 @@ impl Keeper {
             look_at: Instant::now(),
             version: None,
             issuers: HashMap::new(),
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             fetches: FuturesUnordered::new(),
         })
     }
@@ -148,27 +150,30 @@ impl Keeper {
         for (tenant, kept) in &mut self.issuers {
             if kept.next_at <= now && !kept.is_under_way {
                 kept.is_under_way = true;
-                self.queue.push_back(tenant.clone());
+                self.queue.push(tenant.clone(), kept.standing());
             }
         }
     }
 
     /// Begins as many fetches as there may be.
     fn begin(&mut self, now: Instant) {
-        while self.fetches.len() < MOST_FETCHES {
-            let Some(tenant) = self.queue.pop_front() else { return };
-            let Some(kept) = self.issuers.get_mut(&tenant) else { continue };
+        while let Some((tenant, standing)) = self.queue.begin() {
+            let Some(kept) = self.issuers.get_mut(&tenant) else {
+                self.queue.end(standing);
+                continue;
+            };
             kept.begun_at = Some(now);
             let source = kept.source.clone();
             let answer = (self.fetch)(&source.url);
             self.fetches.push(Box::pin(async move {
                 let answer = answer.await;
-                Fetched { tenant, source, answer }
+                Fetched { tenant, standing, source, answer }
             }));
         }
     }
 
-    /// Has somebody wait for the keys, or sends them away if those that are here are as good as new.
+    /// Has somebody wait for the keys, or sends them away if those that are here are as good as new, or
+    /// their issuer does not answer.
     fn take(&mut self, asked: Asked, now: Instant) {
         self.follow_tenants(now);
         let Some(kept) = self.issuers.get_mut(&asked.tenant) else { return };
@@ -178,13 +183,17 @@ impl Keeper {
         }
         if !kept.is_under_way {
             kept.is_under_way = true;
-            self.queue.push_back(asked.tenant);
+            self.queue.push(asked.tenant, kept.standing());
         }
-        kept.waiting.push(asked.fetched);
+        // Whoever waited for one that fails would wait in vain, in the room of those who do not.
+        if kept.standing() != Standing::Failing {
+            kept.waiting.push(asked.fetched);
+        }
     }
 
     fn finish(&mut self, fetched: Fetched, now: Instant) {
-        let Fetched { tenant, source, answer } = fetched;
+        let Fetched { tenant, standing, source, answer } = fetched;
+        self.queue.end(standing);
         let Some(kept) = self.issuers.get_mut(&tenant) else { return };
         kept.is_under_way = false;
         if kept.source != source {
@@ -240,6 +249,14 @@ impl Kept {
             failures: 0,
             is_under_way: false,
             waiting: Vec::new(),
+        }
+    }
+
+    fn standing(&self) -> Standing {
+        match (self.failures, self.fetched_at) {
+            (0, Some(_)) => Standing::Sound,
+            (0, None) => Standing::New,
+            _ => Standing::Failing,
         }
     }
 

@@ -1,5 +1,5 @@
 //! Tokens of an issuer whose keys are fetched over HTTPS, that is down, changes its keys, and is asked
-//! for keys that nobody has (row 40).
+//! for keys that nobody has (row 40); and what others notice of one that hangs (row 39).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -47,8 +47,13 @@ impl Key {
 
     /// A token of `user` that names no tenant, good for everything.
     fn token(&self, user: &str) -> String {
+        self.token_of(ISSUER, user)
+    }
+
+    /// The same, of an issuer of this name.
+    fn token_of(&self, issuer: &str, user: &str) -> String {
         let claims = json!({
-            "iss": ISSUER, "sub": user, "aud": "tidewire", "exp": now() + 600,
+            "iss": issuer, "sub": user, "aud": "tidewire", "exp": now() + 600,
             "channels": { "**": ["subscribe", "publish"] },
         });
         let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
@@ -73,14 +78,19 @@ async fn node_with(stub: &HttpsStub, apart: Duration) -> Registered {
     nodes.fleet.spawn(async move {
         edge.keep_issuers(over_https(fetcher), pace, CancellationToken::new()).await;
     });
-    let put = put(&nodes, TENANT, stub).await;
+    let put = put(&nodes, TENANT, (ISSUER, stub)).await;
     assert_eq!(put.0, StatusCode::CREATED, "{}", put.1);
     until(|| stub.asked() > 0).await;
     nodes
 }
 
-async fn put(nodes: &Registered, tenant: &str, stub: &HttpsStub) -> (StatusCode, Value) {
-    let issuer = json!({ "name": ISSUER, "jwks_url": stub.url("/keys") });
+/// Has a tenant have an issuer of this name, whose keys are behind a stub.
+async fn put(
+    nodes: &Registered,
+    tenant: &str,
+    (name, stub): (&str, &HttpsStub),
+) -> (StatusCode, Value) {
+    let issuer = json!({ "name": name, "jwks_url": stub.url("/keys") });
     let document = json!({ "name": tenant, "issuer": issuer }).to_string();
     let path = format!("/v1/tenants/{tenant}");
     let answer = nodes.ask(Method::PUT, &path, &[], document).await;
@@ -126,14 +136,14 @@ async fn an_issuer_that_is_down_keeps_out_only_who_has_a_new_key() {
     let nodes = node_with(&stub, Duration::ZERO).await;
     published(&nodes).await;
 
-    stub.fail();
-    assert!(!is_let_in(&nodes, new.token("bob")).await);
-    assert!(is_let_in(&nodes, known.token("ada")).await);
     // It hangs, and whoever names what is not there waits for so long and no longer.
     stub.answer("");
     let started = Instant::now();
     assert!(!is_let_in(&nodes, new.token("bob")).await);
     assert!(started.elapsed() >= Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(is_let_in(&nodes, known.token("ada")).await);
+    stub.fail();
+    assert!(!is_let_in(&nodes, new.token("bob")).await);
     assert!(is_let_in(&nodes, known.token("ada")).await);
 
     publish(&stub, &[&known, &new]);
@@ -168,7 +178,7 @@ async fn an_issuer_is_one_tenants() {
     let nodes = node_with(&stub, Duration::ZERO).await;
     published(&nodes).await;
 
-    let (status, answer) = put(&nodes, OTHER_TENANT, &stub).await;
+    let (status, answer) = put(&nodes, OTHER_TENANT, (ISSUER, &stub)).await;
 
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("issuer_in_use")));
     // By its path it would be the other's.
@@ -178,4 +188,44 @@ async fn an_issuer_is_one_tenants() {
     peer.send(Command::Connect(Connect { token: Some(key.token("ada").into()), resume: None }));
     peer.closes_with(4401).await;
     assert!(is_let_in(&nodes, key.token("ada")).await);
+}
+
+/// As many knock with keys that nobody has as may wait, as long as this lasts, and those of another
+/// tenant come in under the key that their issuer has published last.
+#[tokio::test]
+async fn an_issuer_that_hangs_or_fails_is_not_noticed_by_another_tenants_clients() {
+    const OTHER: &str = "https://hangs.example/";
+    const CROWD: usize = 100;
+    let (stub, hanging) = (HttpsStub::start().await, HttpsStub::start().await);
+    let (first, forged) = (Key::draw("first"), Key::draw("forged"));
+    publish(&stub, &[&first]);
+    let nodes = node_with(&stub, Duration::ZERO).await;
+    published(&nodes).await;
+    hanging.answer("");
+    assert_eq!(put(&nodes, OTHER_TENANT, (OTHER, &hanging)).await.0, StatusCode::CREATED);
+    until(|| hanging.asked() > 0).await;
+
+    for (round, fails) in [false, true].into_iter().enumerate() {
+        if fails {
+            hanging.fail();
+        }
+        // Whoever comes while it is not known yet waits.
+        let (begun, mut waited) = (Instant::now(), Duration::MAX);
+        while waited > Duration::from_secs(1) {
+            assert!(begun.elapsed() < Duration::from_secs(30), "eve still waits for {waited:?}");
+            let started = Instant::now();
+            assert!(!is_let_in(&nodes, forged.token_of(OTHER, "eve")).await);
+            waited = started.elapsed();
+        }
+        let next = Key::draw(&format!("next-{round}"));
+        publish(&stub, &[&next]);
+        let knocking = (0..CROWD).map(|_| is_let_in(&nodes, forged.token_of(OTHER, "eve")));
+        let started = Instant::now();
+        let coming = async { (is_let_in(&nodes, next.token("ada")).await, started.elapsed()) };
+        let (let_in, (ada, took)) = tokio::join!(futures_util::future::join_all(knocking), coming);
+
+        assert!(ada, "ada was kept out, fails: {fails}");
+        assert!(took < Duration::from_secs(3), "ada waited for {took:?}, fails: {fails}");
+        assert!(let_in.iter().all(|is_let_in| !is_let_in));
+    }
 }

@@ -34,6 +34,8 @@ struct Publisher {
     answer: Mutex<Option<&'static str>>,
     asked: AtomicUsize,
     takes: Mutex<Duration>,
+    /// Whether the one of this URL keeps whoever asks waiting for so long, and then says nothing.
+    hangs: Mutex<Option<(&'static str, Duration)>>,
 }
 
 impl Publisher {
@@ -56,10 +58,13 @@ impl Bench {
         *bench.publisher.answer.lock() = answer;
         (0..count).for_each(|index| bench.set(index, "https://idp.example/keys"));
         let publisher = Arc::clone(&bench.publisher);
-        let fetch: Fetch = Box::new(move |_| {
+        let fetch: Fetch = Box::new(move |url| {
             publisher.asked.fetch_add(1, Ordering::Relaxed);
-            let answer = publisher.answer.lock().ok_or_else(|| "it is down".to_owned());
-            let takes = *publisher.takes.lock();
+            let mut answer = publisher.answer.lock().ok_or_else(|| "it is down".to_owned());
+            let mut takes = *publisher.takes.lock();
+            if let Some((_, hangs_for)) = publisher.hangs.lock().filter(|hangs| hangs.0 == url) {
+                (answer, takes) = (Err("it hangs".to_owned()), hangs_for);
+            }
             async move {
                 sleep(takes).await;
                 answer.map(Bytes::from)
@@ -235,13 +240,47 @@ async fn whoever_waits_for_an_issuer_that_does_not_answer_is_sent_away_after_thr
     assert!(!bench.jwks.ask(Tenant::parse("nobody").expect("a tenant")).await);
 }
 
+/// Row 39.
+#[tokio::test(start_paused = true)]
+async fn however_many_issuers_hang_the_keys_of_one_that_answers_are_fetched_at_once() {
+    let bench = Bench::start(1, Some(SET));
+    settle().await;
+    *bench.publisher.hangs.lock() = Some(("https://hangs.example/keys", Duration::from_secs(5)));
+    (1..200).for_each(|index| bench.set(index, "https://hangs.example/keys"));
+
+    // While they are new, and when each of them has failed.
+    for _ in 0..4 {
+        bench.pass(APART).await;
+        let started = Instant::now();
+        assert!(bench.jwks.ask(tenant(0)).await);
+        assert_eq!(started.elapsed(), Duration::ZERO);
+    }
+    assert!(bench.publisher.asked() > 200, "{}", bench.publisher.asked());
+}
+
+/// Row 39.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_issuer_that_has_just_not_answered() {
+    let bench = Bench::start(1, None);
+    settle().await;
+    *bench.publisher.takes.lock() = Duration::from_mins(1);
+    bench.pass(APART).await;
+    let (asked, started) = (bench.publisher.asked(), Instant::now());
+
+    assert!(!bench.jwks.ask(tenant(0)).await);
+
+    assert_eq!(started.elapsed(), Duration::ZERO);
+    settle().await;
+    assert!(bench.publisher.asked() >= asked, "it may be asked all the same");
+}
+
 #[tokio::test(start_paused = true)]
 async fn so_many_are_fetched_at_once_and_all_in_the_end() {
     let bench = Bench::start(40, Some(SET));
     *bench.publisher.takes.lock() = Duration::from_secs(2);
 
     settle().await;
-    assert_eq!(bench.publisher.asked(), MOST_FETCHES);
+    assert_eq!(bench.publisher.asked(), queue::MOST_UNPROVEN);
     bench.pass(Duration::from_secs(10)).await;
 
     assert_eq!(bench.publisher.asked(), 40);
