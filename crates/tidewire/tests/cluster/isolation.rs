@@ -266,9 +266,7 @@ impl Scene {
 }
 
 impl From<Socket> for Answer {
-    /// Answers to different commands come in any order.
-    fn from(mut socket: Socket) -> Self {
-        socket.told.sort();
+    fn from(socket: Socket) -> Self {
         Self { text: socket.told.join("\n"), bytes: socket.bytes }
     }
 }

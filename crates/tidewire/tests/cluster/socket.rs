@@ -16,6 +16,7 @@ const LIMITS: Limits = Limits { message_bytes: 16 << 20, fragments: 64 };
 /// Numbers of commands of no case.
 const CONNECT: u64 = 1_000_000;
 const PING: u64 = 1_000_001;
+const LAST_PING: u64 = 1_000_002;
 
 pub(crate) struct Socket {
     stream: ClientSocket,
@@ -63,6 +64,9 @@ impl Socket {
         self.say(&[Command::new("ping", Vec::new())], PING);
         let last = commands.len() as u64;
         self.until(|socket| (1..=last).chain([PING]).all(|id| socket.has_answered(id))).await;
+        // What an answer brings with it may come behind it.
+        self.say(&[Command::new("ping", Vec::new())], LAST_PING);
+        self.until(|socket| socket.has_answered(LAST_PING)).await;
     }
 
     /// As [`exchange`](Self::exchange), of a frame that lacks its last byte and is none.

@@ -52,18 +52,23 @@ impl Names {
     }
 
     /// A text about these as it would be about `others`, without numbers and names that are new each time.
+    /// Its lines are sorted, as answers to different commands come in any order.
     pub(super) fn told_of(&self, others: &Self, text: &str) -> String {
         let mut text = text.to_owned();
         for (own, other) in self.all().into_iter().zip(others.all()) {
             text = text.replace(own, other);
         }
-        text.split_inclusive(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
-            .map(|word| if is_of_its_own(word) { "…" } else { word })
-            .collect()
+        let blank = |word| if is_of_its_own(word) { "…" } else { word };
+        let is_between = |c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_';
+        let lines = text.lines().map(|line| line.split_inclusive(is_between).map(blank).collect());
+        let mut lines: Vec<String> = lines.collect();
+        lines.sort();
+        lines.join("\n")
     }
 }
 
-/// A random name, an epoch, a time.
+/// A random name, an epoch, which may have no digit in it, a time.
 fn is_of_its_own(word: &str) -> bool {
-    word.len() >= 10 && word.bytes().any(|byte| byte.is_ascii_digit())
+    let has_digit = || word.bytes().any(|byte| byte.is_ascii_digit());
+    word.len() >= 16 || word.len() >= 10 && has_digit()
 }

@@ -122,7 +122,7 @@ impl Victim {
         self.client.exchange(&pages).await;
 
         let told = String::from_utf8_lossy(&self.client.bytes);
-        assert_eq!(self.client.told.len(), 3, "two pages and an answer to a ping: {told}");
+        assert_eq!(self.client.told.len(), 4, "two pages and answers to two pings: {told}");
         assert!(told.contains("\"count\":1,"), "{told}");
         assert!(
             told.contains(&format!("\"top\":{{\"epoch\":\"{}\",\"offset\":2}}", self.names.epoch)),
