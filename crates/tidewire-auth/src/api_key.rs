@@ -1,9 +1,9 @@
 use std::fmt;
 
 use subtle::ConstantTimeEq as _;
-use tidewire_model::{Permissions, Tenant};
+use tidewire_model::{Permissions, Tenant, Trace};
 
-use crate::key::sha256;
+use crate::key::{sha256, trace};
 use crate::{MIN_SECRET_BYTES, Scopes};
 
 /// The public half of an API key, before the dot: 1 to 64 characters from `a-z`, `A-Z`, `0-9`, `_`
@@ -23,6 +23,11 @@ impl ApiKeyId {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What is revoked with a key of this id, as of one that signs tokens.
+    pub fn trace(&self) -> Trace {
+        trace("key", &self.0)
     }
 }
 

@@ -42,7 +42,8 @@ impl Connection {
     ) -> Result<(Self, Connected), OpenError> {
         let opening = async {
             let mut connection = Self::dial(options, attempt).await?;
-            let connect = Connect { token: Some(options.token.clone()), resume };
+            let connect =
+                Connect { token: Some(options.token.clone()), resume, ..Connect::default() };
             connection.send(Command::Connect(connect))?;
             let connected = connection.answer().await?;
             connection.patience = Some(patience(connected.ping_interval));

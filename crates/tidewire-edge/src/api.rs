@@ -144,7 +144,7 @@ async fn publish_one(
     request: Request,
 ) -> Result<Appended, Refused> {
     let caller = authenticate(edge, tenant, request.headers(), Scope::Publish)?;
-    let body = read(request).await?;
+    let body = read(request, router::BODY_BYTES).await?;
     let item: Item<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if item.channel.is_some() {
         let message = "`channel` stands in the path, and in the body of a batch only";
@@ -172,7 +172,7 @@ pub(crate) async fn publish_batch(
 
 async fn publish_all(edge: &Edge, tenant: &str, request: Request) -> Result<Vec<Answer>, Refused> {
     let caller = authenticate(edge, tenant, request.headers(), Scope::Publish)?;
-    let body = read(request).await?;
+    let body = read(request, router::BODY_BYTES).await?;
     let batch: Batch<'_> = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;
     if batch.publications.len() > MOST_IN_BATCH {
         let message = format!("a batch may hold {MOST_IN_BATCH} publications");
@@ -314,10 +314,11 @@ pub(crate) fn authenticate(
     Ok(caller)
 }
 
-/// Reads the body of a caller who is known: nobody else makes the node hold one.
-pub(crate) async fn read(request: Request) -> Result<Bytes, Refused> {
+/// Reads the body of a caller who is known: nobody else makes the node hold one. Its route bounds it to
+/// `most` bytes.
+pub(crate) async fn read(request: Request, most: usize) -> Result<Bytes, Refused> {
     match timeout(BODY_TIMEOUT, Bytes::from_request(request, &())).await {
-        Ok(body) => Ok(body.map_err(|rejection| unread(&rejection))?),
+        Ok(body) => Ok(body.map_err(|rejection| unread(&rejection, most))?),
         Err(_elapsed) => {
             let message = format!("the body did not come within {} s", BODY_TIMEOUT.as_secs());
             let failure = Failure::new(ErrorCode::Timeout, message);
@@ -326,15 +327,15 @@ pub(crate) async fn read(request: Request) -> Result<Bytes, Refused> {
     }
 }
 
-fn unread(rejection: &BytesRejection) -> Failure {
+fn unread(rejection: &BytesRejection, most: usize) -> Failure {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-        let message = format!("a request may have {} bytes", router::BODY_BYTES);
+        let message = format!("a request may have {most} bytes");
         return Failure::new(ErrorCode::PayloadTooLarge, message);
     }
     Failure::new(ErrorCode::BadRequest, "the body did not come whole")
 }
 
-fn malformed(error: &serde_json::Error) -> Failure {
+pub(crate) fn malformed(error: &serde_json::Error) -> Failure {
     // The category and place only: the text itself may hold what was sent.
     let place = format!("line {} column {}", error.line(), error.column());
     let message = if error.is_data() {

@@ -12,6 +12,7 @@ use crate::admin::in_force_within;
 use crate::api::{Refused, authenticate, read, respond};
 use crate::edge::Caller;
 use crate::revocations::{Asked, RevokeError};
+use crate::router::BODY_BYTES;
 use crate::{Edge, metrics};
 
 #[derive(Serialize)]
@@ -40,7 +41,7 @@ pub(crate) async fn revoke(
 async fn accept(edge: &Edge, tenant: &str, request: Request) -> Result<Revoked, Refused> {
     let server = authenticate(edge, tenant, request.headers(), Scope::Revoke)?;
     let peer = request.extensions().get::<Caller>().map(|caller| caller.peer.to_string());
-    let body = read(request).await?;
+    let body = read(request, BODY_BYTES).await?;
     let (target, before) =
         Asked::parse(&body).map_err(|message| Failure::new(ErrorCode::BadRequest, message))?;
     let shared = &edge.0;

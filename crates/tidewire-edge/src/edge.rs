@@ -5,14 +5,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::http::HeaderMap;
-use tidewire_auth::{Refusal, ResumeClaims, Sealer, Verifier};
+use tidewire_auth::{Refusal, ResumeClaims, Sealer, Vault, Verifier};
 use tidewire_broker::{News, Notice};
 use tidewire_model::{
     ErrorCode, Failure, Identity, Limit, SessionKind, Tenant, TenantLimits, Token,
 };
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
-use tidewire_store::RevocationStore;
+use tidewire_store::{RevocationStore, TicketStore};
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc};
@@ -30,6 +30,7 @@ use crate::pressure::Memory;
 use crate::registry::{Registry, WorkerHandle};
 use crate::revocations::RevocationList;
 use crate::tenancy::{Allowance, Allowances};
+use crate::tickets::Tickets;
 use crate::worker::Worker;
 use crate::{EdgeConfig, WhenCutOff, handshake, listener, metrics, router};
 
@@ -49,6 +50,8 @@ pub struct Parts {
     pub sealer: Arc<Sealer>,
     /// What was revoked, for all nodes; what is read there holds for the verifier.
     pub revocations: Arc<dyn RevocationStore>,
+    /// One-time tickets, for all nodes, and what seals what they stand for.
+    pub tickets: (Arc<dyn TicketStore>, Vault),
     /// The protocols on offer; a client that asks for none gets the first.
     pub protocols: Vec<Descriptor>,
     /// Every connection runs on it; whoever made it waits for it.
@@ -78,6 +81,7 @@ pub(crate) struct Shared {
     pub(crate) allowances: Allowances,
     pub(crate) arrivals: Arrivals,
     pub(crate) revocations: RevocationList,
+    pub(crate) tickets: Tickets,
     /// Everybody counts time from here who shares something that is earned with time.
     pub(crate) began: Instant,
     news: NewsDesk,
@@ -92,7 +96,8 @@ const RESUME_TOKEN_SECONDS: u64 = 7 * 24 * 60 * 60;
 
 impl Edge {
     pub fn new(config: EdgeConfig, parts: Parts) -> Self {
-        let Parts { node, tenants, verifier, sealer, revocations, protocols, tracker } = parts;
+        let Parts { node, tenants, verifier, sealer, revocations, .. } = parts;
+        let Parts { tickets: (tickets, vault), protocols, tracker, .. } = parts;
         let revocations = RevocationList::new(revocations, verifier.revocations().clone());
         let most_connections = u32::try_from(config.max_connections).unwrap_or(u32::MAX);
         let room = Arc::new(Semaphore::new(most_connections as usize));
@@ -117,6 +122,7 @@ impl Edge {
             allowances: Allowances::default(),
             arrivals: Arrivals::default(),
             revocations,
+            tickets: Tickets::new(tickets, vault),
             began: Instant::now(),
             news: NewsDesk::default(),
             jwks: Jwks::default(),

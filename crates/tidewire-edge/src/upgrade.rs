@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::{HeaderValue, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use tidewire_model::{ErrorCode, Failure, Limit, Tenant};
 use tidewire_protocol::Descriptor;
 use tidewire_transport::Upgrade;
@@ -80,7 +80,8 @@ fn respond<B>(
         Ok(peer) => peer,
         Err(failure) => return come_back(failure),
     };
-    if let Some(origin) = foreign_origin(edge, request) {
+    if is_foreign(edge, request.headers()) {
+        let origin = request.headers().get(header::ORIGIN);
         tracing::info!(?origin, "connection refused: its origin is not allowed");
         metrics::rejected("origin");
         return refuse(StatusCode::FORBIDDEN, "this origin may not connect".into());
@@ -145,13 +146,14 @@ fn descriptor(edge: &Edge, subprotocol: &str) -> (u8, Descriptor) {
     (index, *protocol)
 }
 
-/// The request's origin, if it has one that is not on the list.
-fn foreign_origin<B>(edge: &Edge, request: &Request<B>) -> Option<HeaderValue> {
+/// Whether a request has an origin that is not on the node's list.
+pub(crate) fn is_foreign(edge: &Edge, headers: &HeaderMap) -> bool {
     let allowed = &edge.0.config.allowed_origins;
-    let origin = request.headers().get(header::ORIGIN)?;
-    let is_allowed =
-        allowed.is_empty() || allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes());
-    (!is_allowed).then(|| origin.clone())
+    let is_listed = |origin: &HeaderValue| {
+        allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+    };
+    let origin = headers.get(header::ORIGIN);
+    !allowed.is_empty() && origin.is_some_and(|origin| !is_listed(origin))
 }
 
 fn refuse(status: StatusCode, message: String) -> Response<Body> {

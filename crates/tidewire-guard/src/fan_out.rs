@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_auth::{
-    Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys, VerificationKey, Verifier,
+    Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys, Vault, VerificationKey,
+    Verifier,
 };
 use tidewire_broker::Draft;
 use tidewire_edge::{Edge, EdgeConfig, Parts};
@@ -77,6 +78,7 @@ async fn serve(node: &Node, tracker: &TaskTracker, stop: &CancellationToken) -> 
         tenants,
         sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("a sealer")),
         revocations: Arc::new(tidewire_store::MemoryRevocationStore::default()),
+        tickets: (Arc::new(tidewire_store::MemoryTicketStore::default()), vault()),
         protocols: vec![JSON],
         tracker: tracker.clone(),
     };
@@ -89,6 +91,10 @@ async fn serve(node: &Node, tracker: &TaskTracker, stop: &CancellationToken) -> 
         edge.serve(listener, routes, stop).await.expect("descriptors for a worker");
     });
     address
+}
+
+fn vault() -> Vault {
+    Vault::new(&[SealKey::from_bytes([7; 32])]).expect("a vault")
 }
 
 fn tenants() -> Tenants {
@@ -165,7 +171,7 @@ async fn subscribe(address: SocketAddr, token: &str) -> Reader {
         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     let mut stream = TcpStream::connect(address).await.expect("the edge listens");
     converse(&mut stream, UPGRADE.as_bytes(), "\r\n\r\n").await;
-    let connect = Connect { token: Some(token.to_owned().into()), resume: None };
+    let connect = Connect { token: Some(token.to_owned().into()), ..Connect::default() };
     converse(&mut stream, &command(1, Command::Connect(connect)), "\"connected\"").await;
     let channel = samples::channel().channel;
     let subscribe = Command::Subscribe { channel, since: Since::Now, delta: None };

@@ -59,10 +59,13 @@ pub enum Command {
     },
 }
 
-/// The first command of every connection. One of the two credentials is needed.
+/// The first command of every connection. One of the credentials is needed; `token` and `ticket` exclude
+/// each other.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Connect {
     pub token: Option<Token>,
+    /// Stands for a token, once.
+    pub ticket: Option<Token>,
     pub resume: Option<Resume>,
 }
 

@@ -51,6 +51,21 @@ impl Filter {
         levels.next().is_none()
     }
 
+    /// Whether this filter stands for every name that `other` stands for.
+    pub fn covers(&self, other: &Self) -> bool {
+        let mut others = other.0.split('/');
+        for wanted in self.0.split('/') {
+            let Some(level) = others.next() else { return false };
+            match wanted {
+                "**" => return true,
+                "*" if level != "**" => {}
+                literal if literal == level => {}
+                _ => return false,
+            }
+        }
+        others.next().is_none()
+    }
+
     /// How much more narrowly this filter names channels than another: level by level from the left,
     /// a name is narrower than `*`, and that than `**`; of two that are alike as far as both go, the
     /// longer is narrower. Two different filters that match one channel are never equal.

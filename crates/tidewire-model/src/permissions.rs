@@ -79,6 +79,18 @@ impl Permissions {
         names(&self.0.granted) && !names(&self.0.denied)
     }
 
+    /// Whether each filter of `wanted` is granted whole by one of these, with all its actions. What is denied
+    /// is not looked at.
+    pub fn covers(&self, wanted: &Grants) -> bool {
+        wanted.iter().all(|(filter, actions)| {
+            actions.iter().all(|action| {
+                let granted = self.0.granted.iter();
+                let mut granted = granted.filter(|(_, granted)| granted.contains(action));
+                granted.any(|(granted, _)| granted.covers(filter))
+            })
+        })
+    }
+
     pub fn granted(&self) -> &Grants {
         &self.0.granted
     }

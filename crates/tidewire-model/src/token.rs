@@ -66,8 +66,8 @@ mod tests {
         let nonce = SessionNonce::from_bytes([0; 16]);
         let resume = Resume { token: SECRET.into(), nonce, positions: Vec::new() };
         assert_hidden(&resume);
-        assert_hidden(&Connect { token: None, resume: Some(resume) });
-        assert_hidden(&Connect { token: Some(SECRET.into()), resume: None });
+        assert_hidden(&Connect { resume: Some(resume), ..Connect::default() });
+        assert_hidden(&Connect { token: Some(SECRET.into()), ..Connect::default() });
         assert_hidden(&Command::Refresh { token: SECRET.into() });
     }
 

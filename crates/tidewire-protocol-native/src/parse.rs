@@ -49,12 +49,18 @@ pub(crate) fn history_limit(limit: Option<u32>) -> Result<u32, Failure> {
     }
 }
 
-pub(crate) fn connect(token: Option<Token>, resume: Option<Resume>) -> Result<Command, Failure> {
-    let token = token.filter(|token| !token.is_empty());
-    if token.is_none() && resume.is_none() {
-        return Err(bad_request("`connect` takes a `token`, a `resume`, or both"));
+pub(crate) fn connect(
+    (token, ticket): (Option<Token>, Option<Token>),
+    resume: Option<Resume>,
+) -> Result<Command, Failure> {
+    let [token, ticket] = [token, ticket].map(|one| one.filter(|text| !text.is_empty()));
+    if token.is_none() && ticket.is_none() && resume.is_none() {
+        return Err(bad_request("`connect` takes a `token` or a `ticket`, a `resume`, or both"));
     }
-    Ok(Command::Connect(Connect { token, resume }))
+    if token.is_some() && ticket.is_some() {
+        return Err(bad_request("`token` and `ticket` exclude each other"));
+    }
+    Ok(Command::Connect(Connect { token, ticket, resume }))
 }
 
 pub(crate) fn resume(

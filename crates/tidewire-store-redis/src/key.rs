@@ -1,7 +1,7 @@
 //! The names of everything in Redis.
 
 use tidewire_model::{Tenant, TenantChannel};
-use tidewire_store::{Life, SessionKey};
+use tidewire_store::{Life, SessionKey, TicketName};
 
 use crate::partition::Partition;
 
@@ -79,6 +79,11 @@ impl Keys {
     /// A session is alone in its calls, and its random name spreads over a cluster by itself.
     pub(crate) fn session(&self, key: &SessionKey) -> String {
         format!("{}:s:{}:{{{}}}", self.prefix, key.tenant, key.session)
+    }
+
+    /// What a ticket stands for; its name spreads over a cluster by itself.
+    pub(crate) fn ticket(&self, name: &TicketName) -> String {
+        format!("{}:t:{{{name}}}", self.prefix)
     }
 
     /// What is written to be waited for.

@@ -1,7 +1,7 @@
 //! The log and the stores over Redis 7.
 //!
 //! Start from [`RedisConnection`]: one for a process, shared by [`RedisLog`], [`RedisSessionStore`],
-//! [`RedisMembership`], [`RedisTenantStore`], [`RedisRevocationStore`], [`RedisPresence`] and
+//! [`RedisMembership`], [`RedisTicketStore`], [`RedisTenantStore`], [`RedisRevocationStore`], [`RedisPresence`] and
 //! [`RedisQuotaStore`]. Making them touches no network; the first call connects, and each call after a failure does so again once its back-off has
 //! passed.
 //!
@@ -33,6 +33,7 @@ mod settings;
 #[doc(hidden)]
 pub mod simulated;
 mod tenant_store;
+mod ticket_store;
 
 pub use config::{Deployment, InvalidConfig, RedisConfig};
 pub use connection::RedisConnection;
@@ -44,3 +45,4 @@ pub use revocation_store::RedisRevocationStore;
 pub use session_store::RedisSessionStore;
 pub use settings::{Finding, Severity};
 pub use tenant_store::RedisTenantStore;
+pub use ticket_store::RedisTicketStore;

@@ -1,11 +1,13 @@
 //! The suites that every [`SessionStore`](crate::SessionStore), [`Membership`](crate::Membership),
 //! [`TenantStore`](crate::TenantStore), [`RevocationStore`](crate::RevocationStore),
-//! [`Presence`](crate::Presence) and [`QuotaStore`](crate::QuotaStore) passes: one function per behaviour,
+//! [`TicketStore`](crate::TicketStore), [`Presence`](crate::Presence) and
+//! [`QuotaStore`](crate::QuotaStore) passes: one function per behaviour,
 //! each against a store of its own.
 //!
 //! [`session_store_conformance!`](crate::session_store_conformance),
 //! [`membership_conformance!`](crate::membership_conformance),
 //! [`tenant_store_conformance!`](crate::tenant_store_conformance),
+//! [`ticket_store_conformance!`](crate::ticket_store_conformance),
 //! [`presence_conformance!`](crate::presence_conformance),
 //! [`quota_store_conformance!`](crate::quota_store_conformance) and
 //! [`revocation_store_conformance!`](crate::revocation_store_conformance) make a test of every one of
@@ -17,6 +19,7 @@ pub mod quota_store;
 pub mod revocation_store;
 pub mod session_store;
 pub mod tenant_store;
+pub mod ticket_store;
 
 use std::time::Duration;
 
@@ -26,6 +29,7 @@ pub use quota_store::QuotaStoreFactory;
 pub use revocation_store::RevocationStoreFactory;
 pub use session_store::SessionStoreFactory;
 pub use tenant_store::TenantStoreFactory;
+pub use ticket_store::TicketStoreFactory;
 
 /// Long enough that nothing runs out during a test.
 const LONG: Duration = Duration::from_mins(1);
@@ -51,6 +55,7 @@ mod tests {
             include_str!("conformance/revocation_store.rs"),
             include_str!("conformance/session_store.rs"),
             include_str!("conformance/tenant_store.rs"),
+            include_str!("conformance/ticket_store.rs"),
         ] {
             let behaviours: Vec<_> = source
                 .lines()

@@ -3,7 +3,8 @@
 //!
 //! [`SessionStore`] keeps sessions, so that a client resumes on any node. [`Membership`] keeps the
 //! leases of live nodes, so that anyone can compute where a tenant belongs. [`TenantStore`] keeps the
-//! documents of tenants that come while nodes run, [`RevocationStore`] what has been revoked.
+//! documents of tenants that come while nodes run, [`RevocationStore`] what has been revoked, and
+//! [`TicketStore`] what one-time tickets stand for.
 //! [`Presence`] keeps who is in which channel, [`QuotaStore`] which node has which part of a quota.
 
 pub mod conformance;
@@ -14,11 +15,12 @@ mod quota_store;
 mod revocation_store;
 mod session_store;
 mod tenant_store;
+mod ticket_store;
 
 pub use membership::{Membership, NodeLease, NodeLoad, NodeState};
 pub use memory::{
     MemoryMembership, MemoryPresence, MemoryQuotaStore, MemoryRevocationStore, MemorySessionStore,
-    MemoryTenantStore, SavedSession,
+    MemoryTenantStore, MemoryTicketStore, SavedSession,
 };
 pub use presence::{
     Age, Applied, Departed, Entry, EntryPage, Expired, Fate, LONGEST_AWAY, Life, MOST_MOVES, Move,
@@ -31,6 +33,7 @@ pub use revocation_store::{
 };
 pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 pub use tenant_store::{Changes, Expects, Seen, TenantEntry, TenantStore, TenantWrite, Written};
+pub use ticket_store::{TicketName, TicketStore};
 
 /// Why a store could not do it.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@ mod quotas;
 mod revocations;
 mod saved;
 mod tenants;
+mod tickets;
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ pub use self::quotas::MemoryQuotaStore;
 pub use self::revocations::MemoryRevocationStore;
 pub use self::saved::SavedSession;
 pub use self::tenants::MemoryTenantStore;
+pub use self::tickets::MemoryTicketStore;
 use crate::{
     Claim, ClaimRequest, Membership, NodeLease, Saved, SessionKey, SessionStore, SessionWrite,
     StoreError,
@@ -133,13 +135,15 @@ impl Membership for MemoryMembership {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use tidewire_model::{Identity, Permissions, SessionId, Tenant, UserId};
     use tidewire_session::SavedPresence;
 
     use super::*;
     use crate::conformance::{
         MembershipFactory, PresenceFactory, QuotaStoreFactory, RevocationStoreFactory,
-        SessionStoreFactory, TenantStoreFactory,
+        SessionStoreFactory, TenantStoreFactory, TicketStoreFactory,
     };
 
     struct InMemory;
@@ -296,7 +300,18 @@ mod tests {
         }
     }
 
+    #[async_trait]
+    impl TicketStoreFactory for InMemory {
+        type Store = MemoryTicketStore;
+
+        async fn open(&self) -> [Arc<MemoryTicketStore>; 2] {
+            let store = Arc::default();
+            [Arc::clone(&store), store]
+        }
+    }
+
     crate::presence_conformance!(InMemory);
+    crate::ticket_store_conformance!(InMemory);
     crate::revocation_store_conformance!(InMemory);
     crate::membership_conformance!(InMemory);
 }

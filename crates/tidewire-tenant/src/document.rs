@@ -114,7 +114,8 @@ pub struct ApiKey {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<BTreeMap<String, Vec<ActionName>>>,
     /// What it may be used for over HTTP at all. Unless set, what its channels bound: `publish`,
-    /// `history` and `presence`. No request asks for `history` or `tickets` yet.
+    /// `history` and `presence`. With `tickets` it fetches one-time tickets for users, who may then do
+    /// what the key may. No request asks for `history` yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scopes: Option<Vec<ScopeName>>,
     /// When it is of no use any more, in seconds since 1970, as `date +%s` prints them. Never unless

@@ -248,6 +248,12 @@ impl Tenants {
         self.details.read(|details| details.get(tenant).is_none_or(is_allowed))
     }
 
+    /// Whether pages of `origin`, in lower case, are among those that a tenant names.
+    pub fn lists_origin(&self, tenant: &Tenant, origin: &str) -> bool {
+        let is_listed = |details: &Arc<TenantDetails>| details.origins.contains(origin);
+        self.details.read(|details| details.get(tenant).is_some_and(is_listed))
+    }
+
     /// What of a wish for deltas a channel grants.
     pub fn grant(
         &self,

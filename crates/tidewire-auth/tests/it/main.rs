@@ -6,5 +6,6 @@ mod key_ring;
 mod keys;
 mod revocations;
 mod seal;
+mod ticket;
 mod token;
 mod vault;

@@ -1,13 +1,53 @@
-//! From a token to who bears it.
+//! From a token, or a ticket, to who bears it.
 
 use tidewire_auth::Refusal;
 use tidewire_model::{Disconnect, ErrorCode, Identity, Tenant, Token};
 
-use super::{Claimant, Rejected, reject, revoked, unavailable};
+use super::{Claimant, Credential, Rejected, reject, revoked, unavailable};
+use crate::edge::unix_seconds;
 use crate::metrics;
 use crate::origin::Entrance;
+use crate::tickets::TicketRecord;
 
 impl Claimant<'_> {
+    pub(super) async fn identify(&self, credential: &Credential) -> Result<Identity, Rejected> {
+        match credential {
+            Credential::Token(token) => self.verify(token).await,
+            Credential::Ticket(ticket) => self.redeem(ticket).await,
+        }
+    }
+
+    /// Takes a ticket, which is of no further use then, whatever comes of it. Why one is none is not told.
+    async fn redeem(&self, ticket: &Token) -> Result<Identity, Rejected> {
+        let (request, shared) = (self.request, self.shared);
+        let record = match shared.tickets.redeem(ticket.as_str()).await {
+            Ok(record) => record,
+            Err(error) => {
+                tracing::warn!(%error, "cannot take a ticket");
+                metrics::ticket("unavailable");
+                return Err(unavailable(request));
+            }
+        };
+        let Some(identity) = record.and_then(|record| self.accept(record)) else {
+            metrics::ticket("invalid");
+            let message = "the ticket was used, has run out, or is none for this page";
+            return Err(reject(request, ErrorCode::TicketInvalid, message, Disconnect::BadToken));
+        };
+        metrics::ticket("taken");
+        self.check_origin(&identity.tenant)?;
+        Ok(shared.verifier.share(identity))
+    }
+
+    /// Who a ticket is of, if that is still so, and if it was fetched from where this is.
+    fn accept(&self, record: TicketRecord) -> Option<Identity> {
+        let TicketRecord { identity, origin, incarnation } = record;
+        let tenant = &identity.tenant;
+        let is_here = self.is_of_path(tenant) && origin == self.entrance.origin;
+        let is_same = self.shared.tenants.incarnation(tenant).number() == incarnation;
+        let is_void = identity.is_expired(unix_seconds()) || self.shared.is_void(&identity);
+        (is_here && is_same && !is_void).then_some(identity)
+    }
+
     pub(super) async fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
         let request = self.request;
         match self.shared.examine(token).await {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tidewire_model::{
     Channel, Connect, Disconnect, ErrorCode, Event, Failure, Identity, Limit, Position, RequestId,
-    SessionKind,
+    SessionKind, Token,
 };
 use tidewire_node::OwnedSession;
 use tidewire_protocol::Descriptor;
@@ -78,6 +78,12 @@ impl Rejected {
 enum Proved {
     New(Identity),
     Resumed(OwnedSession, Snapshot, Vec<(Channel, Position)>),
+}
+
+/// What somebody shows who has no session yet, or whose session needs another.
+enum Credential {
+    Token(Token),
+    Ticket(Token),
 }
 
 /// A session that is this node's.
@@ -168,22 +174,23 @@ impl Claimant<'_> {
         if self.shared.cut_off().is_some() {
             return Err(reject(request, ErrorCode::Unavailable, CUT_OFF, Disconnect::Unavailable));
         }
-        let Connect { token, resume } = connect;
+        let Connect { token, ticket, resume } = connect;
+        let credential = token.map(Credential::Token).or(ticket.map(Credential::Ticket));
         let had_resume = resume.is_some();
         if let Some(resume) = resume {
-            let resumed = self.resume(resume, token.as_ref()).await?;
+            let resumed = self.resume(resume, credential.as_ref()).await?;
             if let Some(proved) = resumed {
                 return Ok(proved);
             }
         }
-        match token {
-            Some(token) => self.verify(&token).await.map(Proved::New),
+        match credential {
+            Some(credential) => self.identify(&credential).await.map(Proved::New),
             None if had_resume => {
                 let message = "the session is gone: connect again with a token";
                 Err(reject(request, ErrorCode::BadToken, message, Disconnect::SessionLost))
             }
             None => {
-                let message = "`connect` needs a token, or a resume token";
+                let message = "`connect` needs a token, a ticket or a resume token";
                 Err(reject(request, ErrorCode::BadToken, message, Disconnect::BadToken))
             }
         }

@@ -1,10 +1,10 @@
 //! From a resume token to the session it opens.
 
-use tidewire_model::{Disconnect, ErrorCode, Identity, Resume, SessionKind, Token};
+use tidewire_model::{Disconnect, ErrorCode, Identity, Resume, SessionKind};
 use tidewire_node::SessionError;
 use tidewire_session::SavedSubscription;
 
-use super::{Claimant, Proved, Rejected, reject, revoked, unavailable};
+use super::{Claimant, Credential, Proved, Rejected, reject, revoked, unavailable};
 use crate::edge::unix_seconds;
 use crate::metrics;
 
@@ -13,7 +13,7 @@ impl Claimant<'_> {
     pub(super) async fn resume(
         &self,
         resume: Resume,
-        token: Option<&Token>,
+        credential: Option<&Credential>,
     ) -> Result<Option<Proved>, Rejected> {
         let shared = self.shared;
         let opened = shared.sealer.open(resume.token.as_str(), unix_seconds());
@@ -59,12 +59,12 @@ impl Claimant<'_> {
         }
         let identity = &snapshot.identity;
         let is_revoked = shared.verifier.revocations().voids(identity);
-        if is_revoked && token.is_none() {
+        if is_revoked && credential.is_none() {
             metrics::resumed("revoked");
             return Err(revoked(self.request));
         }
         if is_revoked || identity.is_expired(unix_seconds()) {
-            snapshot.identity = self.renew(identity, token).await?;
+            snapshot.identity = self.renew(identity, credential).await?;
         }
         metrics::resumed("ok");
         Ok(Some(Proved::Resumed(owned, snapshot, resume.positions)))
@@ -72,9 +72,13 @@ impl Claimant<'_> {
 
     /// A credential that ran out, or was revoked, while its bearer was away has to be replaced by one
     /// of the same user's.
-    async fn renew(&self, expired: &Identity, token: Option<&Token>) -> Result<Identity, Rejected> {
+    async fn renew(
+        &self,
+        expired: &Identity,
+        credential: Option<&Credential>,
+    ) -> Result<Identity, Rejected> {
         let request = self.request;
-        let Some(token) = token else {
+        let Some(credential) = credential else {
             let message = "the token has expired: resume again with a new one";
             return Err(reject(
                 request,
@@ -83,7 +87,7 @@ impl Claimant<'_> {
                 Disconnect::TokenExpired,
             ));
         };
-        let identity = self.verify(token).await?;
+        let identity = self.identify(credential).await?;
         if (&identity.tenant, &identity.user) == (&expired.tenant, &expired.user) {
             return Ok(identity);
         }

@@ -30,6 +30,10 @@ pub(crate) fn resumed(result: &'static str) {
     counter!("tidewire_sessions_resumed_total", "result" => result).increment(1);
 }
 
+pub(crate) fn ticket(result: &'static str) {
+    counter!("tidewire_tickets_total", "result" => result).increment(1);
+}
+
 pub(crate) fn expired() {
     counter!("tidewire_tokens_expired_total").increment(1);
 }

@@ -14,7 +14,7 @@ use tidewire_model::{Deltas, Disconnect, Envelope, Failure, Published, Tenant};
 
 pub(crate) use self::admission::{
     addresses, authenticated, claiming, expired, first_frames, paced, refreshed, rejected, resumed,
-    unjudged_address, waiting,
+    ticket, unjudged_address, waiting,
 };
 pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,

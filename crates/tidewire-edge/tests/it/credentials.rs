@@ -35,7 +35,7 @@ async fn an_expired_token_is_told_apart_from_a_wrong_one() {
     let forged = sign(OTHER_TENANT, &claims(TENANT, "ada"));
     for (token, error, close) in [(expired, 1102, 4402), (forged, 1101, 4401)] {
         let mut peer = Peer::dial(&fleet.nodes[0]).await;
-        peer.send(Command::Connect(Connect { token: Some(token.into()), resume: None }));
+        peer.send(Command::Connect(Connect { token: Some(token.into()), ..Connect::default() }));
 
         let heard = peer.closes_with(close).await;
 
@@ -81,7 +81,7 @@ async fn a_tenant_gets_nothing_of_anothers_channel_of_the_same_name() {
     ours.published("room/1", text("ours")).await;
     let mut theirs = Peer::dial_as(node, None, Codec::Json).await;
     let token = Some(sign(OTHER_TENANT, &claims(OTHER_TENANT, "eve")).into());
-    theirs.send(Command::Connect(Connect { token, resume: None }));
+    theirs.send(Command::Connect(Connect { token, ..Connect::default() }));
     theirs.connected().await;
 
     let subscribed = theirs.subscribe("room/1").await;
@@ -126,7 +126,10 @@ async fn the_tenant_may_follow_from_the_token_alone_and_a_wrong_path_is_refused(
     let node = &fleet.nodes[0];
     for (path, is_welcome) in [(None, true), (Some(TENANT), true), (Some(OTHER_TENANT), false)] {
         let mut peer = Peer::dial_as(node, path, Codec::Protobuf).await;
-        peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+        peer.send(Command::Connect(Connect {
+            token: Some(token("ada").into()),
+            ..Connect::default()
+        }));
         if is_welcome {
             peer.connected().await;
         } else {

@@ -124,7 +124,7 @@ async fn a_client_that_has_waited_for_the_store_in_vain_is_asked_to_come_back() 
     fleet.sessions.silence(true);
     tokio::time::pause();
 
-    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), ..Connect::default() }));
 
     peer.closes_with(4500).await;
     assert_eq!(fleet.sessions.ignored(), 1);
@@ -146,7 +146,10 @@ async fn in_a_crowd_who_comes_back_goes_before_who_is_new() {
     let mut crowd = Vec::new();
     for _ in 0..AT_ONCE + WAITING {
         let mut peer = Peer::dial(node).await;
-        peer.send(Command::Connect(Connect { token: Some(token("bob").into()), resume: None }));
+        peer.send(Command::Connect(Connect {
+            token: Some(token("bob").into()),
+            ..Connect::default()
+        }));
         peer.flush().await;
         crowd.push(peer);
     }

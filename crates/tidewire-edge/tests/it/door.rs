@@ -150,7 +150,10 @@ async fn a_tenant_whose_clients_connect_too_often_is_told_so_and_no_other_is() {
     let mut inside = Vec::new();
     let heard = loop {
         let mut peer = Peer::dial(node).await;
-        peer.send(Command::Connect(Connect { token: Some(token("bob").into()), resume: None }));
+        peer.send(Command::Connect(Connect {
+            token: Some(token("bob").into()),
+            ..Connect::default()
+        }));
         match peer.next().await {
             ServerEvent::Connected(_) => inside.push(peer),
             refused => {

@@ -162,7 +162,8 @@ async fn a_client_in_the_middle_of_its_handshake_is_sent_elsewhere() {
     let silent = Peer::dial(&fleet.nodes[0]).await;
     let mut claiming = Peer::dial(&fleet.nodes[0]).await;
     fleet.sessions.silence(true);
-    claiming.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+    claiming
+        .send(Command::Connect(Connect { token: Some(token("ada").into()), ..Connect::default() }));
     claiming.flush().await;
     until(|| fleet.sessions.ignored() == 1).await;
 

@@ -67,7 +67,11 @@ fn large() -> Command {
     let positions = (0..512).map(|number| (name(number), Position::new(epoch, 7))).collect();
     let resume =
         Resume { token: "gone".into(), nonce: SessionNonce::from_bytes([7; 16]), positions };
-    Command::Connect(Connect { token: Some(token("ada").into()), resume: Some(resume) })
+    Command::Connect(Connect {
+        token: Some(token("ada").into()),
+        resume: Some(resume),
+        ..Connect::default()
+    })
 }
 
 /// Sockets that have begun a first frame and do not finish it.

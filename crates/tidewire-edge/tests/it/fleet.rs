@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tidewire_auth::{
-    ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
+    ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys, Vault,
     VerificationKey, Verifier,
 };
 use tidewire_broker::{Broker, Log, MemoryBroker, MemoryNetwork, News, Notice};
@@ -33,6 +33,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use crate::switched_store::SwitchedStore;
+use crate::tickets::SwitchedTickets;
 
 /// The tenants there are.
 pub(crate) const TENANT: &str = "acme";
@@ -52,6 +53,7 @@ pub(crate) struct Fleet {
     network: MemoryNetwork,
     rules: LiveRules,
     pub(crate) revocations: Arc<MemoryRevocationStore>,
+    pub(crate) tickets: Arc<SwitchedTickets>,
     /// Of all nodes.
     pub(crate) tenants: Tenants,
     /// Where the shards of each node run.
@@ -100,6 +102,7 @@ impl Fleet {
             network: MemoryNetwork::default(),
             rules,
             revocations: Arc::default(),
+            tickets: Arc::default(),
             tenants,
             runtimes: vec![Handle::current()],
             tracker,
@@ -190,6 +193,7 @@ impl Fleet {
             verifier: Arc::new(Verifier::new(tenants.ring().clone())),
             sealer: Arc::new(Sealer::new(&[SealKey::from_bytes([7; 32])]).expect("sealer")),
             revocations: Arc::clone(&self.revocations) as _,
+            tickets: (Arc::clone(&self.tickets) as _, vault()),
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
         };
@@ -246,6 +250,10 @@ pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     socket.set_tcp_notsent_lowat(128 * 1_024).expect("an option of sockets");
     let address = listener.local_addr().expect("an address");
     (listener, address)
+}
+
+fn vault() -> Vault {
+    Vault::new(&[SealKey::from_bytes([7; 32])]).expect("vault")
 }
 
 /// There can be one recorder in a process, so the tests share it.

@@ -231,7 +231,7 @@ async fn of_a_crowd_that_connects_at_once_some_are_let_in_each_turn() {
     unconstrained(async {
         for peer in &mut crowd {
             let token = Some(token("ada").into());
-            peer.send(Command::Connect(Connect { token, resume: None }));
+            peer.send(Command::Connect(Connect { token, ..Connect::default() }));
             peer.flush().await;
         }
     })

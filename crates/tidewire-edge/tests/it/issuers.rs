@@ -99,7 +99,7 @@ async fn put(
 
 async fn is_let_in(nodes: &Registered, token: String) -> bool {
     let mut peer = Peer::dial(&nodes.fleet.nodes[0]).await;
-    peer.send(Command::Connect(Connect { token: Some(token.into()), resume: None }));
+    peer.send(Command::Connect(Connect { token: Some(token.into()), ..Connect::default() }));
     matches!(soon(peer.0.next()).await, Ok(ServerEvent::Connected(_)))
 }
 
@@ -185,7 +185,10 @@ async fn an_issuer_is_one_tenants() {
     let mut peer =
         Peer::dial_as(&nodes.fleet.nodes[0], Some(OTHER_TENANT), tidewire_client::Codec::Json)
             .await;
-    peer.send(Command::Connect(Connect { token: Some(key.token("ada").into()), resume: None }));
+    peer.send(Command::Connect(Connect {
+        token: Some(key.token("ada").into()),
+        ..Connect::default()
+    }));
     peer.closes_with(4401).await;
     assert!(is_let_in(&nodes, key.token("ada")).await);
 }

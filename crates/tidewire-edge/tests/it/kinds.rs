@@ -127,7 +127,8 @@ async fn a_token_from_before_sessions_were_not_kept_gives_way_to_a_new_session()
         positions: Vec::new(),
     };
     let mut peer = Peer::dial(&fleet.nodes[0]).await;
-    let connect = Connect { token: Some(token("ada").into()), resume: Some(resume) };
+    let connect =
+        Connect { token: Some(token("ada").into()), resume: Some(resume), ..Connect::default() };
     peer.send(Command::Connect(connect));
 
     assert!(!peer.connected().await.resumed);
@@ -189,7 +190,7 @@ async fn what_is_asked_along_with_a_strict_session_is_answered_without_another_w
     let token = connected.resume_token.expect("a session that is kept");
     let resume = Some(Resume { token, nonce, positions: Vec::new() });
     let mut back = Peer::dial(&fleet.nodes[0]).await;
-    back.send(Command::Connect(Connect { token: None, resume }));
+    back.send(Command::Connect(Connect { resume, ..Connect::default() }));
     back.send(subscribe_to("room/1"));
 
     assert!(back.connected().await.resumed);

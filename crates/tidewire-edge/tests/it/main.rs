@@ -29,5 +29,6 @@ mod sessions;
 mod slow_reader;
 mod switched_store;
 mod tenants;
+mod tickets;
 mod tls;
 mod upgrade;

@@ -12,7 +12,7 @@ use crate::fleet::{OTHER_TENANT, Running, TENANT, claims, secret, sign, soon, to
 use crate::peer::Peer;
 use crate::registry::{Registered, json_of};
 
-const HOME: &str = "https://app.example";
+pub(crate) const HOME: &str = "https://app.example";
 
 /// A node with a tenant whose pages are from these origins.
 async fn node_with(origins: &[&str]) -> Registered {
@@ -33,7 +33,7 @@ async fn list(nodes: &Registered, origins: &[&str]) {
 }
 
 /// What a page hears first, or with which code it is disconnected and what it was told before.
-async fn visit(
+pub(crate) async fn visit(
     nodes: &Registered,
     origin: Option<&str>,
     connect: Value,

@@ -48,7 +48,7 @@ impl Peer {
 
     /// The first command of a connection.
     pub(crate) async fn introduce(&mut self, token: String) -> Connected {
-        self.send(Command::Connect(Connect { token: Some(token.into()), resume: None }));
+        self.send(Command::Connect(Connect { token: Some(token.into()), ..Connect::default() }));
         self.connected().await
     }
 
@@ -62,7 +62,7 @@ impl Peer {
         let nonce = SessionNonce::from_bytes(rand());
         let token = token.into().expect("a session that is kept");
         let resume = Some(Resume { token, nonce, positions });
-        peer.send(Command::Connect(Connect { token: None, resume }));
+        peer.send(Command::Connect(Connect { resume, ..Connect::default() }));
         peer
     }
 

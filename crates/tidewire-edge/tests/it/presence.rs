@@ -104,7 +104,7 @@ async fn a_claim_whose_answer_was_lost_and_that_is_repeated_leaves_its_member_th
         nonce: SessionNonce::from_bytes([9; 16]),
         positions: Vec::new(),
     };
-    let connect = Command::Connect(Connect { token: None, resume: Some(resume) });
+    let connect = Command::Connect(Connect { resume: Some(resume), ..Connect::default() });
 
     let mut deaf = Peer::dial(node).await;
     deaf.send(connect.clone());

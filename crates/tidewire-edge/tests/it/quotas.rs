@@ -27,7 +27,7 @@ fn rates(rates: [Option<u32>; 3]) -> Quotas {
 /// Connects if it may; says what it hears otherwise.
 async fn try_to_connect(node: &Running) -> Result<Peer, Vec<ServerEvent>> {
     let mut peer = Peer::dial(node).await;
-    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), ..Connect::default() }));
     match peer.next().await {
         ServerEvent::Connected(_) => Ok(peer),
         refused => {

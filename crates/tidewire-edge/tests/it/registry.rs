@@ -148,7 +148,7 @@ pub(crate) fn json_of(answer: &Response) -> Value {
 
 pub(crate) async fn refused_with(fleet: &Fleet, node: usize, code: u16) {
     let mut peer = Peer::dial(&fleet.nodes[node]).await;
-    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), ..Connect::default() }));
     peer.closes_with(code).await;
 }
 
@@ -361,4 +361,47 @@ async fn clients_of_a_tenant_that_another_has_the_name_of_are_disconnected() {
     nodes.fleet.notify_all(News::Tenants);
 
     peer.closes_with(4403).await;
+}
+
+#[tokio::test]
+async fn what_a_document_leaves_out_is_taken_from_the_one_that_it_replaces_and_no_older() {
+    let nodes = Registered::start(1).await;
+    let path = format!("/v1/tenants/{TENANT}");
+    let put = async |key: Value| {
+        let document = json!({ "name": TENANT, "keys": [key] }).to_string();
+        nodes.ask(Method::PUT, &path, &[], document).await.status
+    };
+    let older = json!({ "id": TENANT, "algorithm": "HS256", "secret": "x".repeat(40) });
+    assert_eq!(put(older).await, StatusCode::CREATED);
+    // Of which this node has not heard.
+    nodes.rewrite_behind(TENANT, 7).await;
+
+    assert_eq!(put(json!({ "id": TENANT, "algorithm": "HS256" })).await, StatusCode::OK);
+
+    Peer::connect(&nodes.fleet.nodes[0], "ada").await;
+}
+
+#[tokio::test]
+async fn who_was_on_the_way_when_its_tenant_became_another_is_not_let_in() {
+    let nodes = Registered::start(1).await;
+    nodes.write_behind(TENANT, 1).await;
+    nodes.fleet.notify_all(News::Tenants);
+    until(|| nodes.knows(0, TENANT)).await;
+    let before = nodes.fleet.sessions.asked().len();
+    nodes.fleet.sessions.hold(true);
+    let mut peer = Peer::dial(&nodes.fleet.nodes[0]).await;
+    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), ..Connect::default() }));
+    peer.flush().await;
+    until(|| nodes.fleet.sessions.asked().len() > before).await;
+
+    let name = Tenant::parse(TENANT).expect("tenant");
+    nodes.rewrite_behind(TENANT, 7).await;
+    nodes.fleet.notify_all(News::Tenants);
+    until(|| nodes.fleet.nodes[0].tenants.incarnation(&name).number() == 7).await;
+    settle().await;
+    nodes.fleet.sessions.hold(false);
+
+    // Whoever has the name now has the same key here, and would take it for its own.
+    peer.closes_with(4500).await;
+    Peer::connect(&nodes.fleet.nodes[0], "ada").await;
 }

@@ -88,7 +88,7 @@ async fn connect(node: &Running, user: &str) -> (Peer, Connected) {
 
 async fn is_refused(node: &Running, token: String) {
     let mut peer = Peer::dial(node).await;
-    peer.send(Command::Connect(Connect { token: Some(token.into()), resume: None }));
+    peer.send(Command::Connect(Connect { token: Some(token.into()), ..Connect::default() }));
     is_told(&peer.closes_with(4403).await);
 }
 
@@ -97,7 +97,7 @@ async fn until_refused(node: &Running, user: &str, ago: u64) {
     loop {
         let mut peer = Peer::dial(node).await;
         let token = Some(issued(user, ago).into());
-        peer.send(Command::Connect(Connect { token, resume: None }));
+        peer.send(Command::Connect(Connect { token, ..Connect::default() }));
         match peer.next().await {
             ServerEvent::Failed { refusal, .. } => return assert_eq!(refusal.code, 1103),
             _ => peer.close().await,
@@ -178,6 +178,7 @@ async fn a_session_of_who_was_revoked_is_resumed_nowhere_but_with_a_token_that_h
     renewed.send(Command::Connect(Connect {
         token: Some(issued("ada", 5).into()),
         resume: Some(resume),
+        ..Connect::default()
     }));
     let after = renewed.connected().await;
 

@@ -124,7 +124,7 @@ async fn an_attempt_to_resume_whose_answer_was_lost_can_be_repeated() {
 
     for node in &fleet.nodes {
         let mut peer = Peer::dial(node).await;
-        peer.send(Command::Connect(Connect { token: None, resume: Some(resume.clone()) }));
+        peer.send(Command::Connect(Connect { resume: Some(resume.clone()), ..Connect::default() }));
 
         assert!(peer.connected().await.resumed);
     }
@@ -137,7 +137,11 @@ async fn a_resume_token_that_opens_nothing_gives_way_to_a_token() {
     let resume = Some(Resume { token: "AQnonsense".into(), nonce, positions: Vec::new() });
     let mut peer = Peer::dial(&fleet.nodes[0]).await;
 
-    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume }));
+    peer.send(Command::Connect(Connect {
+        token: Some(token("ada").into()),
+        resume,
+        ..Connect::default()
+    }));
 
     assert!(!peer.connected().await.resumed);
 }
@@ -152,7 +156,7 @@ async fn a_resume_token_is_good_for_its_own_tenants_path_only() {
     let nonce = SessionNonce::from_bytes([5; 16]);
     let resume = Some(Resume { token, nonce, positions: Vec::new() });
 
-    peer.send(Command::Connect(Connect { token: None, resume }));
+    peer.send(Command::Connect(Connect { resume, ..Connect::default() }));
 
     peer.closes_with(4411).await;
     owner.published("room/1", text("undisturbed")).await;

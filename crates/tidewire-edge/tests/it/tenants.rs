@@ -32,7 +32,7 @@ async fn a_tenant_that_has_come_may_connect_and_one_that_is_gone_may_not() {
     let mut stranger = Peer::dial(&fleet.nodes[0]).await;
     stranger.send(Command::Connect(tidewire_model::Connect {
         token: Some(token("ada").into()),
-        resume: None,
+        ..tidewire_model::Connect::default()
     }));
     stranger.closes_with(4401).await;
     ring.replace((*keys).clone());

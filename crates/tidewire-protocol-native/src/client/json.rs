@@ -52,6 +52,7 @@ fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
     match command {
         Command::Connect(connect) => CommandBody::Connect(ConnectBody {
             token: connect.token.as_ref().map(|token| token.as_str().into()),
+            ticket: connect.ticket.as_ref().map(|ticket| ticket.as_str().into()),
             resume: connect.resume.as_ref().map(|resume| Object(resume_body(resume))),
         }),
         Command::Subscribe { channel, since, delta } => {

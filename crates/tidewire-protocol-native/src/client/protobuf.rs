@@ -80,7 +80,12 @@ fn connect_body(connect: &Connect) -> wire::Connect {
             positions: positions.collect(),
         }
     });
-    wire::Connect { token: connect.token.as_ref().map(|token| token.as_str().to_owned()), resume }
+    let text = |token: Option<&Token>| Some(token?.as_str().to_owned());
+    wire::Connect {
+        token: text(connect.token.as_ref()),
+        ticket: text(connect.ticket.as_ref()),
+        resume,
+    }
 }
 
 fn subscribe_body(channel: &Channel, since: &Since, delta: Option<DeltaFormat>) -> wire::Subscribe {

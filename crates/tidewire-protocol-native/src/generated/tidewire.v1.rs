@@ -51,6 +51,9 @@ pub struct Connect {
     pub token: ::core::option::Option<::prost::alloc::string::String>,
     #[prost(message, optional, tag = "2")]
     pub resume: ::core::option::Option<Resume>,
+    /// Instead of a token; of use once.
+    #[prost(string, optional, tag = "3")]
+    pub ticket: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Resume {

@@ -42,6 +42,8 @@ pub(crate) struct ConnectBody<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(crate) token: Option<Str<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) ticket: Option<Str<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(crate) resume: Option<Object<ResumeBody<'a>>>,
 }
 

@@ -104,7 +104,7 @@ fn command(body: CommandBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
 
 fn connect(body: ConnectBody<'_>) -> Result<Command, Failure> {
     let resume = body.resume.map(|Object(body)| resume(body)).transpose()?;
-    parse::connect(body.token.map(token), resume)
+    parse::connect((body.token.map(token), body.ticket.map(token)), resume)
 }
 
 fn resume(body: ResumeBody<'_>) -> Result<Resume, Failure> {

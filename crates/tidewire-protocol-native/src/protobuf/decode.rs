@@ -53,7 +53,8 @@ fn command(body: wire::command::Command, frame: &Bytes) -> Result<Command, Failu
     use wire::command::Command as Body;
     match body {
         Body::Connect(body) => {
-            parse::connect(body.token.map(Token::from), body.resume.map(resume).transpose()?)
+            let credentials = (body.token.map(Token::from), body.ticket.map(Token::from));
+            parse::connect(credentials, body.resume.map(resume).transpose()?)
         }
         Body::Subscribe(body) => subscribe(&body),
         Body::Unsubscribe(body) => {

@@ -42,10 +42,13 @@ fn connects() -> impl Strategy<Value = Connect> {
     let positions = vec((channels(), positions()), 0..4);
     let resumed = (TOKEN, any::<[u8; 16]>(), positions).prop_map(|(token, nonce, positions)| {
         let nonce = SessionNonce::from_bytes(nonce);
-        Connect { token: None, resume: Some(Resume { token: token.into(), nonce, positions }) }
+        Connect {
+            resume: Some(Resume { token: token.into(), nonce, positions }),
+            ..Connect::default()
+        }
     });
     prop_oneof![
-        TOKEN.prop_map(|token| Connect { token: Some(token.into()), resume: None }),
+        TOKEN.prop_map(|token| Connect { token: Some(token.into()), ..Connect::default() }),
         resumed
     ]
 }

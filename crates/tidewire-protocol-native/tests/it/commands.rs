@@ -43,14 +43,14 @@ fn connecting() -> Vec<Row> {
         row(
             r#""connect":{"token":"jwt"}"#,
             message(8, &[text(1, "jwt")]),
-            Command::Connect(Connect { token: Some("jwt".into()), resume: None }),
+            Command::Connect(Connect { token: Some("jwt".into()), ..Connect::default() }),
         ),
         row(
             format!(
                 r#""connect":{{"resume":{{"token":"sealed","nonce":"{NONCE}","positions":{positions}}}}}"#
             ),
             message(8, &[wire_resume]),
-            Command::Connect(Connect { token: None, resume: Some(resume) }),
+            Command::Connect(Connect { resume: Some(resume), ..Connect::default() }),
         ),
         row(
             format!(
@@ -64,7 +64,13 @@ fn connecting() -> Vec<Row> {
                     nonce: NONCE.parse().unwrap(),
                     positions: Vec::new(),
                 }),
+                ticket: None,
             }),
+        ),
+        row(
+            r#""connect":{"ticket":"once"}"#,
+            message(8, &[text(3, "once")]),
+            Command::Connect(Connect { ticket: Some("once".into()), ..Connect::default() }),
         ),
         row(
             r#""refresh":{"token":"newer"}"#,

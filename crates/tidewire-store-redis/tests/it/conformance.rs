@@ -9,11 +9,11 @@ use tidewire_broker::conformance::log::LogFactory;
 use tidewire_model::ChannelRules;
 use tidewire_store::conformance::{
     MembershipFactory, PresenceFactory, QuotaStoreFactory, RevocationStoreFactory,
-    SessionStoreFactory, TenantStoreFactory,
+    SessionStoreFactory, TenantStoreFactory, TicketStoreFactory,
 };
 use tidewire_store_redis::{
     Deployment, RedisConfig, RedisConnection, RedisLog, RedisMembership, RedisPresence,
-    RedisQuotaStore, RedisRevocationStore, RedisSessionStore, RedisTenantStore,
+    RedisQuotaStore, RedisRevocationStore, RedisSessionStore, RedisTenantStore, RedisTicketStore,
 };
 use tidewire_testkit::services::{RedisCluster, RedisServer};
 use tokio::sync::Mutex;
@@ -101,6 +101,20 @@ impl TenantStoreFactory for InRedis {
 }
 
 #[async_trait]
+impl TicketStoreFactory for InRedis {
+    type Store = RedisTicketStore;
+
+    async fn open(&self) -> [Arc<RedisTicketStore>; 2] {
+        let prefix = format!("tw{}", self.opened.fetch_add(1, Ordering::Relaxed));
+        [(); 2].map(|()| {
+            let config = RedisConfig { prefix: prefix.clone(), ..config(&self.server.url()) };
+            let connection = RedisConnection::new(config).expect("a valid configuration");
+            Arc::new(RedisTicketStore::new(connection))
+        })
+    }
+}
+
+#[async_trait]
 impl PresenceFactory for InRedis {
     type Presence = RedisPresence;
 
@@ -134,6 +148,7 @@ tidewire_store::presence_conformance!(InRedis::start().await);
 tidewire_store::quota_store_conformance!(InRedis::start().await);
 tidewire_store::revocation_store_conformance!(InRedis::start().await);
 tidewire_store::tenant_store_conformance!(InRedis::start().await);
+tidewire_store::ticket_store_conformance!(InRedis::start().await);
 
 mod in_a_cluster {
     use super::InRedis;
@@ -145,4 +160,5 @@ mod in_a_cluster {
     tidewire_store::quota_store_conformance!(InRedis::join().await);
     tidewire_store::revocation_store_conformance!(InRedis::join().await);
     tidewire_store::tenant_store_conformance!(InRedis::join().await);
+    tidewire_store::ticket_store_conformance!(InRedis::join().await);
 }

@@ -43,6 +43,16 @@ impl<K: Eq + Hash, V> Expiring<K, V> {
         self.entries.remove(key);
     }
 
+    /// How many there are, those that have run out and have not been forgotten included.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn forget_expired(&mut self) {
+        let now = Instant::now();
+        self.entries.retain(|_, kept| now < kept.until);
+    }
+
     /// What has not run out, and how long it will last.
     pub(super) fn live(&self) -> impl Iterator<Item = (&K, &V, Duration)> {
         let now = Instant::now();

@@ -6,7 +6,7 @@ use tidewire_auth::Verifier;
 use tidewire_edge::{DrainConfig, EdgeConfig};
 use tidewire_model::UserId;
 use tidewire_node::NodeConfig;
-use tidewire_store::{MemoryQuotaStore, MemoryRevocationStore};
+use tidewire_store::{MemoryQuotaStore, MemoryRevocationStore, MemoryTicketStore};
 use tidewire_transport::guard::Guard;
 use tidewire_transport::https::Roots;
 
@@ -59,6 +59,7 @@ async fn serve(dev: &Dev) -> anyhow::Result<()> {
         tenants,
         sealer: playground.sealer()?,
         revocations: Arc::new(MemoryRevocationStore::default()),
+        tickets: (Arc::new(MemoryTicketStore::default()), playground.vault()?),
         render,
         fetch: issuers::fetch(&Roots::System, Guard::default()),
         memory_limit: None,

@@ -7,7 +7,7 @@ use tidewire_edge::{DrainConfig, EdgeConfig, RegistryParts, TenantRegistry};
 use tidewire_model::NodeId;
 use tidewire_node::NodeConfig;
 use tidewire_store_redis::{
-    RedisConnection, RedisQuotaStore, RedisRevocationStore, RedisTenantStore,
+    RedisConnection, RedisQuotaStore, RedisRevocationStore, RedisTenantStore, RedisTicketStore,
 };
 use tidewire_tenant::Tenants;
 
@@ -39,6 +39,8 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
     let tenants = config.tenants();
     let administration = administration(&config, &redis, &tenants)?;
     let revocations = Arc::new(RedisRevocationStore::new(redis.clone()));
+    let tickets = Arc::new(RedisTicketStore::new(redis.clone()));
+    let vault = Vault::new(&config.session.resume_keys)?;
     let plan = Plan {
         node: node_config(&config, node.clone()),
         edge: edge_config(&config),
@@ -48,6 +50,7 @@ async fn run_node(config: Config) -> anyhow::Result<()> {
         tenants,
         sealer: config.sealer().expect("a configuration that is ready to serve has a key"),
         revocations,
+        tickets: (tickets, vault),
         render,
         fetch: issuers::fetch(&config.issuers.roots, config.issuers.guard.clone()),
         memory_limit: config.server.memory_limit,

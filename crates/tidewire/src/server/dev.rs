@@ -10,7 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tidewire_auth::{
-    ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys,
+    ApiKey, ApiKeyId, Claims, KeyId, KeyRing, SealKey, Sealer, SigningKey, TenantKeys, Vault,
     VerificationKey, Verifier, random_secret,
 };
 use tidewire_model::{ChannelRules, Permissions, Tenant, UserId};
@@ -62,6 +62,10 @@ impl Playground {
 
     pub(crate) fn sealer(&self) -> anyhow::Result<Sealer> {
         Ok(Sealer::new(&[SealKey::parse(&self.secrets.resume)?])?)
+    }
+
+    pub(crate) fn vault(&self) -> anyhow::Result<Vault> {
+        Ok(Vault::new(&[SealKey::parse(&self.secrets.resume)?])?)
     }
 
     pub(crate) fn api_key(&self) -> String {

@@ -25,12 +25,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::anyhow;
 use axum::Router;
 use parking_lot::Mutex;
-use tidewire_auth::{Sealer, Verifier};
+use tidewire_auth::{Sealer, Vault, Verifier};
 use tidewire_edge::{Edge, EdgeConfig, Fetch, JwksPace, Parts, Render, drain_router, ops_router};
 use tidewire_model::{NodeId, Slot};
 use tidewire_node::{LeaseReport, Node, NodeConfig, Ports, Tasks};
 use tidewire_protocol_native::{JSON, PROTOBUF};
-use tidewire_store::{NodeLease, NodeState, QuotaStore, RevocationStore};
+use tidewire_store::{NodeLease, NodeState, QuotaStore, RevocationStore, TicketStore};
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -51,6 +51,7 @@ pub(crate) struct Plan {
     pub(crate) verifier: Verifier,
     pub(crate) sealer: Sealer,
     pub(crate) revocations: Arc<dyn RevocationStore>,
+    pub(crate) tickets: (Arc<dyn TicketStore>, Vault),
     pub(crate) render: Render,
     /// How the keys of issuers are fetched.
     pub(crate) fetch: Fetch,
@@ -130,7 +131,7 @@ impl Server {
     /// From then on a panic anywhere in the process ends the node.
     pub(crate) fn start(bound: Bound, plan: Plan, extra: Router) -> anyhow::Result<Self> {
         let Plan { node, edge, ports, tenants, verifier, sealer, revocations, .. } = plan;
-        let Plan { render, fetch, quotas, place, memory_limit, .. } = plan;
+        let Plan { tickets, render, fetch, quotas, place, memory_limit, .. } = plan;
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
@@ -149,6 +150,7 @@ impl Server {
             verifier: Arc::new(verifier),
             sealer: Arc::new(sealer),
             revocations,
+            tickets,
             protocols: vec![JSON, PROTOBUF],
             tracker: tracker.clone(),
         };

@@ -142,6 +142,7 @@ fn describe_clients() {
         "Since the keys of the issuer were fetched for which that is longest ago."
     );
     describe_counter!("tidewire_token_refresh_total", "Credentials replaced on live connections.");
+    describe_counter!("tidewire_tickets_total", "One-time tickets, by what became of them.");
     let expired = "Connections paused because their credential ran out.";
     describe_counter!("tidewire_tokens_expired_total", expired);
     describe_counter!("tidewire_publish_total", "Publications, by where from and how it went.");

@@ -17,3 +17,4 @@ mod scenarios;
 mod secrets;
 mod socket;
 mod tenants;
+mod tickets;
