@@ -29,18 +29,26 @@ pub struct Setup {
     pub history: u32,
     /// How long it keeps them, as a configuration says it.
     pub history_ttl: &'static str,
-    /// Redis is a cluster of three primaries, without proxies, instead of a watched pair.
-    pub is_sharded: bool,
+    pub redis: RedisLayout,
     /// Whether clocks of nodes and Redis can be set.
     pub has_clocks: bool,
-    /// Each node reaches the first Redis server over a link of its own, and no other.
-    pub is_redis_private: bool,
     /// Each node knows one NATS server only, that of its number.
     pub is_nats_pinned: bool,
     /// What the configuration of the NATS servers has beside their addresses.
     pub nats_config: &'static str,
     /// A tenant beside the others, with these limits of its own.
     pub noisy_limits: Option<&'static str>,
+}
+
+/// What Redis is, and how nodes reach it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RedisLayout {
+    /// A primary with a replica, and Sentinels that say which is which; all over one proxy for each.
+    Watched,
+    /// The same, but each node reaches the first server over a link of its own, and no other.
+    Private,
+    /// A cluster of three primaries, without proxies.
+    Sharded,
 }
 
 impl Setup {
@@ -52,9 +60,8 @@ impl Setup {
             down_after: Duration::from_millis(500),
             history: 100_000,
             history_ttl: "1h",
-            is_sharded: false,
+            redis: RedisLayout::Watched,
             has_clocks: false,
-            is_redis_private: false,
             is_nats_pinned: false,
             nats_config: "",
             noisy_limits: None,
@@ -114,7 +121,7 @@ impl Cluster {
             setup,
             directory,
         };
-        if cluster.setup.is_sharded {
+        if cluster.setup.redis == RedisLayout::Sharded {
             cluster.sharded = Some(RedisCluster::start().await);
         } else {
             cluster.start_watched_redis().await?;
@@ -125,7 +132,7 @@ impl Cluster {
                 links.push(Proxy::start(server.address()).await?);
             }
             cluster.nats_links.push(links);
-            if cluster.setup.is_redis_private {
+            if cluster.setup.redis == RedisLayout::Private {
                 let own = Proxy::start(cluster.redis[0].address()).await?;
                 cluster.own_redis_links.push(own);
             }

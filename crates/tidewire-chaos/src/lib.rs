@@ -22,7 +22,7 @@ mod stage;
 mod wait;
 
 pub use clock::{Clock, Clocks};
-pub use cluster::{Cluster, Setup};
+pub use cluster::{Cluster, RedisLayout, Setup};
 pub use crowd::{Crowd, Outcome, Size};
 pub use node::NodeProcess;
 pub use proxy::{Proxy, Rules, Scope};

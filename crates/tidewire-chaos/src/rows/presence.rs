@@ -7,7 +7,7 @@ use tidewire_client::{Channel, Client, Happening, MemberId, Payload, PresenceCha
 use tokio::time::timeout;
 
 use super::{happening, next_publication};
-use crate::cluster::{Cluster, Setup, TENANTS};
+use crate::cluster::{Cluster, RedisLayout, Setup, TENANTS};
 use crate::crowd::{LIVELINESS, Size};
 use crate::http;
 use crate::proxy::{Proxy, Rules};
@@ -98,7 +98,7 @@ async fn go_on_elsewhere(cluster: &Cluster, user: &str) -> Result<Duration> {
 /// Row 36: a node cannot reach Redis, and NATS is there. Its member leaves with its lease and is back with
 /// Redis; what is to be kept is refused meanwhile, and what is fleeting goes on.
 pub(super) async fn cut_off(setup: Setup, _: Size) -> Result<String> {
-    let cluster = Cluster::start(Setup { is_redis_private: true, ..setup }).await?;
+    let cluster = Cluster::start(Setup { redis: RedisLayout::Private, ..setup }).await?;
     let (mut client, ann) = enter(&cluster, "ann", 0).await?;
     let others = enter_others(&mut client).await?;
     let mut watcher = watch(&cluster, 1).await?;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use tidewire_model::Incarnation;
 use tidewire_testkit::services::{MovingSlot, RedisCluster};
 
-use crate::cluster::{Setup, TENANTS};
+use crate::cluster::{RedisLayout, Setup, TENANTS};
 use crate::crowd::{Crowd, Size};
 use crate::http;
 use crate::stage::Stage;
@@ -18,7 +18,7 @@ const UNDER_WAY: Duration = Duration::from_millis(50);
 /// Row 26: the slots that hold the channels, one after the other and all of them twice, move from one
 /// primary to the next while they are published to. What is published meanwhile waits.
 pub(super) async fn moved(setup: Setup, size: Size) -> Result<String> {
-    let stage = Stage::set(Setup { is_sharded: true, ..setup }, size).await?;
+    let stage = Stage::set(Setup { redis: RedisLayout::Sharded, ..setup }, size).await?;
     let redis = stage.cluster.sharded()?;
 
     let place = (TENANTS[0], "moving");

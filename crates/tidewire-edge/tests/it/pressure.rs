@@ -22,7 +22,11 @@ fn assert_for_memory(refusal: Refusal) {
 /// Upgrades and says who it is; what it is refused with, if it is.
 async fn try_to_connect(node: &Running) -> Result<Peer, Refusal> {
     let mut peer = Peer::dial(node).await;
-    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: None }));
+    peer.send(Command::Connect(Connect {
+        token: Some(token("ada").into()),
+        ticket: None,
+        resume: None,
+    }));
     match peer.next().await {
         ServerEvent::Connected(_) => Ok(peer),
         ServerEvent::Failed { refusal, .. } => {
@@ -69,7 +73,11 @@ async fn who_resumes_a_session_that_is_gone_is_new() {
         nonce: tidewire_model::SessionNonce::from_bytes([7; 16]),
         positions: Vec::new(),
     };
-    peer.send(Command::Connect(Connect { token: Some(token("ada").into()), resume: Some(resume) }));
+    peer.send(Command::Connect(Connect {
+        token: Some(token("ada").into()),
+        ticket: None,
+        resume: Some(resume),
+    }));
 
     assert_for_memory(peer.refused().await.1);
     peer.closes_with(1013).await;
@@ -95,7 +103,7 @@ async fn where_memory_is_scarce_nobody_comes_in_and_nothing_more_is_subscribed_t
         nonce: tidewire_model::SessionNonce::from_bytes([7; 16]),
         positions: Vec::new(),
     };
-    upgraded.send(Command::Connect(Connect { token: None, resume: Some(resume) }));
+    upgraded.send(Command::Connect(Connect { token: None, ticket: None, resume: Some(resume) }));
     assert_for_memory(upgraded.refused().await.1);
     let room = || Command::Subscribe { channel: channel("room/1"), since: Since::Now, delta: None };
     peer.send(room());

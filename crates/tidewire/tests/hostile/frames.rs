@@ -203,19 +203,6 @@ async fn a_message_that_is_not_finished_in_time_ends_its_connection_and_a_slow_o
         .withstands(4 << 20, async {
             let mut never = Raw::connected(&victim, "never").await;
             let mut slowly = Raw::connected(&victim, "slowly").await;
-            let dribble = async {
-                // A byte now and then does not help.
-                for byte in header(TEXT, LIMIT).into_iter().chain([b' '; 1_000]) {
-                    if never.send(&[byte]).await.is_err() {
-                        break;
-                    }
-                    sleep(Duration::from_millis(100)).await;
-                    if let Ok(code) = timeout(Duration::ZERO, never.close_code()).await {
-                        return code;
-                    }
-                }
-                None
-            };
             let in_time = async {
                 for piece in slow.chunks(slow.len().div_ceil(PIECES)) {
                     slowly.send(piece).await.expect("it reads");
@@ -223,10 +210,24 @@ async fn a_message_that_is_not_finished_in_time_ends_its_connection_and_a_slow_o
                 }
                 slowly.frame().await.expect("an answer").text()
             };
-            tokio::join!(dribble, in_time)
+            tokio::join!(dribble(&mut never), in_time)
         })
         .await;
 
     assert_eq!(code, Some(4412));
     assert!(answer.contains("\"id\":2"), "{answer}");
+}
+
+/// Sends a byte now and then of a message that is never finished, until it is told to go.
+async fn dribble(raw: &mut Raw) -> Option<u16> {
+    for byte in header(TEXT, LIMIT).into_iter().chain([b' '; 1_000]) {
+        if raw.send(&[byte]).await.is_err() {
+            return None;
+        }
+        sleep(Duration::from_millis(100)).await;
+        if let Ok(code) = timeout(Duration::ZERO, raw.close_code()).await {
+            return code;
+        }
+    }
+    None
 }

@@ -151,12 +151,8 @@ impl Raw {
             let ready = ready.expect("a socket");
             if ready.is_readable() {
                 let read = not_now(self.stream.try_read_buf(&mut self.unread));
-                while let Some((frame, size)) = parse(&self.unread) {
-                    if frame.opcode == CLOSE & 0x0f {
-                        return (frame.close_code(), frames);
-                    }
-                    self.unread.drain(..size);
-                    frames += 1;
+                if let Some(close) = self.forget_frames(&mut frames) {
+                    return (close.close_code(), frames);
                 }
                 if read.is_err() || ready.is_read_closed() {
                     return (None, frames);
@@ -169,6 +165,18 @@ impl Raw {
                 left = if left.is_empty() { bytes } else { left };
             }
         }
+    }
+
+    /// Counts and forgets the frames that have come, up to a close frame.
+    fn forget_frames(&mut self, count: &mut usize) -> Option<Frame> {
+        while let Some((frame, size)) = parse(&self.unread) {
+            if frame.opcode == CLOSE & 0x0f {
+                return Some(frame);
+            }
+            self.unread.drain(..size);
+            *count += 1;
+        }
+        None
     }
 
     /// Sends the same so many times, or until it is let go, and reads nothing.
