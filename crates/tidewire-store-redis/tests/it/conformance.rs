@@ -55,9 +55,15 @@ impl InRedis {
     }
 
     fn connect(&self) -> RedisConnection {
+        let [connection] = self.connect_often();
+        connection
+    }
+
+    /// So many connections to one and the same store.
+    fn connect_often<const N: usize>(&self) -> [RedisConnection; N] {
         let prefix = format!("tw{}", self.opened.fetch_add(1, Ordering::Relaxed));
         let config = RedisConfig { prefix, ..RedisConfig::new(self.deployment.clone()) };
-        RedisConnection::new(config).expect("a valid configuration")
+        [(); N].map(|()| RedisConnection::new(config.clone()).expect("a valid configuration"))
     }
 }
 
@@ -105,12 +111,7 @@ impl TicketStoreFactory for InRedis {
     type Store = RedisTicketStore;
 
     async fn open(&self) -> [Arc<RedisTicketStore>; 2] {
-        let prefix = format!("tw{}", self.opened.fetch_add(1, Ordering::Relaxed));
-        [(); 2].map(|()| {
-            let config = RedisConfig { prefix: prefix.clone(), ..config(&self.server.url()) };
-            let connection = RedisConnection::new(config).expect("a valid configuration");
-            Arc::new(RedisTicketStore::new(connection))
-        })
+        self.connect_often().map(|connection| Arc::new(RedisTicketStore::new(connection)))
     }
 }
 
