@@ -88,6 +88,11 @@ impl Attendance {
         granted.request = send(granted.command(wish, &channel));
     }
 
+    /// Waits no more for what has been asked for of a channel's list.
+    pub(crate) fn forget_pages(&mut self, channel: &Channel) {
+        self.pages.retain(|page| page.channel != *channel);
+    }
+
     /// Asks for a part of a list.
     pub(crate) fn ask_for_members(
         &mut self,

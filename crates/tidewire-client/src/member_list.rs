@@ -5,7 +5,8 @@ use tidewire_model::{ChangePosition, Member, MemberId, MemberPage, PageMark, Pre
 /// Who is in a channel, kept from pages of its list and the changes that are told.
 ///
 /// Give it every page and every change of the channel, in the order in which they come, and ask for the pages
-/// that it needs.
+/// that it needs, before anything else happens. It cannot tell a page of the list that it loads from one that
+/// was asked for before; [`Client::members`](crate::Client::members) keeps those from it.
 #[derive(Debug, Default)]
 pub struct MemberList {
     members: BTreeMap<MemberId, Member>,

@@ -40,7 +40,13 @@ impl Client {
     /// Asks for about `limit` members of a channel, from the beginning or from where a page ended. They
     /// come as [`Happening::Members`], or what was asked is refused. Says whether it is asked: of 64 pages at
     /// once no more are.
+    ///
+    /// Asking from the beginning takes the place of whatever was asked of that channel before: no page of it
+    /// comes any more, and so none that was made before what had the list loaded again.
     pub fn members(&mut self, channel: Channel, from: Option<PageMark>, limit: u32) -> bool {
+        if from.is_none() {
+            self.attendance.forget_pages(&channel);
+        }
         if self.attendance.pages() == MOST_PAGES {
             return false;
         }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// Longer than anything here takes; a test that waits so long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(25);
 /// What whoever is answered with something else than a WebSocket is told.
 pub(crate) const RETRY_AFTER_SECONDS: u64 = 1;

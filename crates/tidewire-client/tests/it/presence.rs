@@ -1,12 +1,17 @@
 //! Being in channels and watching them, over more than one connection.
 
 use serde_json::{Value, json};
-use tidewire_client::{Happening, MemberWord};
+use tidewire_client::{Client, Happening, MemberList, MemberWord, Needed};
 
-use crate::peer::{EPOCH, Peer, Served, await_happening, channel, meanwhile, refusal};
+use tokio::time::timeout;
+
+use crate::peer::{
+    EPOCH, PATIENCE, Peer, Served, await_happening, channel, meanwhile, next, refusal,
+};
 
 const ROOM: &str = "room/1";
 const MEMBER: &str = "6f1f63a5b7d94f0c";
+const MARK: &str = "mfabc1200001:17";
 
 #[tokio::test]
 async fn who_is_in_a_channel_and_watches_it_is_and_does_so_again_over_the_next_connection() {
@@ -120,10 +125,7 @@ async fn a_page_that_was_asked_for_comes_over_the_next_connection() {
         let mut served = peer.accept().await;
         served.connect(true).await;
         let asked = served.command().await;
-        let items = json!([{ "member": MEMBER, "user": "ada" }]);
-        let mut page = json!({ "channel": ROOM, "items": items, "count": 1 });
-        (page["epoch"], page["offset"]) = (EPOCH.into(), 7.into());
-        served.say(json!({ "id": asked["id"], "members": page })).await;
+        served.say(page(&asked, MEMBER, None)).await;
         (asked, served)
     };
     let ((asked, _served), happenings) = meanwhile(&mut client, serve).await;
@@ -135,9 +137,74 @@ async fn a_page_that_was_asked_for_comes_over_the_next_connection() {
     assert_eq!(page.members[0].id.to_string(), MEMBER);
 }
 
+#[tokio::test]
+async fn a_list_is_whole_only_of_pages_that_were_asked_for_after_a_loss() {
+    let peer = Peer::listen().await;
+    let (mut client, mut served) = peer.welcome().await;
+    let mut list = MemberList::default();
+    ask(&mut client, list.load());
+
+    let serve = async {
+        let first = served.command().await;
+        served.say(page(&first, "00000000000000a1", Some(MARK))).await;
+        let second = served.command().await;
+        served.say(json!({ "presence": { "channel": ROOM, "items": [{ "lost": true }] } })).await;
+        let anew = served.command().await;
+        served.say(page(&second, "00000000000000a2", None)).await;
+        served.say(page(&anew, "00000000000000b1", Some(MARK))).await;
+        let end = served.command().await;
+        served.say(page(&end, "00000000000000b2", None)).await;
+        ([first, second, anew, end], served)
+    };
+    let keep = async {
+        while !list.is_whole() {
+            let happening = next(&mut client).await.expect("goes on");
+            for needed in give(&mut list, happening) {
+                ask(&mut client, needed);
+            }
+        }
+    };
+    // What the list needs is asked for whether or not it is whole by then.
+    let (asked, ()) = tokio::join!(timeout(PATIENCE, serve), keep);
+    let (asked, _served) = asked.expect("the list needs what it should");
+
+    let from: Vec<_> = asked.iter().map(|asked| asked["members"]["from"].as_str()).collect();
+    assert_eq!(from, [None, Some(MARK), None, Some(MARK)]);
+    let members: Vec<_> = list.members().map(|member| member.id.to_string()).collect();
+    assert_eq!(members, ["00000000000000b1", "00000000000000b2"]);
+}
+
 async fn enter(served: &mut Served, command: &Value) {
     let entered = json!({ "channel": ROOM, "member": MEMBER });
     served.say(json!({ "id": command["id"], "entered": entered })).await;
+}
+
+/// What the list needs after what has happened.
+fn give(list: &mut MemberList, happening: Happening) -> Vec<Needed> {
+    match happening {
+        Happening::Members { page, .. } => vec![list.page(page)],
+        Happening::Presence { changes, .. } => {
+            changes.into_iter().map(|change| list.change(change)).collect()
+        }
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn ask(client: &mut Client, needed: Needed) {
+    if let Needed::Page(from) = needed {
+        assert!(client.members(channel(ROOM), from, 1));
+    }
+}
+
+/// The answer to `command`: one member.
+fn page(command: &Value, member: &str, next: Option<&str>) -> Value {
+    let items = json!([{ "member": member, "user": "ada" }]);
+    let mut page =
+        json!({ "channel": ROOM, "items": items, "count": 2, "epoch": EPOCH, "offset": 7 });
+    if let Some(next) = next {
+        page["next"] = next.into();
+    }
+    json!({ "id": command["id"], "members": page })
 }
 
 fn word() -> Option<MemberWord> {
