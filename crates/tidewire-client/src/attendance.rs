@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidewire_model::{Channel, Command, MemberWord, PageMark, RequestId};
+use tidewire_model::{Channel, Command, ErrorCode, MemberWord, PageMark, RequestId};
 use tidewire_protocol_native::client::Refusal;
 use tokio::time::Instant;
 
@@ -40,6 +40,9 @@ struct Page {
     from: Option<PageMark>,
     limit: u32,
     request: Option<RequestId>,
+    /// When to ask again after a refusal.
+    ask_at: Option<Instant>,
+    retry: Retry,
 }
 
 /// What was refused.
@@ -48,6 +51,28 @@ pub(crate) enum Refused {
     /// It is asked again, or there is nothing to ask for.
     ForNow,
     ForGood(Channel),
+}
+
+impl Page {
+    fn command(&self) -> Command {
+        Command::Members { channel: self.channel.clone(), from: self.from, limit: self.limit }
+    }
+
+    /// Says whether it is asked for again: where the mark means nothing any more, the list from its beginning.
+    fn refuse(&mut self, refusal: &Refusal, now: Instant) -> bool {
+        let is_bad_mark = refusal.error_code() == Some(ErrorCode::BadMark) && self.from.is_some();
+        if !is_bad_mark && !refusal.retryable {
+            return false;
+        }
+        self.request = None;
+        if is_bad_mark {
+            self.from = None;
+            self.ask_at = Some(now);
+        } else {
+            self.ask_at = Some(now + self.retry.after(refusal));
+        }
+        true
+    }
 }
 
 impl Granted {
@@ -99,8 +124,10 @@ impl Attendance {
         (channel, from, limit): (Channel, Option<PageMark>, u32),
         send: impl FnOnce(Command) -> Option<RequestId>,
     ) {
-        let request = send(Command::Members { channel: channel.clone(), from, limit });
-        self.pages.push(Page { channel, from, limit, request });
+        let retry = Retry::default();
+        let mut page = Page { channel, from, limit, request: None, ask_at: None, retry };
+        page.request = send(page.command());
+        self.pages.push(page);
     }
 
     /// Parts of lists that have not come.
@@ -114,9 +141,9 @@ impl Attendance {
             granted.ask_at = None;
             granted.request = send(granted.command(*wish, channel));
         }
-        for Page { channel, from, limit, request } in &mut self.pages {
-            let (channel, from, limit) = (channel.clone(), *from, *limit);
-            *request = send(Command::Members { channel, from, limit });
+        for page in &mut self.pages {
+            page.ask_at = None;
+            page.request = send(page.command());
         }
     }
 
@@ -153,6 +180,9 @@ impl Attendance {
         now: Instant,
     ) -> Option<Refused> {
         if let Some(index) = self.pages.iter().position(|page| page.request == Some(request)) {
+            if self.pages[index].refuse(refusal, now) {
+                return Some(Refused::ForNow);
+            }
             return Some(Refused::ForGood(self.pages.remove(index).channel));
         }
         let found = self.wishes.iter_mut().find(|(_, one)| one.request == Some(request));
@@ -188,7 +218,8 @@ impl Attendance {
 
     /// When to [`ask_again`](Self::ask_again).
     pub(crate) fn ask_at(&self) -> Option<Instant> {
-        self.wishes.values().filter_map(|granted| granted.ask_at).min()
+        let wishes = self.wishes.values().filter_map(|granted| granted.ask_at);
+        wishes.chain(self.pages.iter().filter_map(|page| page.ask_at)).min()
     }
 
     /// Asks again for what has waited long enough.
@@ -197,12 +228,99 @@ impl Attendance {
         now: Instant,
         mut send: impl FnMut(Command) -> Option<RequestId>,
     ) {
-        let is_due = |granted: &&mut Granted| granted.ask_at.is_some_and(|at| at <= now);
+        let is_due = |ask_at: Option<Instant>| ask_at.is_some_and(|at| at <= now);
         for ((wish, channel), granted) in &mut self.wishes {
-            if is_due(&granted) {
+            if is_due(granted.ask_at) {
                 granted.ask_at = None;
                 granted.request = send(granted.command(*wish, channel));
             }
         }
+        for page in self.pages.iter_mut().filter(|page| is_due(page.ask_at)) {
+            page.ask_at = None;
+            page.request = send(page.command());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidewire_model::Incarnation;
+
+    use super::*;
+
+    const MARK: PageMark = PageMark { incarnation: Incarnation::ZERO, place: 7 };
+
+    #[test]
+    fn a_page_that_is_refused_for_now_is_asked_for_again_when_the_server_says() {
+        let (mut attendance, now) = (asked(Some(MARK)), Instant::now());
+        let refusal = refusal(ErrorCode::Unavailable);
+
+        for request in 1..=3 {
+            let refused = attendance.refuse(RequestId(request), &refusal, now);
+            assert_eq!(refused, Some(Refused::ForNow));
+            assert_eq!(attendance.ask_at(), Some(now + Duration::from_millis(7)));
+            assert_eq!(again(&mut attendance, now, request + 1), []);
+            let later = now + Duration::from_millis(7);
+            assert_eq!(again(&mut attendance, later, request + 1), [members(Some(MARK))]);
+        }
+
+        assert!(attendance.answered(RequestId(4)));
+        assert_eq!((attendance.pages(), attendance.ask_at()), (0, None));
+    }
+
+    #[test]
+    fn a_list_begins_anew_where_its_mark_means_nothing_any_more() {
+        let (mut attendance, now) = (asked(Some(MARK)), Instant::now());
+        let refusal = refusal(ErrorCode::BadMark);
+
+        assert_eq!(attendance.refuse(RequestId(1), &refusal, now), Some(Refused::ForNow));
+        assert_eq!(again(&mut attendance, now, 2), [members(None)]);
+
+        let refused = attendance.refuse(RequestId(2), &refusal, now);
+        assert_eq!(refused, Some(Refused::ForGood(channel())), "it had no mark");
+    }
+
+    #[test]
+    fn a_page_that_is_refused_otherwise_is_not_asked_for_again() {
+        let (mut attendance, now) = (asked(Some(MARK)), Instant::now());
+
+        let refused = attendance.refuse(RequestId(1), &refusal(ErrorCode::NoPresence), now);
+
+        assert_eq!(refused, Some(Refused::ForGood(channel())));
+        assert_eq!((attendance.pages(), attendance.ask_at()), (0, None));
+    }
+
+    /// A page has been asked for, as the first request.
+    fn asked(from: Option<PageMark>) -> Attendance {
+        let mut attendance = Attendance::default();
+        attendance.ask_for_members((channel(), from, 5), |_| Some(RequestId(1)));
+        attendance
+    }
+
+    /// What is asked again by then, as this request.
+    fn again(attendance: &mut Attendance, now: Instant, request: u32) -> Vec<Command> {
+        let mut sent = Vec::new();
+        attendance.ask_again(now, |command| {
+            sent.push(command);
+            Some(RequestId(request))
+        });
+        sent
+    }
+
+    fn members(from: Option<PageMark>) -> Command {
+        Command::Members { channel: channel(), from, limit: 5 }
+    }
+
+    fn refusal(code: ErrorCode) -> Refusal {
+        let retry_after = Some(Duration::from_millis(7));
+        let (name, message) = (code.as_str().to_owned(), "no".to_owned());
+        let (code, retryable) = (code.number(), code.is_retryable());
+        Refusal { code, name, message, retryable, retry_after, limit: None }
+    }
+
+    fn channel() -> Channel {
+        Channel::parse("room:42").expect("valid")
     }
 }

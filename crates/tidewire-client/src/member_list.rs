@@ -183,6 +183,20 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_begin_anew_before_the_last_make_the_same_list() {
+        let mut list = MemberList::default();
+        let next = PageMark { incarnation: Incarnation::ZERO, place: 7 };
+        list.load();
+        list.page(page(10, &[1, 2], Some(next)));
+        list.change(left(11, 1));
+
+        assert_eq!(list.page(page(11, &[2], Some(next))), Needed::Page(Some(next)));
+        assert_eq!(list.page(page(11, &[3], None)), Needed::Nothing);
+
+        assert_eq!((found(&list), list.is_whole()), (vec![2, 3], true));
+    }
+
+    #[test]
     fn the_list_is_loaded_again_after_a_loss_and_in_another_life_of_the_store() {
         let elsewhere = Occupancy::new(3, Incarnation::new(7, 7), 11);
         let elsewhere = PresenceChange { joined: vec![member(3)], ..PresenceChange::at(elsewhere) };

@@ -38,8 +38,11 @@ impl Client {
     }
 
     /// Asks for about `limit` members of a channel, from the beginning or from where a page ended. They
-    /// come as [`Happening::Members`], or what was asked is refused. Says whether it is asked: of 64 pages at
-    /// once no more are.
+    /// come as [`Happening::Members`], or what was asked is refused for good. Says whether it is asked: of 64
+    /// pages at once no more are.
+    ///
+    /// Where the mark means nothing any more, after the store has lost what it had, the list begins anew: the
+    /// page that comes is the first, and who is on it may have been told before.
     ///
     /// Asking from the beginning takes the place of whatever was asked of that channel before: no page of it
     /// comes any more, and so none that was made before what had the list loaded again.
