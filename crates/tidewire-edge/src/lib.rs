@@ -45,7 +45,7 @@ pub use config::{DrainConfig, EdgeConfig, WhenCutOff};
 pub use door::DoorConfig;
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};
-pub use jwks::{Fetch, JwksPace, over_https};
+pub use jwks::{Fetch, JwksPace, Standing, over_https};
 pub use load::EdgeLoad;
 pub use ops::{Placed, Render, TenantPlacement, ops_router};
 pub use pressure::Pressure;

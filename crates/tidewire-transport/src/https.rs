@@ -86,6 +86,12 @@ impl Fetcher {
         Self { connect_timeout, timeout, ..self }
     }
 
+    /// The same with places of its own to look names up in: neither waits for look-ups of the other that hang.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        Self { names: Names::new(), ..self.clone() }
+    }
+
     /// Reads the document at `url`, of at most `most_bytes`.
     ///
     /// # Errors
@@ -230,6 +236,22 @@ mod tests {
         }
         let many: Vec<SocketAddr> = vec!["8.8.8.8:443".parse().expect("one"); 40];
         assert_eq!(fetcher.admitted(many.into_iter()).expect("public").len(), MOST_ADDRESSES);
+    }
+
+    #[tokio::test]
+    async fn names_are_looked_up_apart_where_look_ups_that_hang_have_taken_all_places() {
+        let roots = Roots::Pem(include_bytes!("../tests/tls/certificate.pem").to_vec());
+        let fetcher = Fetcher::new(&roots, Guard::default()).expect("roots");
+        let apart = fetcher.apart();
+        let soon = Duration::from_millis(50);
+        let given_up = fetcher.with_timeouts(soon, soon);
+        let _hanging = given_up.names.take_all().await;
+
+        let url = "https://localhost/keys";
+        assert!(matches!(given_up.get(url, 1).await, Err(FetchError::Timeout)));
+
+        // It has been looked up: what it leads to is not admitted.
+        assert!(matches!(apart.get(url, 1).await, Err(FetchError::NotPublic { .. })));
     }
 
     #[test]

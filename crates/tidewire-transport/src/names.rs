@@ -46,6 +46,15 @@ impl Names {
 }
 
 #[cfg(test)]
+impl Names {
+    /// All places, as look-ups that hang have them.
+    pub(crate) async fn take_all(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let most = u32::try_from(MOST).expect("few");
+        Arc::clone(&self.0).acquire_many_owned(most).await.expect("it is open")
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::sync::mpsc;

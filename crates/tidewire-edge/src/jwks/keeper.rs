@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use self::queue::{Queue, Standing};
+use self::queue::Queue;
+pub use self::queue::Standing;
 use super::{Asked, Fetch, Jwks};
 
 mod queue;
@@ -164,7 +165,7 @@ impl Keeper {
             };
             kept.begun_at = Some(now);
             let source = kept.source.clone();
-            let answer = (self.fetch)(&source.url);
+            let answer = (self.fetch)(&source.url, standing);
             self.fetches.push(Box::pin(async move {
                 let answer = answer.await;
                 Fetched { tenant, standing, source, answer }

@@ -5,8 +5,8 @@
 
 mod keeper;
 
-pub use keeper::JwksPace;
 pub(crate) use keeper::Keeper;
+pub use keeper::{JwksPace, Standing};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -21,12 +21,20 @@ use tokio::time::{Duration, timeout};
 
 /// Reads the document at a URL, of at most [`MAX_SET_BYTES`]; or says
 /// why not, without what it holds. In a few seconds at most.
-pub type Fetch =
-    Box<dyn Fn(&str) -> BoxFuture<'static, Result<Bytes, String>> + Send + Sync + 'static>;
+///
+/// Those of issuers that have not answered last time do not hold up those of issuers that have.
+pub type Fetch = Box<
+    dyn Fn(&str, Standing) -> BoxFuture<'static, Result<Bytes, String>> + Send + Sync + 'static,
+>;
 
 /// Fetches over HTTPS.
 pub fn over_https(fetcher: Fetcher) -> Fetch {
-    Box::new(move |url| {
+    let for_sound = fetcher.apart();
+    Box::new(move |url, standing| {
+        let fetcher = match standing {
+            Standing::Sound => &for_sound,
+            Standing::New | Standing::Failing => &fetcher,
+        };
         let (fetcher, url) = (fetcher.clone(), url.to_owned());
         let answer = async move { fetcher.get(&url, MAX_SET_BYTES).await };
         answer.map(|answer| answer.map_err(|error| causes(&error))).boxed()

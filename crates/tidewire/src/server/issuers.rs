@@ -8,6 +8,6 @@ use tidewire_transport::https::{Fetcher, Roots};
 pub(crate) fn fetch(roots: &Roots, guard: Guard) -> Fetch {
     match Fetcher::new(roots, guard) {
         Ok(fetcher) => over_https(fetcher),
-        Err(error) => Box::new(move |_| Box::pin(std::future::ready(Err(error.to_string())))),
+        Err(error) => Box::new(move |_, _| Box::pin(std::future::ready(Err(error.to_string())))),
     }
 }

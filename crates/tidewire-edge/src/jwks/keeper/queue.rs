@@ -10,7 +10,7 @@ pub(super) const MOST_UNPROVEN: usize = 12;
 
 /// What is known of how an issuer answers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Standing {
+pub enum Standing {
     /// It has answered last time.
     Sound,
     /// It has not been asked yet.

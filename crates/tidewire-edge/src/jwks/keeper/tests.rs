@@ -36,6 +36,8 @@ struct Publisher {
     takes: Mutex<Duration>,
     /// Whether the one of this URL keeps whoever asks waiting for so long, and then says nothing.
     hangs: Mutex<Option<(&'static str, Duration)>>,
+    /// What was said of each issuer when it was asked.
+    standings: Mutex<Vec<Standing>>,
 }
 
 impl Publisher {
@@ -58,8 +60,9 @@ impl Bench {
         *bench.publisher.answer.lock() = answer;
         (0..count).for_each(|index| bench.set(index, "https://idp.example/keys"));
         let publisher = Arc::clone(&bench.publisher);
-        let fetch: Fetch = Box::new(move |url| {
+        let fetch: Fetch = Box::new(move |url, standing| {
             publisher.asked.fetch_add(1, Ordering::Relaxed);
+            publisher.standings.lock().push(standing);
             let mut answer = publisher.answer.lock().ok_or_else(|| "it is down".to_owned());
             let mut takes = *publisher.takes.lock();
             if let Some((_, hangs_for)) = publisher.hangs.lock().filter(|hangs| hangs.0 == url) {
@@ -272,6 +275,20 @@ async fn nobody_waits_for_an_issuer_that_has_just_not_answered() {
     assert_eq!(started.elapsed(), Duration::ZERO);
     settle().await;
     assert!(bench.publisher.asked() >= asked, "it may be asked all the same");
+}
+
+/// Row 39.
+#[tokio::test(start_paused = true)]
+async fn a_fetch_is_told_whether_its_issuer_has_answered_last_time() {
+    let bench = Bench::start(1, Some(SET));
+    bench.pass(FRESH.mul_f64(1.2)).await;
+    bench.say(None);
+    bench.pass(FRESH.mul_f64(1.2)).await;
+
+    let standings = bench.publisher.standings.lock().clone();
+    assert_eq!(standings[..3], [Standing::New, Standing::Sound, Standing::Sound]);
+    assert!(standings.len() > 3, "{standings:?}");
+    assert!(standings[3..].iter().all(|standing| *standing == Standing::Failing));
 }
 
 #[tokio::test(start_paused = true)]
