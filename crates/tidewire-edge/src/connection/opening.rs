@@ -27,6 +27,10 @@ pub(super) struct Opening {
     held: usize,
     /// It is not read until there is room for what else it says.
     pub(super) is_kept_waiting: bool,
+    /// Some of its time has passed with that: it is not to blame for what has not come of it.
+    has_waited: bool,
+    /// It is among those who are told when there is room.
+    is_queued: bool,
     /// What to tell the client before it is turned away.
     pub(super) rejected: Option<Rejected>,
 }
@@ -51,8 +55,15 @@ struct Introduction {
 
 impl Opening {
     pub(super) fn new(handshake: Handshake) -> Self {
-        let stage = Stage::Listening;
-        Self { handshake, stage, held: 0, is_kept_waiting: false, rejected: None }
+        Self {
+            handshake,
+            stage: Stage::Listening,
+            held: 0,
+            is_kept_waiting: false,
+            has_waited: false,
+            is_queued: false,
+            rejected: None,
+        }
     }
 
     pub(super) fn is_listening(&self) -> bool {
@@ -71,11 +82,12 @@ impl Opening {
 
     /// Has it read again when there is room, if there is none.
     pub(super) fn wait_for_room(&mut self, line: &Line, cx: &mut Context) {
-        let is_kept_waiting = line.is_readable && self.is_listening() && self.room(cx) == 0;
-        if is_kept_waiting && !self.is_kept_waiting {
+        self.is_kept_waiting = line.is_readable && self.is_listening() && self.room(cx) == 0;
+        self.has_waited |= self.is_kept_waiting;
+        if self.is_kept_waiting && !self.is_queued {
+            self.is_queued = true;
             cx.first_frames.wait(line.id);
         }
-        self.is_kept_waiting = is_kept_waiting;
     }
 
     /// Counts what it holds, with the first frame if that is there.
@@ -163,7 +175,7 @@ impl Opening {
 
     pub(super) fn wake(&mut self) -> Verdict {
         let rejected = match &self.stage {
-            Stage::Listening if self.is_kept_waiting => Disconnect::Overloaded.into(),
+            Stage::Listening if self.has_waited => Disconnect::Overloaded.into(),
             Stage::Listening => Disconnect::ConnectTimeout.into(),
             Stage::Waiting(introduction) => handshake::overloaded(introduction.request),
             Stage::Claiming { request, .. } => handshake::overloaded(*request),
@@ -192,6 +204,14 @@ fn first_command(decoded: Vec<Decoded>, since: Instant) -> Result<Introduction, 
 }
 
 impl Connection {
+    /// Reads on, as there was room for a first frame; others may have had that since.
+    pub(crate) fn read_first(&mut self, cx: &mut Context) {
+        if let State::Opening(opening) = &mut self.state {
+            opening.is_queued = false;
+        }
+        self.read(cx);
+    }
+
     /// It may claim its session now; says whether it still wants to.
     pub(crate) fn claim(&mut self, cx: &mut Context) -> bool {
         let State::Opening(opening) = &mut self.state else { return false };

@@ -130,7 +130,7 @@ impl Worker {
     pub(super) fn take_first_frames(&mut self) {
         for id in self.cx.first_frames.next() {
             if let Some(connection) = self.connections.find(id) {
-                connection.read(&mut self.cx);
+                connection.read_first(&mut self.cx);
             }
         }
     }

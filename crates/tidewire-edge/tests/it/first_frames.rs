@@ -7,7 +7,7 @@ use tidewire_model::{Command, Connect, Epoch, Position, Resume, SessionNonce};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::fleet::{Fleet, Running, soon, token};
+use crate::fleet::{Fleet, Running, TENANT, soon, token};
 use crate::peer::{Bystander, Peer, channel};
 
 /// As many that are not finished as one worker has room for, and as many again.
@@ -38,6 +38,26 @@ async fn who_needs_more_than_there_is_waits_until_others_have_gone_and_nobody_el
     bystander.is_undisturbed().await;
     assert_eq!(late.0.next_ready(), None);
     drop(unfinished);
+
+    late.connected().await;
+}
+
+#[tokio::test]
+async fn who_finds_what_was_freed_taken_by_others_waits_on() {
+    let connect_timeout = Duration::from_mins(1);
+    let fleet = Fleet::start(1, EdgeConfig { connect_timeout, ..EdgeConfig::default() }).await;
+    let mut witness = Peer::connect(&fleet.nodes[0], "witness").await;
+    let unfinished = begin_many(&fleet.nodes[0]).await;
+    let mut late = Peer::dial(&fleet.nodes[0]).await;
+    late.send(large());
+    late.flush().await;
+    witness.pinged().await;
+
+    for one in unfinished {
+        drop(one);
+        // Who comes next has read by then, and fills it again.
+        witness.pinged().await;
+    }
 
     late.connected().await;
 }
@@ -78,22 +98,34 @@ fn large() -> Command {
 async fn begin_many(node: &Running) -> Vec<TcpStream> {
     let mut unfinished = Vec::new();
     for _ in 0..MANY {
-        let mut socket = soon(TcpStream::connect(node.address)).await.expect("connected");
-        let request = "GET /v1/acme/ws HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\n\
-             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
-        soon(socket.write_all(request.as_bytes())).await.expect("written");
-        let mut answer = Vec::new();
-        while !answer.ends_with(b"\r\n\r\n") {
-            answer.push(soon(socket.read_u8()).await.expect("an answer"));
-        }
-        // A masked text of 127 KiB, of which less comes.
-        let header = [&[0x81, 0xff][..], &(127_u64 << 10).to_be_bytes(), &[0; 4]].concat();
-        soon(socket.write_all(&header)).await.expect("written");
-        soon(socket.write_all(&vec![b' '; SENT])).await.expect("written");
+        let mut socket = upgrade(node, TENANT).await;
+        begin(&mut socket).await;
         unfinished.push(socket);
     }
     unfinished
+}
+
+/// A socket that may say its first frame.
+pub(crate) async fn upgrade(node: &Running, tenant: &str) -> TcpStream {
+    let mut socket = soon(TcpStream::connect(node.address)).await.expect("connected");
+    let request = format!(
+        "GET /v1/{tenant}/ws HTTP/1.1\r\nHost: node\r\nConnection: Upgrade\r\n\
+         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
+    soon(socket.write_all(request.as_bytes())).await.expect("written");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(soon(socket.read_u8()).await.expect("an answer"));
+    }
+    socket
+}
+
+/// Says less than is announced of a masked text of 127 KiB.
+pub(crate) async fn begin(socket: &mut TcpStream) {
+    let header = [&[0x81, 0xff][..], &(127_u64 << 10).to_be_bytes(), &[0; 4]].concat();
+    soon(socket.write_all(&header)).await.expect("written");
+    soon(socket.write_all(&vec![b' '; SENT])).await.expect("written");
 }
 
 /// Of the close frame at the end of what a server has said, if it is of few words.

@@ -83,6 +83,15 @@ impl Peer {
         soon(self.0.next()).await.expect("connected")
     }
 
+    /// Asks for an answer and waits for it: by then all that others sent before has been looked at.
+    pub(crate) async fn pinged(&mut self) {
+        self.send(Command::Ping);
+        match self.next().await {
+            ServerEvent::Pong { .. } => {}
+            other => unreachable!("no pong: {other:?}"),
+        }
+    }
+
     pub(crate) async fn connected(&mut self) -> Connected {
         match self.next().await {
             ServerEvent::Connected(connected) => connected,
