@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::admission::Admitted;
 use self::context::AN_ARRIVAL;
-pub(crate) use self::context::{A_CLAIM, A_READ, Context};
+pub(crate) use self::context::{A_CLAIM, A_READ, Context, FOR_THE_LAP};
 use self::fan_out::{FanOut, Served};
 pub(crate) use self::fan_out::{Form, Run};
 pub(crate) use self::first_frames::FirstFrames;

@@ -20,7 +20,7 @@ use super::toll::Toll;
 use super::{Ending, Line, Verdict};
 use crate::metrics::{self, SlowConsumer};
 use crate::outcome::{self, Outcome};
-use crate::worker::Context;
+use crate::worker::{Context, FOR_THE_LAP};
 
 /// Answers a connection waits for above which no further command is taken.
 const MOST_PENDING: u16 = 64;
@@ -105,9 +105,9 @@ impl Serving {
         !cx.backlog.has(&self.owned.key.tenant) && self.has_room(line)
     }
 
-    /// Whether it may take one of the commands that wait, or another, in this turn.
-    pub(super) fn may_take(&self, line: &Line, cx: &Context) -> bool {
-        cx.has_left()
+    /// Whether it may take one of the commands that wait in this turn, of which a part is kept.
+    fn may_take(&self, kept: u32, line: &Line, cx: &Context) -> bool {
+        cx.has_left_but(kept)
             && !cx.backlog.has(&self.owned.key.tenant)
             && !self.is_paused()
             && self.may_ask(line)
@@ -135,6 +135,12 @@ impl Serving {
 
     /// Performs what has been decided, then goes on with whatever waited and need not any more.
     pub(super) fn go_on(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
+        self.go_on_but(0, line, cx)
+    }
+
+    /// The same if a part of the turn is kept for others: commands for which it is too late wait in the
+    /// lap.
+    fn go_on_but(&mut self, kept: u32, line: &mut Line, cx: &mut Context) -> Verdict {
         self.perform(line, cx)?;
         if line.is_behind() {
             line.alarms.stall(cx.now, &cx.shared.config);
@@ -142,7 +148,7 @@ impl Serving {
             line.alarms.clear(Alarm::Stalled);
             self.catch_up(line, cx)?;
         }
-        while self.waiting.is_some() && self.may_take(line, cx) {
+        while self.waiting.is_some() && self.may_take(kept, line, cx) {
             let Some(decoded) = self.waiting().untaken.pop_front() else { break };
             self.take(decoded, line, cx)?;
             self.perform(line, cx)?;
@@ -265,7 +271,7 @@ impl Serving {
             Outcome::Saved(saved) => self.saved(saved, line, cx)?,
             Outcome::Claimed(_) | Outcome::Released => {}
         }
-        self.go_on(line, cx)
+        self.go_on_but(FOR_THE_LAP, line, cx)
     }
 
     fn saved(
@@ -312,7 +318,7 @@ impl Serving {
             }
             Delivery::Publication(_) | Delivery::Gap { .. } | Delivery::Lagged { .. } => {}
         }
-        self.go_on(line, cx)
+        self.go_on_but(FOR_THE_LAP, line, cx)
     }
 
     fn joined(

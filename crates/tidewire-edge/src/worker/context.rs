@@ -76,6 +76,9 @@ pub(crate) struct Context {
 /// What a turn may cost, in commands: a millisecond or two. Whoever else has something to be read has
 /// it read in the next.
 pub(crate) const A_TURN: u32 = 512;
+/// What answers leave of it for whoever's turn it is: a tenant that is answered all the time would
+/// otherwise go on with what waits as often.
+pub(crate) const FOR_THE_LAP: u32 = A_TURN / 4;
 /// What reading a socket costs, and what a new client does, and one whose session is claimed: its token
 /// is verified then.
 pub(crate) const A_READ: u32 = 1;
