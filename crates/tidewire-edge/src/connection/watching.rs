@@ -53,9 +53,10 @@ impl Line {
 }
 
 impl Serving {
-    /// The time for the rest of a message is over; if we did not listen it has some more.
+    /// The time for the rest of a message is over; if we did not listen, or have not read yet what has
+    /// come, it has some more.
     pub(super) fn message_overdue(&self, line: &mut Line, cx: &Context) -> Verdict {
-        if self.may_read(line, cx) {
+        if self.may_read(line, cx) && !line.is_readable {
             return Err(Ending::Disconnected(Disconnect::MessageTimeout));
         }
         line.watch_message(true, cx);
