@@ -13,6 +13,7 @@ mod intake;
 mod lap;
 mod rejudging;
 mod slots;
+mod unfinished;
 
 use std::io;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) use self::fan_out::{Form, Run};
 pub(crate) use self::first_frames::FirstFrames;
 use self::rejudging::Rejudging;
 pub(crate) use self::slots::Slots;
+pub(crate) use self::unfinished::{Unfinished, Usage};
 use crate::connection::Connection;
 use crate::drain::Phase;
 use crate::edge::Shared;

@@ -10,7 +10,7 @@ use super::{Ending, FRAME_BYTES, MOST_PIECES, MOST_UNSENT, Verdict};
 use crate::metrics::{Tally, TenantMetrics};
 use crate::tenancy::Allowance;
 use crate::wheel::Tick;
-use crate::worker::{Context, Form};
+use crate::worker::{Context, Form, Unfinished, Usage};
 
 /// What a connection has from its first moment to its last.
 #[expect(clippy::struct_excessive_bools, reason = "any of them may be so beside any other")]
@@ -220,8 +220,17 @@ impl Line {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut self.shown_unfinished, bytes);
         cx.counts.unfinished += i64::from(bytes) - i64::from(before);
-        cx.unfinished = cx.unfinished + bytes as usize - before as usize;
+        if let Some(allowance) = &self.allowance {
+            cx.unfinished.change(Usage::of(allowance), before as usize, bytes as usize);
+        }
         bytes > before
+    }
+
+    /// Whether it holds more of a message that is not complete than everybody may, and its tenant as
+    /// much as there is room for.
+    pub(super) fn is_holding_too_much(&self, cx: &Context) -> bool {
+        self.shown_unfinished as usize > Unfinished::EVERYBODYS
+            && self.allowance.as_ref().is_some_and(|one| !cx.unfinished.has_room(Usage::of(one)))
     }
 
     /// Holds nothing any more of a message that is not complete, which nobody waits for; whether there

@@ -273,7 +273,7 @@ impl Connection {
             line.hold(cx);
         }
         let mut serving = Serving::new(session, owned, is_resumed, rest);
-        line.watch_message(true, cx);
+        line.watch_next_message(cx);
         let verdict = line
             .introduce(connected, cx)
             .and_then(|()| serving.go_on(line, cx))

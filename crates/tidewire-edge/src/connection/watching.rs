@@ -9,10 +9,6 @@ use super::{Connection, Ending, Line, State, Verdict};
 use crate::metrics;
 use crate::worker::Context;
 
-/// Bytes that a worker holds of messages which are not complete. Whoever would add more, and has a
-/// session, has to go and may come back; first messages have a bound of their own.
-const MOST_UNFINISHED: usize = 64 << 20;
-
 impl Connection {
     /// Judges what has come beside messages; `has_ended` says that one of those did.
     pub(super) fn watch(
@@ -22,9 +18,12 @@ impl Connection {
         cx: &mut Context,
     ) -> Verdict {
         let line = &mut self.line;
-        let holds_more = line.show_unfinished(cx);
+        // First messages have a bound of their own.
+        let is_opening = matches!(self.state, State::Opening(_));
+        let holds_more = !is_opening && line.show_unfinished(cx);
         match &mut self.state {
-            State::Serving(_) if holds_more && cx.unfinished > MOST_UNFINISHED => {
+            State::Serving(_) if holds_more && line.is_holding_too_much(cx) => {
+                // It may come back.
                 Err(Ending::Disconnected(Disconnect::Overloaded))
             }
             State::Serving(serving) => {
@@ -42,6 +41,12 @@ impl Connection {
 }
 
 impl Line {
+    /// Counts what came behind the first message, of another that is not complete.
+    pub(super) fn watch_next_message(&mut self, cx: &mut Context) {
+        self.show_unfinished(cx);
+        self.watch_message(true, cx);
+    }
+
     /// Gives a message that has begun its time, which is over when it has ended.
     pub(super) fn watch_message(&mut self, has_ended: bool, cx: &Context) {
         if self.link.unfinished().is_none() {

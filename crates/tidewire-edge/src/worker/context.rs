@@ -19,6 +19,7 @@ use super::admission::Admission;
 use super::backlog::Backlog;
 use super::first_frames::FirstFrames;
 use super::lap::Lap;
+use super::unfinished::Unfinished;
 use crate::edge::Shared;
 use crate::metrics::{self, Counts};
 use crate::outcome::Outcome;
@@ -47,8 +48,7 @@ pub(crate) struct Context {
     pub(crate) backlog: Backlog,
     /// What this turn may still cost before others are to have theirs: a command is 1.
     left: u32,
-    /// Bytes held of messages that are not complete.
-    pub(crate) unfinished: usize,
+    pub(crate) unfinished: Unfinished,
     pub(crate) registry: mio::Registry,
     pub(crate) scratch: Scratch,
     pub(crate) counts: Counts,
@@ -103,7 +103,7 @@ impl Context {
             running: FuturesUnordered::new(),
             backlog: Backlog::default(),
             left: A_TURN,
-            unfinished: 0,
+            unfinished: Unfinished::default(),
             registry,
             scratch: Scratch::default(),
             counts: Counts::default(),

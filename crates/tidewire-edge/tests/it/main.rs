@@ -31,4 +31,5 @@ mod switched_store;
 mod tenants;
 mod tickets;
 mod tls;
+mod unfinished;
 mod upgrade;

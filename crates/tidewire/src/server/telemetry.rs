@@ -183,7 +183,7 @@ fn describe_workers() {
     describe_gauge!("tidewire_slow_consumers", "Clients that are slow now.");
     describe_gauge!(
         "tidewire_unfinished_bytes",
-        "Bytes held of messages of clients that are not complete."
+        "Bytes held of messages of clients that are not complete, but for first ones."
     );
     describe_counter!(
         "tidewire_excess_controls_total",
