@@ -16,6 +16,9 @@ use crate::shard::{self, Shard};
 
 /// After so long a silence others may have taken this node for dead.
 const SILENCE: Duration = Duration::from_secs(4);
+/// By then the others have seen the lease of a node that is back, and mark its members no more: what they
+/// have marked since it told who is here is told again.
+const SETTLED: Duration = Duration::from_secs(3);
 /// Parts that are asked each second which life they are in.
 const LOOKED_AT_ONCE: usize = 52;
 /// Members that a shard tells again each second at most.
@@ -147,7 +150,11 @@ impl Shard {
         if held == 0 && self.desk.counted.is_empty() {
             return;
         }
+        let has_settled = self.desk.settled_at.take_if(|at| *at <= now).is_some();
         if was_asleep {
+            self.desk.settled_at = Some(now + SETTLED);
+        }
+        if was_asleep || has_settled {
             let parts: Vec<_> = self.desk.parts.keys().copied().collect();
             for part in parts {
                 self.doubt_part(part, Doubt::CutOff);
@@ -200,6 +207,7 @@ impl Shard {
                 self.say(&channel);
             }
         } else if silence > patience {
+            self.desk.settled_at = Some(now + SETTLED);
             self.doubt_part(part, Doubt::CutOff);
         }
     }

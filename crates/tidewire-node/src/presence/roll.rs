@@ -42,6 +42,8 @@ pub(crate) struct Desk {
     /// The last part whose life was asked for.
     pub(super) looked: u16,
     pub(super) ticked_at: Option<Instant>,
+    /// When everybody is told to the store once more, after it could not be reached.
+    pub(super) settled_at: Option<Instant>,
     version: u32,
 }
 

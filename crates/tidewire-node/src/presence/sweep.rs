@@ -207,7 +207,8 @@ impl Sweeper {
     /// Marks all members of a life that is gone as away, and forgets it.
     fn sweep(&self, life: Life) -> impl Future<Output = ()> + Send + use<> {
         let (way, rules) = (Arc::clone(&self.way), self.rules.clone());
-        let sweep = Sweep { way, rules, shards: self.shards.clone() };
+        let (shards, members) = (self.shards.clone(), self.members.clone());
+        let sweep = Sweep { way, rules, shards, members };
         async move {
             match sweep.run(&life).await {
                 Ok(marked) => tracing::info!(%life, marked, "members of a node that is gone"),
@@ -222,6 +223,7 @@ struct Sweep {
     way: Arc<PresenceWay>,
     rules: LiveRules,
     shards: Vec<mpsc::Sender<Action>>,
+    members: watch::Receiver<Vec<NodeLease>>,
 }
 
 impl Sweep {
@@ -229,6 +231,9 @@ impl Sweep {
         let (mut marked, mut spent) = (0, 0);
         for part in 0..self.way.store.parts() {
             loop {
+                if self.is_back(life) {
+                    return Ok(marked);
+                }
                 let channels = self.way.store.channels_of(part, life).await?;
                 if channels.is_empty() {
                     break;
@@ -244,6 +249,12 @@ impl Sweep {
         Ok(marked)
     }
 
+    /// Whether the life has a lease again. It tells the store once who is here: what is marked after that
+    /// would leave.
+    fn is_back(&self, life: &Life) -> bool {
+        self.members.borrow().iter().any(|lease| life_of(lease) == *life)
+    }
+
     /// Marks the members in one channel.
     async fn mark(
         &self,
@@ -253,7 +264,7 @@ impl Sweep {
         let rule = |rules: &ChannelRules| rules.presence(&channel.tenant, &channel.channel);
         let debounce = terms(self.rules.read(rule)).debounce;
         let (mut marked, mut from) = (0, Some(0));
-        while let Some(place) = from {
+        while let Some(place) = from.filter(|_| !self.is_back(life)) {
             let step = self.way.store.orphan(channel, life, place, debounce).await?;
             from = step.next;
             marked += step.marked;
@@ -315,5 +326,66 @@ async fn finished(sweeping: &mut Option<BoxFuture<'static, ()>>) {
     match sweeping {
         Some(sweeping) => sweeping.await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidewire_model::{Channel, Generation, NodeId, SessionId, Tenant, UserId};
+    use tidewire_store::{Age, Entry, MemoryPresence, Move, NodeLoad, Presence, Terms};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_lease_again_is_marked_no_further_and_not_forgotten() {
+        let (store, dead) = (Arc::new(MemoryPresence::default()), life("a"));
+        let room = TenantChannel::new(
+            Tenant::parse("acme").expect("valid"),
+            Channel::parse("room").expect("valid"),
+        );
+        let terms = Terms { debounce: Duration::from_secs(5), listed: 10 };
+        let moves: Vec<_> = (0..1_500).map(enter).collect();
+        store.lives(Some(&dead)).await.expect("noted");
+        store.apply(&room, &dead, &moves, terms).await.expect("entered");
+        let (due, _dues) = mpsc::channel(DUES);
+        let (shard, _actions) = mpsc::channel(DUES);
+        let (leases, members) = watch::channel(Vec::new());
+        let way = Arc::new(PresenceWay::new(Arc::clone(&store) as _, life("b"), due));
+        let sweep = Sweep { way, rules: LiveRules::default(), shards: vec![shard], members };
+
+        let returning = async {
+            sleep(REST / 2).await;
+            leases.send_replace(vec![lease(&dead)]);
+        };
+        let (marked, ()) = tokio::join!(sweep.run(&dead), returning);
+
+        assert_eq!(marked.expect("the store is there"), 500, "the first page");
+        assert_eq!(store.lives(None).await.expect("lives"), [dead]);
+    }
+
+    fn enter(number: u32) -> Move {
+        let mut bytes = [7; 16];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let (session, user) = (SessionId::from_bytes(bytes), UserId::parse("ann").expect("valid"));
+        let age = Age { generation: Generation(1), version: 1 };
+        Move::Enter { entry: Entry { session, user, word: None }, age }
+    }
+
+    fn life(name: &str) -> Life {
+        Life { node: NodeId::parse(name).expect("valid"), started_at_ms: 7 }
+    }
+
+    fn lease(life: &Life) -> NodeLease {
+        NodeLease {
+            node: life.node.clone(),
+            slot: None,
+            state: NodeState::Ready,
+            weight: 100,
+            connections: 0,
+            started_at_ms: life.started_at_ms,
+            beats: true,
+            load: NodeLoad::default(),
+            url: None,
+        }
     }
 }

@@ -232,6 +232,30 @@ async fn a_node_that_was_cut_off_brings_its_members_back_but_not_those_who_moved
 }
 
 #[tokio::test(start_paused = true)]
+async fn members_that_others_mark_while_their_node_comes_back_stay() {
+    let Fleet { nodes: [a], presence, .. } = &fleet();
+    let rooms: Vec<_> = (0..40).map(|of| channel(&format!("room/{of}"))).collect();
+    for room in &rooms {
+        enter_at(a, room, (1, 1), None).await;
+    }
+    presence.switch(false);
+    sleep(Duration::from_secs(20)).await;
+    presence.switch(true);
+    sleep(Duration::from_secs(2)).await;
+
+    let life = Life { node: a.id().clone(), started_at_ms: 0 };
+    for room in &rooms {
+        presence.orphan(room, &life, 0, DEBOUNCE).await.expect("marked");
+    }
+    sleep(2 * DEBOUNCE).await;
+
+    let expired = presence.expire(0, 100).await.expect("expired");
+    let standings = presence.occupancies(&rooms).await.expect("counted");
+    assert_eq!(expired.channels, []);
+    assert!(standings.iter().all(|standing| standing.occupancy.count == 1), "{standings:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_node_that_stops_says_who_is_away_before_it_is_gone() {
     let fleet: Fleet<1> = fleet();
     let presence = Arc::clone(&fleet.presence);
