@@ -125,18 +125,21 @@ local function note_here(changed, life, by)
   changed.by_life[life] = (changed.by_life[life] or 0) + by
 end
 
+-- Where a number was lost nobody knows how many are here. It begins anew where no leave brings it to 0, or the
+-- channel would be dropped with others still in it: then only `presence_orphan` ends it.
+local BEGUN_ANEW = '1099511627776'
+
 -- The channels of other lives are in keys that are not declared: beside the one that is.
 local function write_here(keys, life, changed)
   local members, before_life = keys[2], string.sub(keys[4], 1, -#life - 1)
+  if changed.is_claimed then
+    redis.call('HSETNX', keys[4], members, BEGUN_ANEW)
+  end
   for of, by in pairs(changed.by_life) do
     local channels = before_life .. of
     if by ~= 0 and redis.call('HINCRBY', channels, members, by) <= 0 then
       redis.call('HDEL', channels, members)
     end
-  end
-  if changed.is_claimed then
-    -- If the number was lost, it begins anew.
-    redis.call('HSETNX', keys[4], members, '1')
   end
 end
 

@@ -155,6 +155,25 @@ async fn a_channel_that_was_lost_from_those_of_a_life_is_back_with_whoever_is_th
     assert_eq!(presence.channels_of(part, &life()).await.expect("listed"), [room]);
 }
 
+#[tokio::test]
+async fn a_channel_that_was_lost_and_is_back_stays_until_all_are_marked() {
+    let server = RedisServer::start().await;
+    let (presence, room) = (RedisPresence::new(connect(&server)), channel(1));
+    apply(&presence, &room, &[enter(1), enter(2), enter(3)], LONG).await;
+    let [index] = &keys(&server, "tw:h:*").await[..] else { panic!("one index") };
+    command(&server, &["DEL", index]).await;
+
+    apply(&presence, &room, &[enter(1), enter(4)], LONG).await;
+    apply(&presence, &room, &[leave(1), leave(4)], LONG).await;
+
+    let (part, life) = (presence.part_of(&room), life());
+    let listed = presence.channels_of(part, &life).await.expect("listed");
+    assert_eq!(listed, std::slice::from_ref(&room));
+    let orphaned = presence.orphan(&room, &life, 0, LONG).await.expect("marked");
+    assert_eq!((orphaned.marked, orphaned.next), (2, None));
+    assert_eq!(presence.channels_of(part, &life).await.expect("listed"), []);
+}
+
 const LONG: Duration = Duration::from_mins(1);
 
 fn terms(debounce: Duration) -> Terms {
