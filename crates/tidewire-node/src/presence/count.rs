@@ -11,6 +11,7 @@ use tidewire_model::{PresenceChange, TenantChannel};
 use tidewire_store::{StoreError, Tally};
 use tokio::time::Instant;
 
+use super::roll::REMEMBERED;
 use super::{Desk, Done};
 use crate::shard::{self, Shard};
 
@@ -34,6 +35,12 @@ impl Counted {
     fn is_unsaid(&self, subscribers: u64, now: Instant) -> bool {
         let is_old = subscribers > 0 && self.said_at + REPEATED_EVERY <= now;
         !self.is_under_way && (self.said != Some(subscribers) || is_old)
+    }
+
+    /// Whether it may be forgotten that there is nobody: not before a failover could no more bring back
+    /// those who were there.
+    fn is_settled(&self, now: Instant) -> bool {
+        self.said == Some(0) && self.said_at + REMEMBERED <= now
     }
 }
 
@@ -77,7 +84,7 @@ impl Shard {
             let subscribers = followed.map_or(0, |state| state.audience.places() as u64);
             if counted.is_unsaid(subscribers, now) {
                 unsaid.push((channel.clone(), subscribers));
-            } else if followed.is_none() && counted.said == Some(0) {
+            } else if followed.is_none() && counted.is_settled(now) {
                 over.push(channel.clone());
             }
             if unsaid.len() == SAID_PER_SECOND {
@@ -111,9 +118,13 @@ impl Shard {
         now: Instant,
     ) {
         let part = self.around.presence.store.part_of(channel);
+        let known = self.desk.parts.get(&part).and_then(|state| state.incarnation);
+        // What an earlier life of the store has taken, this one may not have.
+        let is_current =
+            |tally: &&Tally| Some(tally.occupancy.position.epoch.incarnation()) >= known;
         if let Some(counted) = self.desk.counted.get_mut(channel) {
             counted.is_under_way = false;
-            counted.said = outcome.as_ref().ok().map(|_| subscribers);
+            counted.said = outcome.as_ref().ok().filter(is_current).map(|_| subscribers);
             counted.said_at = now;
         }
         match outcome {

@@ -413,6 +413,26 @@ async fn numbers_of_subscribers_survive_a_failover_and_end_with_their_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn subscribers_that_a_failover_brings_back_are_counted_no_more() {
+    let rules = LiveRules::default();
+    rules.replace(crate::fleet::rules(vec![counting()]));
+    let Fleet { nodes: [a], presence, .. } = &Fleet::with_live_rules(|_| rules.clone());
+    let _here = Subscriber::live(a, ROOM).await;
+    sleep(Duration::from_secs(3)).await;
+    rules.replace(crate::fleet::rules(vec![]));
+    sleep(Duration::from_secs(5)).await;
+    let before = a.occupancy(&channel(ROOM)).await.expect("a count").count;
+
+    presence.fail_over();
+    let life = Life { node: a.id().clone(), started_at_ms: 0 };
+    let back = presence.tally(&channel(ROOM), &life, 1).await.expect("said").occupancy.count;
+    sleep(Duration::from_secs(5)).await;
+    let after = a.occupancy(&channel(ROOM)).await.expect("a count").count;
+
+    assert_eq!([before, back, after], [0, 1, 0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_rule_that_comes_and_goes_begins_and_ends_to_count() {
     let live = LiveRules::default();
     let Fleet { nodes: [a], .. } = &Fleet::with_live_rules(|_| live.clone());
