@@ -151,9 +151,8 @@ impl Client {
     pub fn refresh(&mut self, token: impl Into<Token>) {
         self.options.token = token.into();
         let token = self.options.token.clone();
-        if let Some(request) = sending(&mut self.connection)(Command::Refresh { token }) {
-            self.renewal.sent(request);
-        }
+        let request = sending(&mut self.connection)(Command::Refresh { token });
+        self.renewal.given(request);
     }
 
     /// A publication that came before what [`next`](Self::next) returns next and is not passed on,

@@ -44,6 +44,8 @@ pub(crate) struct Renewal {
     is_needed: bool,
     /// The newest token has not been accepted anywhere.
     is_untried: bool,
+    /// The last connection was opened with the newest token, or is being opened with it.
+    is_shown: bool,
 }
 
 enum Stage {
@@ -63,7 +65,14 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 impl Renewal {
     pub(crate) fn new(source: Option<Renew>) -> Self {
-        Self { source, stage: Stage::Idle, failures: 0, is_needed: false, is_untried: false }
+        Self {
+            source,
+            stage: Stage::Idle,
+            failures: 0,
+            is_needed: false,
+            is_untried: false,
+            is_shown: false,
+        }
     }
 
     pub(crate) fn has_source(&self) -> bool {
@@ -78,17 +87,31 @@ impl Renewal {
         }
     }
 
-    /// The token at hand has run out. Says whether another may help: not if that was one which has just
-    /// been given.
+    /// The token that the connection was let in with has run out. Says whether another may help, which
+    /// is one that nobody has judged yet, or is to be asked for.
     pub(crate) fn demand(&mut self, now: Instant) -> bool {
-        if self.source.is_none() || self.is_untried {
+        if self.is_untried {
+            return true;
+        }
+        if self.source.is_none() {
             return false;
         }
         self.is_needed = true;
-        if !matches!(self.stage, Stage::Asking(_)) {
+        let may_hurry = match self.stage {
+            Stage::Idle | Stage::Sent(_) | Stage::Due(_) => true,
+            Stage::Asking(_) => false,
+        };
+        if may_hurry {
             self.stage = Stage::Due(now);
         }
         true
+    }
+
+    /// The token that a connection was to be opened with has run out. Says whether another may help: not
+    /// if that was one which had just been given.
+    pub(crate) fn demand_to_open(&mut self, now: Instant) -> bool {
+        let was_new = self.is_untried && self.is_shown;
+        !was_new && self.demand(now)
     }
 
     pub(crate) fn is_needed(&self) -> bool {
@@ -108,10 +131,7 @@ impl Renewal {
                 Stage::Asking(asking) => {
                     let asked = asking.as_mut().await;
                     match &asked {
-                        Ok(_) => {
-                            self.stage = Stage::Idle;
-                            (self.is_needed, self.is_untried) = (false, true);
-                        }
+                        Ok(_) => self.given(None),
                         Err(_) => self.fail(Instant::now()),
                     }
                     return asked;
@@ -120,8 +140,15 @@ impl Renewal {
         }
     }
 
-    pub(crate) fn sent(&mut self, request: RequestId) {
-        self.stage = Stage::Sent(request);
+    /// There is another token, sent with this request unless there is no connection.
+    pub(crate) fn given(&mut self, request: Option<RequestId>) {
+        self.stage = request.map_or(Stage::Idle, Stage::Sent);
+        (self.is_needed, self.is_untried, self.is_shown) = (false, true, false);
+    }
+
+    /// A connection is being opened with the newest token.
+    pub(crate) fn shown(&mut self) {
+        self.is_shown = true;
     }
 
     /// The server has taken the token of this request; says whether one was sent with it.
@@ -134,11 +161,13 @@ impl Renewal {
         is_ours
     }
 
-    /// The server has refused the token of this request; says whether one was sent with it.
-    pub(crate) fn refused(&mut self, request: RequestId, now: Instant) -> bool {
+    /// The server has refused the token of this request; says whether one was sent with it. A token that
+    /// `may_hold` was not judged, and may be good elsewhere.
+    pub(crate) fn refused(&mut self, request: RequestId, may_hold: bool, now: Instant) -> bool {
         let is_ours = self.is_answer(request);
         if is_ours {
             self.stage = Stage::Idle;
+            self.is_untried &= may_hold;
             if self.source.is_some() {
                 self.fail(now);
             }
@@ -146,17 +175,20 @@ impl Renewal {
         is_ours
     }
 
-    /// The token at hand has let the client in. What was sent over another connection is not answered
-    /// any more.
-    pub(crate) fn let_in(&mut self) {
+    /// The token that was shown has let the client in. What was sent over another connection is not answered
+    /// any more. Says whether that token was the newest.
+    pub(crate) fn let_in(&mut self) -> bool {
         if matches!(self.stage, Stage::Sent(_)) {
             self.stage = Stage::Idle;
         }
-        self.accepted();
+        if self.is_shown {
+            self.accepted();
+        }
+        self.is_shown
     }
 
     fn accepted(&mut self) {
-        (self.failures, self.is_untried) = (0, false);
+        (self.failures, self.is_needed, self.is_untried) = (0, false, false);
     }
 
     fn is_answer(&self, request: RequestId) -> bool {
@@ -167,5 +199,22 @@ impl Renewal {
         let wait = FIRST.saturating_mul(1 << self.failures.min(10)).min(LONGEST);
         self.failures += 1;
         self.stage = Stage::Due(now + wait);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_token_is_tried_once_by_opening_a_connection_with_it() {
+        let mut renewal = Renewal::new(None);
+        let now = Instant::now();
+        renewal.shown();
+        renewal.given(None);
+
+        assert!(renewal.demand_to_open(now), "that was the one before");
+        renewal.shown();
+        assert!(!renewal.demand_to_open(now));
     }
 }

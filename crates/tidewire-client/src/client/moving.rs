@@ -139,6 +139,7 @@ impl Client {
                 positions: self.following.positions(),
             })
         });
+        self.renewal.shown();
         self.opening = Some(match self.offered.pop_front() {
             Some(url) => Opening::start_at(url, &self.options, resume),
             None => Opening::start(&self.options, self.attempt, resume),
@@ -163,7 +164,7 @@ impl Client {
                 self.resume = None;
                 self.not_opened(now, None);
             }
-            Err(error) if error.is_expiry() && self.renewal.demand(now) => {
+            Err(error) if error.is_expiry() && self.renewal.demand_to_open(now) => {
                 self.not_opened(now, None);
             }
             // What is wrong with an address that is not its own says nothing about those that are.
@@ -213,7 +214,11 @@ impl Client {
         let token = connected.resume_token;
         let nonce = SessionNonce::from_bytes(self.options.random.bytes());
         self.resume = Some(ResumeState { token, nonce });
-        self.renewal.let_in();
+        if !self.renewal.let_in() {
+            // It came too late to be what opened this connection.
+            let token = self.options.token.clone();
+            self.refresh(token);
+        }
         // A resumed session brings back every channel whose position it was told. A command that has
         // not been answered may never have arrived.
         let are_back = if connected.resumed { told } else { HashSet::new() };

@@ -38,8 +38,8 @@ impl Client {
         request: Option<RequestId>,
         refusal: &mut Refusal,
     ) -> bool {
-        let now = Instant::now();
-        if request.is_some_and(|request| self.renewal.refused(request, now)) {
+        let (now, may_hold) = (Instant::now(), refusal.retryable);
+        if request.is_some_and(|request| self.renewal.refused(request, may_hold, now)) {
             let reason = refusal.to_string();
             self.happenings.push_back(Happening::NotRenewed { reason });
             return true;

@@ -131,6 +131,73 @@ async fn what_is_refused_because_the_token_has_run_out_is_asked_again_with_anoth
 }
 
 #[tokio::test]
+async fn a_token_that_nobody_has_judged_when_the_old_one_ends_is_tried_by_connecting() {
+    for answer in [None, Some(refusal(2002, "unavailable"))] {
+        let peer = Peer::listen().await;
+        let (mut client, mut served) = peer.welcome_to(renewing(&peer, |asked| asked == 1)).await;
+
+        let serve = async {
+            announce(&mut served).await;
+            let refresh = served.command().await;
+            if let Some(error) = answer {
+                served.say(json!({ "id": refresh["id"], "error": error })).await;
+            }
+            let (mut again, ()) = tokio::join!(peer.accept(), served.close(4402));
+            again.connect(true).await
+        };
+        let (connect, _) = meanwhile(&mut client, serve).await;
+
+        assert_eq!(connect["token"], "token-1");
+    }
+}
+
+#[tokio::test]
+async fn a_token_of_the_applications_is_tried_by_connecting_as_well() {
+    let peer = Peer::listen().await;
+    let (mut client, mut served) = peer.welcome().await;
+    client.refresh("other");
+
+    let serve = async {
+        served.command().await;
+        let (mut again, ()) = tokio::join!(peer.accept(), served.close(4402));
+        again.connect(true).await
+    };
+    let (connect, _) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(connect["token"], "other");
+}
+
+#[tokio::test]
+async fn who_has_a_token_of_the_applications_waits_for_no_other_to_come_back() {
+    for is_connected in [true, false] {
+        let peer = Peer::listen().await;
+        let (mut client, mut served) = peer.welcome_to(renewing(&peer, |_| false)).await;
+        served.say(json!({ "error": refusal(1102, "token_expired") })).await;
+        let is_told = |happening: &Happening| matches!(happening, Happening::NotRenewed { .. });
+        await_happening(&mut client, Vec::new(), is_told).await;
+
+        if is_connected {
+            client.refresh("other");
+            let serve = async {
+                let refresh = served.command().await;
+                served.say(json!({ "id": refresh["id"], "refreshed": { "expires_at": 9 } })).await;
+            };
+            let ((), happenings) = meanwhile(&mut client, serve).await;
+            let is_renewed = |happening: &Happening| matches!(happening, Happening::Renewed { .. });
+            await_happening(&mut client, happenings, is_renewed).await;
+            client.cut();
+        } else {
+            client.cut();
+            client.refresh("other");
+        }
+        let (again, _) =
+            meanwhile(&mut client, async { peer.accept().await.connect(true).await }).await;
+
+        assert_eq!(again["token"], "other");
+    }
+}
+
+#[tokio::test]
 async fn an_application_may_send_a_token_of_its_own() {
     let peer = Peer::listen().await;
     let (mut client, mut served) = peer.welcome().await;
