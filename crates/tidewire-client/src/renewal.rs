@@ -98,7 +98,9 @@ impl Renewal {
         }
         self.is_needed = true;
         let may_hurry = match self.stage {
-            Stage::Idle | Stage::Sent(_) | Stage::Due(_) => true,
+            Stage::Idle | Stage::Sent(_) => true,
+            // A source that has failed has its time, however urgent it is.
+            Stage::Due(_) => self.failures == 0,
             Stage::Asking(_) => false,
         };
         if may_hurry {
@@ -205,6 +207,18 @@ impl Renewal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_source_that_has_failed_is_given_its_time_whatever_runs_out_meanwhile() {
+        let mut renewal = Renewal::new(Some(Renew::new(async || Err("there is none".into()))));
+        let began = Instant::now();
+        renewal.demand(began);
+        renewal.next().await.expect_err("there is none");
+
+        assert!(renewal.demand(began), "another may help");
+
+        assert!(matches!(renewal.stage, Stage::Due(at) if at >= began + FIRST));
+    }
 
     #[test]
     fn a_new_token_is_tried_once_by_opening_a_connection_with_it() {
