@@ -128,7 +128,10 @@ impl Serving {
         line: &mut Line,
         cx: &mut Context,
     ) {
-        // It may have been revoked while its key was being fetched.
+        // While its key was being fetched the node may have been cut off, or it revoked.
+        if let Some(failure) = cx.shared.cut_off() {
+            return self.session.refreshed(request, Err(failure), &mut cx.outputs);
+        }
         let verdict = match verdict {
             Ok(identity) if cx.shared.is_void(&identity) => Err(Refusal::Revoked),
             verdict => verdict,

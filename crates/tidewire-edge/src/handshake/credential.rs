@@ -50,7 +50,10 @@ impl Claimant<'_> {
 
     pub(super) async fn verify(&self, token: &Token) -> Result<Identity, Rejected> {
         let request = self.request;
-        match self.shared.examine(token).await {
+        let verdict = self.shared.examine(token).await;
+        // While its key was being fetched the node may have been cut off.
+        self.check_reach()?;
+        match verdict {
             Ok(identity) if self.is_of_path(&identity.tenant) => {
                 metrics::authenticated("token", "ok");
                 self.check_origin(&identity.tenant)?;

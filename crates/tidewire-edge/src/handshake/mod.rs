@@ -171,9 +171,7 @@ impl Claimant<'_> {
     /// A resume token comes first: it needs one read of the store and no key of the tenant's.
     async fn prove(&self, connect: Connect) -> Result<Proved, Rejected> {
         let request = self.request;
-        if self.shared.cut_off().is_some() {
-            return Err(reject(request, ErrorCode::Unavailable, CUT_OFF, Disconnect::Unavailable));
-        }
+        self.check_reach()?;
         let Connect { token, ticket, resume } = connect;
         let credential = token.map(Credential::Token).or(ticket.map(Credential::Ticket));
         let had_resume = resume.is_some();
@@ -194,6 +192,12 @@ impl Claimant<'_> {
                 Err(reject(request, ErrorCode::BadToken, message, Disconnect::BadToken))
             }
         }
+    }
+
+    /// Lets nobody in while the node may not know what is revoked.
+    fn check_reach(&self) -> Result<(), Rejected> {
+        let Some(_) = self.shared.cut_off() else { return Ok(()) };
+        Err(reject(self.request, ErrorCode::Unavailable, CUT_OFF, Disconnect::Unavailable))
     }
 
     async fn open(&self, identity: &Identity) -> Result<OwnedSession, Rejected> {
