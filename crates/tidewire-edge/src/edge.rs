@@ -84,7 +84,7 @@ pub(crate) struct Shared {
     pub(crate) tickets: Tickets,
     /// Everybody counts time from here who shares something that is earned with time.
     pub(crate) began: Instant,
-    news: NewsDesk,
+    pub(crate) news: NewsDesk,
     pub(crate) jwks: Jwks,
     pub(crate) door: Door,
     pub(crate) memory: Memory,

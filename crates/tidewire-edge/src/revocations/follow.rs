@@ -1,3 +1,6 @@
+use std::future;
+use std::pin::pin;
+
 use metrics::{counter, gauge};
 use tidewire_broker::News;
 use tidewire_store::{Added, MOST_ADDED, StoreError};
@@ -7,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::RevocationList;
 use crate::Edge;
 use crate::edge::{Shared, unix_seconds};
+use crate::news::NewsDesk;
 
 /// How often the store is read when nobody has said that there is something new, from one beginning
 /// to the next: with what a call may take at most, in force within six seconds.
@@ -22,9 +26,11 @@ impl Edge {
         let mut tell_again_at = None;
         loop {
             let next = Instant::now() + POLL;
-            list.read(&self.0).await;
+            let told = |at| list.reach.lock().told(at);
+            let is_told = listening(&self.0.news, told, list.read(&self.0)).await;
             tokio::select! {
                 () = stop.cancelled() => return,
+                () = future::ready(()), if is_told => {}
                 () = self.news(News::Revocations) => list.reach.lock().told(Instant::now()),
                 () = list.written.notified() => tell_again_at = Some(Instant::now() + TOLD_AGAIN),
                 () = sleep_until(tell_again_at.unwrap_or(next)), if tell_again_at.is_some() => {
@@ -32,6 +38,26 @@ impl Edge {
                     self.0.node.announce_news(News::Revocations);
                 }
                 () = sleep_until(next) => {}
+            }
+        }
+    }
+}
+
+/// Awaits `reading`, and says whether there was news meanwhile, which it may have missed. When that came
+/// counts, however long the reading takes.
+async fn listening(
+    desk: &NewsDesk,
+    mut told: impl FnMut(Instant),
+    reading: impl Future<Output = ()>,
+) -> bool {
+    let mut is_told = false;
+    let mut reading = pin!(reading);
+    loop {
+        tokio::select! {
+            () = &mut reading => return is_told,
+            () = desk.told(News::Revocations) => {
+                told(Instant::now());
+                is_told = true;
             }
         }
     }
@@ -111,5 +137,25 @@ impl RevocationList {
             );
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_told_during_a_slow_read_counts_from_then() {
+        let desk = NewsDesk::default();
+        let is_heard = CancellationToken::new();
+        desk.tell(News::Revocations);
+
+        let told = |_| is_heard.cancel();
+        // It lasts until the news has been heard.
+        let reading = listening(&desk, told, is_heard.cancelled());
+
+        assert_eq!(timeout(Duration::from_secs(30), reading).await, Ok(true));
     }
 }
