@@ -60,6 +60,8 @@ struct Limits {
 struct Group {
     used: PathBuf,
     stat: PathBuf,
+    /// The processes in it.
+    members: PathBuf,
     /// What of the statistics are pages of files that nobody has looked at lately: they are dropped
     /// before anybody is killed.
     reclaimable: &'static str,
@@ -82,12 +84,16 @@ impl Limits {
         })
     }
 
-    /// Bytes used: of the process, or of its group if that is mostly the process, as in a container. What
-    /// others have who share the group is not for the node to make up for.
+    /// Bytes used: of the process, or of its group if that is the process alone or mostly, as in a
+    /// container: what the kernel holds for its sockets counts there only. What others have who share the
+    /// group is not for the node to make up for.
     fn used(&self) -> Option<u64> {
-        let own = kilobytes(&read(&self.status)?, "VmRSS:")?;
-        let all = self.group.as_ref().and_then(Group::used).unwrap_or_default();
-        Some(if own >= all / 2 { own.max(all) } else { own })
+        let status = read(&self.status)?;
+        let own = kilobytes(&status, "VmRSS:")?;
+        let Some(group) = &self.group else { return Some(own) };
+        let all = group.used().unwrap_or_default();
+        let is_ours = own >= all / 2 || group.is_only(value(&status, "Pid:"));
+        Some(if is_ours { own.max(all) } else { own })
     }
 }
 
@@ -96,6 +102,12 @@ impl Group {
         let used: u64 = read(&self.used)?.trim().parse().ok()?;
         let reclaimable = value(&read(&self.stat)?, self.reclaimable).unwrap_or_default();
         Some(used.saturating_sub(reclaimable))
+    }
+
+    /// Whether nobody else is in it.
+    fn is_only(&self, process: Option<u64>) -> bool {
+        let members = read(&self.members).unwrap_or_default();
+        process.is_some_and(|id| members.trim() == id.to_string())
     }
 }
 
@@ -122,7 +134,8 @@ fn groups(root: &Path, membership: &str) -> Vec<(u64, Group)> {
             let folder = root.join(mount).join(ancestor);
             let [limit, used] = files.map(|name| folder.join(name));
             let bytes = read(&limit).and_then(|text| text.trim().parse().ok());
-            let group = Group { used, stat: folder.join("memory.stat"), reclaimable };
+            let [stat, members] = ["memory.stat", "cgroup.procs"].map(|name| folder.join(name));
+            let group = Group { used, stat, members, reclaimable };
             found.extend(bytes.map(|bytes| (bytes, group)));
         }
     }
@@ -161,7 +174,10 @@ mod tests {
         let root = TempDir::new().expect("a directory");
         let ordinary = [
             ("proc/meminfo", "MemTotal:        1000 kB\nMemFree:  1 kB\n"),
-            ("proc/self/status", "Name:\ttidewire\nVmHWM:\t  900 kB\nVmRSS:\t     100 kB\n"),
+            (
+                "proc/self/status",
+                "Name:\ttidewire\nPid:\t7\nVmHWM:\t  900 kB\nVmRSS:\t     100 kB\n",
+            ),
         ];
         for (path, text) in ordinary.iter().chain(files) {
             let path = root.path().join(path);
@@ -226,6 +242,22 @@ mod tests {
         ];
 
         assert_eq!(seen(&files, None), (500, Some(100)));
+        let [membership, limit, used, stat] = files;
+        let shared = ("sys/fs/cgroup/cgroup.procs", "7\n8\n");
+        assert_eq!(seen(&[membership, limit, used, stat, shared], None), (500, Some(100)));
+    }
+
+    #[test]
+    fn what_the_kernel_holds_for_who_is_alone_in_a_group_is_the_nodes() {
+        let files = [
+            ("proc/self/cgroup", "0::/\n"),
+            ("sys/fs/cgroup/memory.max", "512000\n"),
+            ("sys/fs/cgroup/memory.current", "409600\n"),
+            ("sys/fs/cgroup/memory.stat", "sock 307200\ninactive_file 0\n"),
+            ("sys/fs/cgroup/cgroup.procs", "7\n"),
+        ];
+
+        assert_eq!(seen(&files, None), (500, Some(400)));
     }
 
     #[test]
