@@ -26,6 +26,10 @@ impl RedisCluster {
             let server = RedisServer::with_arguments(&arguments).await;
             let (first, last) = (first.to_string(), last.to_string());
             succeed(&server, &["CLUSTER", "ADDSLOTSRANGE", &first, &last]).await;
+            // Primaries that have one epoch settle that among themselves later, and one that raises
+            // its own while it hands a slot over takes that slot back: nobody has it then.
+            let epoch = (cluster.servers.len() + 1).to_string();
+            succeed(&server, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch]).await;
             if let Some(known) = cluster.servers.first() {
                 let port = server.address().port().to_string();
                 succeed(known, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
