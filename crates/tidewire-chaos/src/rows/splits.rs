@@ -9,7 +9,7 @@ use tidewire_testkit::services::RedisServer;
 
 use super::redis::{check_newest_life, lives};
 use crate::cluster::{Cluster, Setup};
-use crate::crowd::{Crowd, LIVELINESS, Size};
+use crate::crowd::{Crowd, LIVELINESS, Outcome, Size};
 use crate::proxy::Rules;
 use crate::stage::Stage;
 use crate::wait::until;
@@ -36,14 +36,8 @@ pub(super) async fn primaries(setup: Setup, size: Size) -> Result<String> {
     });
     let moved = moved.await?;
     ensure!(stage.cluster.replication(0, "role:master").await, "it was told to step down");
-    let_step_down(&stage.cluster).await?;
-    stage.steady(size).await?;
-
-    let lives = lives(&stage.crowd);
-    let (_, outcome) = stage.judge().await?;
-    outcome.check()?;
-    check_newest_life(&outcome)?;
     ensure!(acknowledged.len() == 2, "both took publications: {acknowledged:?}");
+    let (lives, outcome) = settle(stage, size).await?;
     ensure!(lives == 2, "{lives} lives of the log");
     let rewound = outcome.verdict.gaps("rewind");
     Ok(format!("{acknowledged:?} by each, one after {moved:.0?}, {rewound} rewound; {outcome}"))
@@ -66,14 +60,8 @@ pub(super) async fn unfenced(setup: Setup, size: Size) -> Result<String> {
     stage.crowd.go_on_for(SPLIT).await;
     let acknowledged = acknowledged(&stage.crowd, began);
     reunite(&stage.cluster);
-    let_step_down(&stage.cluster).await?;
-    stage.steady(size).await?;
-
-    let lives = lives(&stage.crowd);
-    let (_, outcome) = stage.judge().await?;
-    outcome.check()?;
-    check_newest_life(&outcome)?;
     ensure!(acknowledged.len() == 2, "both took publications: {acknowledged:?}");
+    let (lives, outcome) = settle(stage, size).await?;
     ensure!(
         lives == 4,
         "{lives} lives of the log: one before, one of each, and the one it is raised to"
@@ -114,6 +102,17 @@ async fn split(setup: Setup, size: Size) -> Result<Stage> {
 
 fn reunite(cluster: &Cluster) {
     cluster.nats_links[ALONE].iter().for_each(crate::Proxy::heal);
+}
+
+/// Lets the old primary step down, and judges; how many lives of the log there were.
+async fn settle(stage: Stage, size: Size) -> Result<(usize, Outcome)> {
+    let_step_down(&stage.cluster).await?;
+    stage.steady(size).await?;
+    let lives = lives(&stage.crowd);
+    let (_, outcome) = stage.judge().await?;
+    outcome.check()?;
+    check_newest_life(&outcome)?;
+    Ok((lives, outcome))
 }
 
 /// Waits until the Sentinels have had the old primary follow the new one.

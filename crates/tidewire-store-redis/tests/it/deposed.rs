@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewire_broker::{Log, Retention, Secured, Status};
-use tidewire_model::Incarnation;
+use tidewire_model::{Incarnation, Position};
 use tidewire_store_redis::{RedisConnection, RedisLog};
 use tidewire_testkit::services::RedisServer;
 use tokio::net::{TcpListener, TcpStream};
@@ -17,20 +17,17 @@ use crate::secure::{LONG, pair};
 
 #[tokio::test]
 async fn word_of_a_newer_life_has_it_ask_anew_where_the_primary_is() {
-    let (primary, replica) = pair().await;
-    let line = Line::to(primary.address()).await;
-    let (here, there) = (line.log(), log(&replica));
-    let first = append(&here, &["1"]).await[0].position;
-    assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
+    let reign = Reign::begin().await;
+    let Reign { here, there, first, .. } = &reign;
+    let first = *first;
 
-    command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
-    line.turn_to(replica.address());
-    let newer = append(&there, &["2"]).await[0].position;
-    let stuck = read_since(&here, first).await;
+    reign.end().await;
+    let newer = append(there, &["2"]).await[0].position;
+    let stuck = read_since(here, first).await;
     here.hear_of(&room(), first.epoch.incarnation());
-    let still = read_since(&here, first).await;
+    let still = read_since(here, first).await;
     here.hear_of(&room(), newer.epoch.incarnation());
-    let moved = read_since(&here, first).await;
+    let moved = read_since(here, first).await;
 
     assert_eq!([stuck.top, still.top], [1; 2], "nobody has told it anything new");
     assert_eq!((moved.status, moved.top_position()), (Status::Continues, newer));
@@ -56,18 +53,15 @@ async fn word_of_a_life_that_never_was_stops_nothing_and_seldom_connects_anew() 
 
 #[tokio::test]
 async fn word_of_a_life_counts_though_it_is_an_hour_ahead_of_the_clock_here() {
-    let (primary, replica) = pair().await;
-    let line = Line::to(primary.address()).await;
-    let (here, there) = (line.log(), log(&replica));
-    let first = append(&here, &["1"]).await[0].position;
-    assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
+    let reign = Reign::begin().await;
+    let Reign { here, there, first, replica, .. } = &reign;
+    let first = *first;
 
-    command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
-    line.turn_to(replica.address());
-    begin_life_at(&replica, unix_ms() + HOUR_MS).await;
-    let newer = append(&there, &["2"]).await[0].position;
+    reign.end().await;
+    begin_life_at(replica, unix_ms() + HOUR_MS).await;
+    let newer = append(there, &["2"]).await[0].position;
     here.hear_of(&room(), newer.epoch.incarnation());
-    let moved = read_since(&here, first).await;
+    let moved = read_since(here, first).await;
 
     assert_eq!((moved.status, moved.top_position()), (Status::Continues, newer));
 }
@@ -115,27 +109,24 @@ async fn begin_life(server: &RedisServer, life: Incarnation) {
 
 #[tokio::test]
 async fn what_is_doubted_stays_in_use_while_no_other_can_be_reached() {
-    let (primary, replica) = pair().await;
-    let line = Line::to(primary.address()).await;
-    let (here, there) = (line.log(), log(&replica));
-    let first = append(&here, &["1"]).await[0].position;
-    assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
+    let reign = Reign::begin().await;
+    let Reign { line, here, there, first, .. } = &reign;
+    let first = *first;
 
     // Whoever connects now is not answered.
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     line.turn_to(silent.local_addr().expect("it has one"));
     here.hear_of(&room(), Incarnation::new(unix_ms() + 60_000, 0));
-    let second = append(&here, &["2"]).await[0].position;
+    let second = append(here, &["2"]).await[0].position;
     let health = here.health().await;
 
     assert_eq!((second.epoch, second.offset), (first.epoch, 2));
     assert!(health.is_ok(), "{health:?}");
 
-    command(&replica, &["REPLICAOF", "NO", "ONE"]).await;
-    line.turn_to(replica.address());
-    let newer = append(&there, &["3"]).await[0].position;
+    reign.end().await;
+    let newer = append(there, &["3"]).await[0].position;
     let moved = async {
-        while read_since(&here, first).await.top_position() != newer {
+        while read_since(here, first).await.top_position() != newer {
             here.hear_of(&room(), newer.epoch.incarnation());
         }
     };
@@ -146,6 +137,35 @@ async fn connections(server: &RedisServer) -> u64 {
     let stats = text(command(server, &["INFO", "stats"]).await);
     let count = stats.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
     count.expect("it is counted").parse().expect("a number")
+}
+
+/// A primary that one log uses, which has put its first publication there, until its replica takes its
+/// place.
+struct Reign {
+    line: Line,
+    here: RedisLog,
+    /// At the replica.
+    there: RedisLog,
+    first: Position,
+    replica: RedisServer,
+    _primary: RedisServer,
+}
+
+impl Reign {
+    async fn begin() -> Self {
+        let (primary, replica) = pair().await;
+        let line = Line::to(primary.address()).await;
+        let (here, there) = (line.log(), log(&replica));
+        let first = append(&here, &["1"]).await[0].position;
+        assert_eq!(here.secure(LONG).await.expect("an answer"), Secured::Copied { replicas: 1 });
+        Self { line, here, there, first, replica, _primary: primary }
+    }
+
+    /// Promotes the replica; whoever connects anew is led there.
+    async fn end(&self) {
+        command(&self.replica, &["REPLICAOF", "NO", "ONE"]).await;
+        self.line.turn_to(self.replica.address());
+    }
 }
 
 /// An address whose new connections lead to whatever it was turned to last.
