@@ -34,6 +34,8 @@ pub struct EdgeConfig {
     pub expiry_notice: Duration,
     /// How long a client may be there without a credential that holds, without being handed anything.
     pub expiry_grace: Duration,
+    /// What is done about clients that would be better off elsewhere.
+    pub placement: PlacementConfig,
     /// Values of `Origin` that may connect; empty allows all. The credential is in the first frame
     /// and never in a cookie, so a foreign page has nothing to ride on.
     pub allowed_origins: Vec<String>,
@@ -67,6 +69,7 @@ impl Default for EdgeConfig {
             write_timeout: Duration::from_mins(1),
             expiry_notice: Duration::from_mins(1),
             expiry_grace: Duration::from_secs(25),
+            placement: PlacementConfig::default(),
             allowed_origins: Vec::new(),
             door: DoorConfig::OPEN,
             queue: QueueLimits::default(),
@@ -100,6 +103,14 @@ pub enum WhenCutOff {
     Refuse,
     /// It goes on with what it knows.
     Serve,
+}
+
+/// What a node does about clients that would be better off elsewhere: nothing, by default. Any node serves
+/// any client.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlacementConfig {
+    /// Whether a new client of a tenant that is not at home here is asked, once, to move there.
+    pub redirects: bool,
 }
 
 /// How a node leaves.

@@ -41,7 +41,7 @@ mod wheel;
 mod worker;
 
 pub use admin::admin_router;
-pub use config::{DrainConfig, EdgeConfig, WhenCutOff};
+pub use config::{DrainConfig, EdgeConfig, PlacementConfig, WhenCutOff};
 pub use door::DoorConfig;
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};

@@ -59,14 +59,29 @@ pub(crate) enum Control {
     LetGo(Generation),
     /// The node takes nobody new.
     Refuse,
-    /// Ask the client to move; disconnect it when the window has passed.
-    Move {
-        after: Duration,
-        window: Duration,
-    },
+    /// Ask the client to move.
+    Move(Hint),
     Close(Disconnect),
     /// Memory is scarce: keep nothing for it if it reads slowly, and disconnect it if it is slow.
     Relieve,
+}
+
+/// How a client is asked to move.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Hint {
+    pub(crate) cause: Cause,
+    pub(crate) after: Duration,
+    /// How long after that its session may go on elsewhere while it is served here.
+    pub(crate) window: Duration,
+}
+
+/// Why a client is asked to move.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cause {
+    /// The node leaves: whoever is still here when the window has passed is disconnected.
+    Drain,
+    /// Its tenant is at home elsewhere: it is served on here if it does not move.
+    Home,
 }
 
 /// A client after the HTTP handshake.

@@ -195,7 +195,7 @@ impl Alarms {
 }
 
 /// A random share of `whole`.
-fn share_of(whole: Duration) -> Duration {
+pub(super) fn share_of(whole: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or_default();
     whole.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

@@ -1,14 +1,18 @@
 //! What a connection is told from outside.
 
-use tidewire_model::{Disconnect, Event};
+use tidewire_model::{Disconnect, Event, SessionKind};
 use tokio::time::Duration;
 
-use super::alarms::Alarm;
+use super::alarms::{Alarm, share_of};
 use super::serving::Serving;
 use super::{Ending, Line, Verdict};
 use crate::drain::Phase;
-use crate::registry::Control;
+use crate::metrics;
+use crate::registry::{Cause, Control, Hint};
 use crate::worker::Context;
+
+/// Clients of tenants that are at home elsewhere go there within this time, not all at once.
+const HOME_WITHIN: Duration = Duration::from_secs(2);
 
 impl Serving {
     pub(super) fn heed(&mut self, control: Control, line: &mut Line, cx: &mut Context) -> Verdict {
@@ -18,8 +22,9 @@ impl Serving {
                 self.go_on(line, cx)
             }
             Control::LetGo(_) | Control::Refuse => Ok(()),
-            Control::Move { after, window } => {
-                self.ask_to_move((after, window), line, cx);
+            Control::Move(hint) => {
+                let endpoints = cx.shared.endpoints();
+                self.ask_to_move(hint, endpoints, line, cx);
                 self.go_on(line, cx)
             }
             Control::Close(disconnect) => Err(Ending::Disconnected(disconnect)),
@@ -37,25 +42,58 @@ impl Serving {
             Phase::Serving | Phase::Announced | Phase::Refusing => return Ok(()),
             Phase::Migrating => {
                 let window = cx.shared.config.drain.window;
-                Control::Move { after: Duration::ZERO, window }
+                Control::Move(Hint { cause: Cause::Drain, after: Duration::ZERO, window })
             }
             Phase::Settling | Phase::Flushing | Phase::Gone => Control::Close(Disconnect::Draining),
         };
         self.heed(control, line, cx)
     }
 
+    /// Tells a new client where its tenant is at home, if that is elsewhere and nodes are to say so.
+    ///
+    /// Never one that resumes, so that nobody is told twice, and nobody without a session to take along:
+    /// nodes that disagree for a moment could send it to and fro.
+    pub(super) fn send_home(
+        &mut self,
+        is_resumed: bool,
+        line: &mut Line,
+        cx: &mut Context,
+    ) -> Verdict {
+        let shared = &cx.shared;
+        let is_serving = *shared.phase.borrow() == Phase::Serving;
+        let is_kept = self.session.kind() != SessionKind::None;
+        if is_resumed || !is_kept || !is_serving || !shared.config.placement.redirects {
+            return Ok(());
+        }
+        let Some(homes) = line.homes_elsewhere() else { return Ok(()) };
+        let endpoints = homes.endpoints(&shared.node, cx.age);
+        if endpoints.is_empty() {
+            return Ok(());
+        }
+        metrics::redirected();
+        let window = shared.config.drain.window;
+        let hint = Hint { cause: Cause::Home, after: share_of(HOME_WITHIN), window };
+        self.ask_to_move(hint, endpoints, line, cx);
+        line.queue_events(cx)
+    }
+
     /// From here on the store keeps up with the session: the next node begins from what it has.
+    ///
+    /// Whoever was asked already is not asked again, unless it might have stayed then.
     fn ask_to_move(
         &mut self,
-        (after, window): (Duration, Duration),
+        hint: Hint,
+        endpoints: Vec<String>,
         line: &mut Line,
         cx: &mut Context,
     ) {
-        if line.alarms.is_leaving() {
+        let Hint { cause, after, window } = hint;
+        let might_stay = self.asked != Some(Cause::Drain) && cause == Cause::Drain;
+        if self.is_fenced || line.alarms.is_leaving() && !might_stay {
             return;
         }
+        self.asked = Some(cause);
         let token = cx.shared.resume_token(&self.owned, self.session.kind());
-        let endpoints = cx.shared.endpoints();
         cx.outputs.events.push(Event::Reconnect { after, window, token, endpoints });
         line.alarms.set(Alarm::WindowPassed, cx.now.after(after + window));
         self.save_if_due(line, cx);

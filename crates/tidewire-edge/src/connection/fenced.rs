@@ -5,6 +5,7 @@ use tidewire_model::{Command, Disconnect, ErrorCode, Event, Failure, Request};
 use super::alarms::Alarm;
 use super::serving::Serving;
 use super::{Ending, Line, Verdict};
+use crate::registry::Cause;
 use crate::worker::Context;
 
 impl Serving {
@@ -44,9 +45,13 @@ impl Serving {
         true
     }
 
-    /// Why a connection ends whose client was asked to move and has not left.
-    pub(super) fn window_passed(&self) -> Ending {
-        let disconnect = if self.is_fenced { Disconnect::Moved } else { Disconnect::Draining };
-        Ending::Disconnected(disconnect)
+    /// The client was asked to move and has not left: that is the end of the connection, unless it was
+    /// free to stay, and has.
+    pub(super) fn window_passed(&self) -> Verdict {
+        match self.asked {
+            _ if self.is_fenced => Err(Ending::Disconnected(Disconnect::Moved)),
+            Some(Cause::Home) => Ok(()),
+            Some(Cause::Drain) | None => Err(Ending::Disconnected(Disconnect::Draining)),
+        }
     }
 }

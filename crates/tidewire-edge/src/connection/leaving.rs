@@ -13,6 +13,7 @@ use super::serving::Serving;
 use super::{Connection, Ending, Line, State};
 use crate::metrics::{self, End};
 use crate::outcome::{self, Outcome};
+use crate::registry::Cause;
 use crate::worker::Context;
 
 pub(super) struct Leaving {
@@ -96,7 +97,7 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
     }
     let end = match disconnect {
         Some(disconnect) => End::ByServer(disconnect),
-        None if serving.is_fenced && line.alarms.is_leaving() => End::Moved,
+        None if serving.is_fenced && serving.asked == Some(Cause::Drain) => End::Moved,
         None => End::ByClient,
     };
     line.alarms.end();

@@ -1,14 +1,14 @@
 use std::sync::Arc;
 
-use tidewire_model::{Connected, ConnectionId, Event};
+use tidewire_model::{Connected, ConnectionId, Event, Tenant};
 use tidewire_protocol::{Frame, Protocol};
 use tidewire_transport::{Controls, Flushed, Link, Scratch, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::alarms::{Alarm, Alarms};
 use super::{Ending, FRAME_BYTES, MOST_PIECES, MOST_UNSENT, Verdict};
-use crate::metrics::{Tally, TenantMetrics};
-use crate::tenancy::Allowance;
+use crate::metrics::{self, Tally, TenantMetrics};
+use crate::tenancy::{Allowance, Counted, Homes};
 use crate::wheel::Tick;
 use crate::worker::{Context, Form, Unfinished, Usage};
 
@@ -28,6 +28,8 @@ pub(crate) struct Line {
     pub(super) is_touched: bool,
     /// The socket took less than there was, when it was last written to.
     pub(super) is_blocked: bool,
+    /// Its tenant was not at home here when it came.
+    is_misrouted: bool,
     /// A ping of ours may still be answered.
     is_pinged: bool,
     pub(super) alarms: Alarms,
@@ -62,6 +64,7 @@ impl Line {
             is_again: false,
             is_touched: false,
             is_blocked: false,
+            is_misrouted: false,
             is_pinged: false,
             alarms,
             heard_at: cx.now,
@@ -86,6 +89,25 @@ impl Line {
     pub(super) fn hold(&mut self, cx: &mut Context) {
         self.is_touched = true;
         cx.held.push(self.id);
+    }
+
+    /// Counts it among the connections of its tenant, and among those that are not at home here.
+    pub(super) fn join(&mut self, tenant: &Tenant, counted: Counted, cx: &Context) {
+        let allowance = cx.shared.allowance(tenant);
+        counted.keep(&allowance.usage);
+        self.is_misrouted = !allowance.homes.are_here(&cx.shared.node);
+        if self.is_misrouted {
+            metrics::misrouted();
+        }
+        self.allowance = Some(allowance);
+        metrics::began(self.tenant_metrics());
+        self.since = cx.now;
+    }
+
+    /// Where its tenant is at home, if that was not here when it came.
+    pub(super) fn homes_elsewhere(&self) -> Option<&Homes> {
+        let allowance = self.allowance.as_ref().filter(|_| self.is_misrouted)?;
+        Some(&allowance.homes)
     }
 
     /// Asks for a sign of life.
@@ -247,6 +269,9 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        if self.is_misrouted {
+            metrics::misrouted_ended();
+        }
         if let Some(allowance) = &self.allowance {
             allowance.usage.leave();
         }

@@ -12,7 +12,6 @@ use super::alarms::Alarm;
 use super::serving::Serving;
 use super::{Connection, Ending, Line, State, Verdict};
 use crate::handshake::{self, Claimed, Handshake, Rejected, reject};
-use crate::metrics;
 use crate::outcome::Outcome;
 use crate::worker::{A_CLAIM, Admitted, Context, FirstFrames};
 
@@ -257,13 +256,9 @@ impl Connection {
             "connected"
         );
         let line = &mut self.line;
-        let allowance = cx.shared.allowance(&claimed.owned.key.tenant);
-        claimed.counted.keep(&allowance.usage);
-        line.allowance = Some(allowance);
-        metrics::began(line.tenant_metrics());
-        line.since = cx.now;
-        cx.enlist(line.id, &claimed.owned);
-        let Claimed { owned, session, is_resumed, mut outputs, .. } = claimed;
+        let Claimed { owned, session, is_resumed, counted, mut outputs, .. } = claimed;
+        line.join(&owned.key.tenant, counted, cx);
+        cx.enlist(line.id, &owned);
         let connected = connected((request, is_resumed), &owned, &session, cx);
         line.alarms.start(cx.now, &cx.shared.config);
         line.alarms.expire_at(cx.now, session.identity().expires_at, &cx.shared.config);
@@ -277,7 +272,8 @@ impl Connection {
         let verdict = line
             .introduce(connected, cx)
             .and_then(|()| serving.go_on(line, cx))
-            .and_then(|()| serving.tell_latecomer(line, cx));
+            .and_then(|()| serving.tell_latecomer(line, cx))
+            .and_then(|()| serving.send_home(is_resumed, line, cx));
         self.state = State::Serving(serving);
         self.obey(verdict, cx);
         self.settle(cx);

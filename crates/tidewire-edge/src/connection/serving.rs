@@ -20,6 +20,7 @@ use super::toll::Toll;
 use super::{Ending, Line, Verdict};
 use crate::metrics::{self, SlowConsumer};
 use crate::outcome::{self, Outcome};
+use crate::registry::Cause;
 use crate::worker::{Context, FOR_THE_LAP};
 
 /// Answers a connection waits for above which no further command is taken.
@@ -44,6 +45,8 @@ pub(super) struct Serving {
     pub(super) is_saving: bool,
     /// The session has another owner, and is not ours to write or release.
     pub(super) is_fenced: bool,
+    /// Why its client was asked to move, the last time.
+    pub(super) asked: Option<Cause>,
     /// The client is known to have been told of its session. Until one that was resumed is heard
     /// again that answer may be lost, and a write would keep it from repeating its claim.
     pub(super) is_told: bool,
@@ -87,6 +90,7 @@ impl Serving {
             refreshing: None,
             is_saving: false,
             is_fenced: false,
+            asked: None,
             is_told: !is_resumed,
             toll: None,
             waiting: None,
@@ -216,7 +220,7 @@ impl Serving {
             Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
                 line.alarms.set(Alarm::WindowPassed, cx.now.after(LONGER_WINDOW));
             }
-            Alarm::WindowPassed => return Err(self.window_passed()),
+            Alarm::WindowPassed => self.window_passed()?,
             Alarm::Overdue => self.message_overdue(line, cx)?,
             Alarm::Stalled => {}
         }

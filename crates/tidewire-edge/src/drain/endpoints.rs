@@ -19,9 +19,13 @@ impl Shared {
     }
 }
 
-fn endpoints(own: &NodeId, members: &[NodeLease], mut draw: u64) -> Vec<String> {
+fn endpoints(own: &NodeId, members: &[NodeLease], draw: u64) -> Vec<String> {
     let others = members.iter().filter(|one| one.node != *own && one.state == NodeState::Ready);
-    let mut urls: Vec<_> = others.filter_map(|one| one.url.as_deref()).collect();
+    some_of(others.filter_map(|one| one.url.as_deref()).collect(), draw)
+}
+
+/// As many as one hint has, in the order of their drawing.
+pub(crate) fn some_of(mut urls: Vec<&str>, mut draw: u64) -> Vec<String> {
     for place in 0..urls.len().min(MOST) {
         let left = (urls.len() - place) as u64;
         let chosen = usize::try_from(draw % left).unwrap_or_default();

@@ -20,9 +20,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use self::ask::{CONTROL_HEADER, drain_router};
+pub(crate) use self::endpoints::some_of;
 pub(crate) use self::order::Weight;
+pub(crate) use self::pacer::is_hot;
 use self::pacer::{Outlook, Pacer, SLICE, Slices, per_second};
-use crate::registry::Control;
+use crate::registry::{Cause, Control, Hint};
 use crate::{DrainConfig, Edge, metrics};
 
 /// How far a node is on its way out.
@@ -230,7 +232,8 @@ impl Edge {
         let count = u32::try_from(slice.len()).unwrap_or(u32::MAX).max(1);
         for (index, connection) in (0..).zip(slice) {
             let after = SLICE * index / count;
-            self.0.registry.tell(*connection, Control::Move { after, window }).await;
+            let hint = Hint { cause: Cause::Drain, after, window };
+            self.0.registry.tell(*connection, Control::Move(hint)).await;
         }
         metrics::drain_asked(slice.len());
         metrics::drain_remaining(self.connections());

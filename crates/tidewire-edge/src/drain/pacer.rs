@@ -118,7 +118,8 @@ fn spare_per_second(load: &NodeLoad) -> u64 {
     u64::from(load.cores_milli) * u64::from(spare) / u64::from(load.resume_us.max(1))
 }
 
-fn is_hot(load: &NodeLoad) -> bool {
+/// Whether a node does not keep up with who comes, or is about not to.
+pub(crate) fn is_hot(load: &NodeLoad) -> bool {
     u32::from(load.cpu_permille) > FULL_PERMILLE
         || load.accept_p99_ms > LONG_ACCEPT_MS
         || load.resume_p99_ms > LONG_RESUME_MS

@@ -1,6 +1,7 @@
 mod admission;
 mod drain;
 mod limits;
+mod placement;
 mod slow;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
 pub(crate) use self::limits::{limited, paused, pinged_too_often, quota_settled, quotas_kept};
+pub(crate) use self::placement::{misrouted, misrouted_ended, redirected};
 pub(crate) use self::slow::{
     SlowConsumer, Waiting, lagged, overflowed, skipped, told_of_skipping, too_slow,
 };

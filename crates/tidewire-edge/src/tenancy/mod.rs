@@ -1,5 +1,6 @@
 //! What each tenant may do here, and how that changes while its clients are connected.
 
+mod homes;
 mod keeper;
 mod usage;
 
@@ -12,6 +13,7 @@ use tidewire_model::{ErrorCode, Failure, Limit, Tenant, TenantLimits};
 use tokio::sync::Notify;
 use tokio::time::{Duration, Instant, timeout_at};
 
+pub(crate) use self::homes::Homes;
 pub(crate) use self::usage::{Counted, Spent, Usage};
 use crate::door::come_back_after;
 use crate::edge::Shared;
@@ -27,6 +29,7 @@ pub(crate) struct Allowance {
     pub(crate) metrics: Option<Arc<TenantMetrics>>,
     /// What is used of the quotas; the same in every allowance of a tenant.
     pub(crate) usage: Arc<Usage>,
+    pub(crate) homes: Homes,
     /// Of the tenants that it follows from.
     version: u64,
 }
@@ -50,7 +53,8 @@ impl Allowance {
             ..tidewire_session::Limits::default()
         };
         let metrics = shared.metrics.tenant(tenant);
-        Self { limits, session: Arc::new(session), metrics, usage, version }
+        let homes = Homes::new(tenant.clone(), shared.tenants.homes(tenant));
+        Self { limits, session: Arc::new(session), metrics, usage, homes, version }
     }
 
     /// Charges the tenant for a new connection, at `now`, counted from when the edge began.

@@ -280,6 +280,11 @@ fn report(node: NodeId, address: SocketAddr) -> LeaseReport {
 
 /// The tenants there are, of which the first has these rules and keeps its sessions so.
 pub(crate) fn tenants(rules: ChannelRules, sessions: SessionKind) -> Tenants {
+    tenants_with(rules, TenantDetails { sessions, ..TenantDetails::default() })
+}
+
+/// The tenants there are, of which the first has these rules and details.
+pub(crate) fn tenants_with(rules: ChannelRules, details: TenantDetails) -> Tenants {
     let keys = [(TENANT, API_KEY), (OTHER_TENANT, OTHER_API_KEY)].map(|(tenant, api_key)| {
         let key = VerificationKey::from_secret(key_id(tenant), secret(tenant).as_bytes());
         let (id, secret) = api_key.split_once('.').expect("id.secret");
@@ -296,7 +301,6 @@ pub(crate) fn tenants(rules: ChannelRules, sessions: SessionKind) -> Tenants {
         }
     });
     let first = Tenant::parse(TENANT).expect("tenant");
-    let details = TenantDetails { sessions, ..TenantDetails::default() };
     Tenants::new(KeyRing::new(keys).expect("ring"), rules, [(first, details)])
 }
 

@@ -11,6 +11,7 @@ mod fan_out;
 mod first_frames;
 mod fleet;
 mod greedy;
+mod homes;
 mod issuers;
 mod keys;
 mod kinds;

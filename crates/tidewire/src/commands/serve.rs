@@ -129,6 +129,7 @@ fn edge_config(config: &Config) -> EdgeConfig {
         ping_interval: server.ping_interval,
         slow_after: server.slow_after,
         write_timeout: server.write_timeout,
+        placement: config.placement,
         expiry_notice: config.auth.notice,
         expiry_grace: config.auth.grace,
         when_cut_off: config.auth.when_cut_off,

@@ -66,6 +66,7 @@ pub(crate) fn start_metrics() -> anyhow::Result<(PrometheusHandle, Render)> {
 
 /// An alert on an increase needs to see the value before it.
 fn start_alerting_counters() {
+    counter!("tidewire_connections_misrouted_total").absolute(0);
     counter!("tidewire_messages_dropped_total", "reason" => "broker_gap").absolute(0);
     for outcome in ["moved", "closed", "killed"] {
         counter!("tidewire_drain_connections_total", "outcome" => outcome).absolute(0);
@@ -93,9 +94,25 @@ fn describe() {
     describe_clients();
     describe_workers();
     describe_limits();
+    describe_placement();
     describe_engine();
     describe_presence();
     describe_adapters();
+}
+
+fn describe_placement() {
+    describe_counter!(
+        "tidewire_connections_misrouted_total",
+        "Connections of tenants that were not at home here."
+    );
+    describe_gauge!(
+        "tidewire_connections_misrouted",
+        "Connections of tenants that were not at home here when they came."
+    );
+    describe_counter!(
+        "tidewire_connections_redirected_total",
+        "Such connections that were told where their tenant is at home."
+    );
 }
 
 fn describe_adapters() {

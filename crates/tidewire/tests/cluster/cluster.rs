@@ -102,8 +102,13 @@ impl Cluster {
 
     /// A node that says where it is.
     pub(crate) fn advertised_node(&self) -> NodeProcess {
+        self.advertised_node_with("")
+    }
+
+    /// The same, with further settings of its listener.
+    pub(crate) fn advertised_node_with(&self, settings: &str) -> NodeProcess {
         let address = format!("127.0.0.1:{}", free_port());
-        let server = format!("listen = \"{address}\"\nadvertise = \"ws://{address}\"\n");
+        let server = format!("listen = \"{address}\"\nadvertise = \"ws://{address}\"\n{settings}");
         NodeProcess::start(&self.config_file(&self.nats, &server))
     }
 

@@ -11,6 +11,7 @@ mod failover;
 mod isolation;
 mod leaving;
 mod ledger;
+mod placement;
 mod presence;
 mod revocations;
 mod scenarios;

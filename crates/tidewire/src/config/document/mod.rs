@@ -6,6 +6,7 @@
 
 mod auth;
 mod limits;
+mod placement;
 mod server;
 mod services;
 
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use auth::{Admin, Auth, Registry, WhenCutOff};
 pub use limits::Limits;
+pub use placement::{Placement, Switch};
 pub use server::{Compression, Ops, Server, TenantMetrics, Tls};
 pub use services::{Nats, Redis, RedisMode};
 pub use tidewire_tenant::Period;
@@ -48,6 +50,8 @@ pub struct Document {
     pub session: Session,
     /// How a node leaves without losing anyone.
     pub drain: Drain,
+    /// What a node does about clients that would be better off elsewhere. Any node serves any client.
+    pub placement: Placement,
     /// What is logged, and how.
     pub log: Log,
     /// What is asked of every token.

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
-use tidewire_edge::{DoorConfig, DrainConfig, WhenCutOff};
+use tidewire_edge::{DoorConfig, DrainConfig, PlacementConfig, WhenCutOff};
 use tidewire_model::{ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits};
 use tidewire_tenant::{InvalidAddress, Origins, TenantDetails, Tenants, check_address};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
-use super::document::{self, Document, LogFormat, TenantMetrics};
+use super::document::{self, Document, LogFormat, Switch, TenantMetrics};
 use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
 pub use issuers::Issuers;
@@ -50,6 +50,7 @@ pub struct Config {
     pub history: Retention,
     pub session: Session,
     pub drain: Drain,
+    pub placement: PlacementConfig,
     pub log: Log,
     pub auth: Auth,
     /// Who vouches for issuers, and where they may publish their keys.
@@ -244,6 +245,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         history,
         session: session?,
         drain: drain?,
+        placement: PlacementConfig { redirects: document.placement.redirect == Switch::On },
         log: log?,
         auth: Auth {
             audience: audience?,

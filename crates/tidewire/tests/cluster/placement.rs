@@ -1,0 +1,46 @@
+//! Nodes that send clients where they are better off.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tidewire_transport::http::request;
+
+use crate::cluster::{Cluster, NodeProcess};
+use crate::crowd::{Crowd, Size};
+use crate::ledger::Verdict;
+use crate::scenarios::until_members;
+
+const SMALL: Size =
+    Size { subscribers: 60, channels: 10, publications: 1_000, rest: Duration::from_millis(25) };
+/// Its subscribers and two publishers for each channel.
+const SESSIONS: usize = 60 + 20;
+/// Subscribers of one tenant, at least: there are three.
+const OF_A_TENANT: usize = 18;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_land_elsewhere_find_their_tenants_home_and_lose_nothing() {
+    let cluster = Cluster::start().await;
+    let redirecting = "[placement]\nredirect = \"on\"\n";
+    let nodes = [(); 3].map(|()| cluster.advertised_node_with(redirecting));
+    for node in &nodes {
+        until_members(node, 3).await;
+    }
+    // A tenant has two homes, so that one of the three is none.
+    let homes = homes_of("acme", &nodes[0]).await;
+    let elsewhere = nodes.iter().find(|node| !homes.contains(&node.name)).expect("two are homes");
+
+    let crowd = Crowd::gather_at(SMALL, &[elsewhere]).await;
+    let report = crowd.disperse().await;
+
+    assert_eq!(report.verdict, Verdict::default(), "{report:?}");
+    assert!(report.resumed >= OF_A_TENANT, "they have moved: {report:?}");
+    assert_eq!(report.begun_anew, SESSIONS, "with their sessions: {report:?}");
+}
+
+async fn homes_of(tenant: &str, node: &NodeProcess) -> Vec<String> {
+    let url = node.ops(&format!("/placement/{tenant}"));
+    let answer = request(http::Method::GET, &url, &[], "").await.expect("the node answers");
+    let placed: Value = serde_json::from_slice(&answer.body).expect("json");
+    let homes = placed["homes"].as_array().expect("a list").iter();
+    homes.map(|home| home["node"].as_str().expect("a name").to_owned()).collect()
+}
