@@ -73,19 +73,19 @@ async fn a_client_elsewhere_than_at_home_is_counted_and_served_like_any_other() 
 async fn a_new_client_elsewhere_is_told_where_home_is_and_takes_its_session_there() {
     let (fleet, home, elsewhere) = two_nodes(true, SessionKind::Lazy).await;
     let mut at_home = Bystander::watch_at(&fleet.nodes[home]).await;
-    let mut mover = Peer::connect(&fleet.nodes[elsewhere], "ada").await;
+    let mut old = Peer::connect(&fleet.nodes[elsewhere], "ada").await;
 
-    let ServerEvent::Reconnect { after, window, token, endpoints } = mover.next().await else {
+    let ServerEvent::Reconnect { after, window, token, endpoints } = old.next().await else {
         unreachable!("no hint")
     };
 
     assert!(after <= Duration::from_secs(2), "{after:?}");
     assert_eq!(window, WINDOW);
     assert_eq!(endpoints, [format!("ws://{}", fleet.nodes[home].address)]);
-    let mut moved = Peer::resume(&fleet.nodes[home], token, Vec::new()).await;
-    assert!(moved.connected().await.resumed);
-    moved.published("room/1", text("at home")).await;
-    mover.closes_with(4408).await;
+    let mut new = Peer::resume(&fleet.nodes[home], token, Vec::new()).await;
+    assert!(new.connected().await.resumed);
+    new.published("room/1", text("at home")).await;
+    old.closes_with(4408).await;
     at_home.is_undisturbed().await;
 }
 
@@ -112,9 +112,7 @@ async fn a_client_that_stays_is_served_on_and_leaves_with_the_others_when_the_no
 async fn a_client_that_comes_back_to_the_wrong_node_is_not_sent_to_and_fro() {
     let (fleet, _, elsewhere) = two_nodes(true, SessionKind::Lazy).await;
     let mut stayer = Peer::connect(&fleet.nodes[elsewhere], "bob").await;
-    let ServerEvent::Reconnect { token, .. } = stayer.next().await else {
-        unreachable!("no hint")
-    };
+    let ServerEvent::Reconnect { token, .. } = stayer.next().await else { unreachable!("no hint") };
 
     let mut back = Peer::resume(&fleet.nodes[elsewhere], token, Vec::new()).await;
 

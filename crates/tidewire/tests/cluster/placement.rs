@@ -11,7 +11,7 @@ use crate::ledger::Verdict;
 use crate::scenarios::until_members;
 
 const SMALL: Size =
-    Size { subscribers: 60, channels: 10, publications: 1_000, rest: Duration::from_millis(25) };
+    Size { subscribers: 60, channels: 10, publications: 4_000, rest: Duration::from_millis(25) };
 /// Its subscribers and two publishers for each channel.
 const SESSIONS: usize = 60 + 20;
 /// Subscribers of one tenant, at least: there are three.
@@ -20,8 +20,7 @@ const OF_A_TENANT: usize = 18;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_land_elsewhere_find_their_tenants_home_and_lose_nothing() {
     let cluster = Cluster::start().await;
-    let redirecting = "[placement]\nredirect = \"on\"\n";
-    let nodes = [(); 3].map(|()| cluster.advertised_node_with(redirecting));
+    let nodes = ["one", "two", "three"].map(|slot| node_in(slot, "redirect = \"on\"\n", &cluster));
     for node in &nodes {
         until_members(node, 3).await;
     }
@@ -35,6 +34,12 @@ async fn clients_that_land_elsewhere_find_their_tenants_home_and_lose_nothing() 
     assert_eq!(report.verdict, Verdict::default(), "{report:?}");
     assert!(report.resumed >= OF_A_TENANT, "they have moved: {report:?}");
     assert_eq!(report.begun_anew, SESSIONS, "with their sessions: {report:?}");
+}
+
+/// A node that clients can be sent to, with these settings of placement.
+fn node_in(slot: &str, placement: &str, cluster: &Cluster) -> NodeProcess {
+    let settings = format!("[node]\nslot = \"{slot}\"\n[placement]\n{placement}");
+    cluster.advertised_node_with(&settings)
 }
 
 async fn homes_of(tenant: &str, node: &NodeProcess) -> Vec<String> {
