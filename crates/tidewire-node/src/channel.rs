@@ -351,6 +351,7 @@ impl Shard {
                         (channel, joiner),
                         Joined { is_sampled, ..start },
                     );
+                    self.doubt_count(channel);
                 }
             }
             Ok(Err(_out_of_step)) => {

@@ -73,6 +73,7 @@ impl Shard {
         }
         if state.has_joiners() {
             self.advance_joins(channel, now);
+            self.doubt_count(channel);
         }
         let Some(state) = self.channels.get_mut(channel) else { return };
         state.note_if_idle(now);

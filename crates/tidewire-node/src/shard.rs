@@ -253,6 +253,7 @@ impl Shard {
             }
             Ask::Release { channel, tenure, outbox } => {
                 self.release(&channel, (&outbox, tenure), now);
+                self.doubt_count(&channel);
             }
             Ask::GiveUp { channel, outbox } => self.give_up(channel, &outbox, now),
             ask @ (Ask::Enter(_) | Ask::Away(_) | Ask::Depart(_)) => {

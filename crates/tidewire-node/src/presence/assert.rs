@@ -33,7 +33,7 @@ impl Desk {
 
     /// Has the members and numbers of a part told again.
     fn doubt(&mut self, part: u16) -> usize {
-        self.doubt_counts(part);
+        self.counts.doubt_part(part);
         self.asserting.retain(|(of_part, ..)| *of_part != part);
         let before = self.asserting.len();
         for (channel, roll) in self.rolls.get(&part).into_iter().flatten() {
@@ -107,10 +107,9 @@ impl Desk {
 
     /// The parts that this shard has anything in, each with a channel of it.
     fn parts_in_use(&self) -> BTreeMap<u16, &TenantChannel> {
-        let counted = self.counted.iter().map(|(channel, counted)| (counted.part, channel));
         let rolls = self.rolls.iter();
         let entered = rolls.filter_map(|(part, of)| of.keys().next().map(|first| (*part, first)));
-        counted.chain(entered).collect()
+        self.counts.parts().chain(entered).collect()
     }
 
     /// The parts whose life is to be asked for now, each with a channel of it.
@@ -142,12 +141,12 @@ impl Shard {
         let was_asleep = last.is_some_and(|last| now.saturating_duration_since(last) > SILENCE);
         self.compare_watched(now);
         let (held, unsaid) = self.desk.count();
-        let (watched, counted) = (self.desk.watched_count(), self.desk.counted.len());
+        let (watched, counted) = (self.desk.watched_count(), self.desk.counts.len());
         self.around.metrics.presence([held, unsaid, watched, counted]);
         while self.desk.gone.front().is_some_and(|gone| gone.at + REMEMBERED < now) {
             self.desk.gone.pop_front();
         }
-        if held == 0 && self.desk.counted.is_empty() {
+        if held == 0 && counted == 0 {
             return;
         }
         let has_settled = self.desk.settled_at.take_if(|at| *at <= now).is_some();

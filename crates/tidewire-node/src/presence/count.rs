@@ -1,8 +1,11 @@
 //! Counting subscribers, of channels that nobody enters.
 //!
-//! Each second a shard says how many it has where that is another number than the one it said last. The store
-//! adds up what the nodes say, and tells one of them when to publish how many there are.
+//! Each second a shard says how many it has where that may be another number than the one it said last. The store
+//! adds up what the nodes say, and tells one of them when to publish how many there are. A second costs what has
+//! changed in it and a small part of the rest, so that a tenant with very many channels does not hold
+//! the others up.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,27 +14,145 @@ use tidewire_model::{PresenceChange, TenantChannel};
 use tidewire_store::{StoreError, Tally};
 use tokio::time::Instant;
 
+use super::Done;
 use super::roll::REMEMBERED;
-use super::{Desk, Done};
 use crate::shard::{self, Shard};
 
-/// What is known of a channel whose subscribers are counted.
-pub(super) struct Counted {
-    pub(super) part: u16,
+/// The channels of a shard whose subscribers are counted.
+#[derive(Default)]
+pub(super) struct Counts {
+    /// By the part of the store that they are in.
+    parts: BTreeMap<u16, BTreeMap<TenantChannel, Counted>>,
+    len: usize,
+    /// Those that may have another number than the one said last, each once.
+    unsure: VecDeque<(u16, TenantChannel)>,
+    /// The last one that was looked at only because it was its turn.
+    turn: Option<(u16, TenantChannel)>,
+}
+
+/// What is known of one of them.
+struct Counted {
     /// What the store has, if that is known.
     said: Option<u64>,
     said_at: Instant,
     is_under_way: bool,
+    is_unsure: bool,
     /// Its rule has it no more.
     is_over: bool,
 }
 
 /// Numbers that a shard says in a second at most.
 const SAID_PER_SECOND: usize = 5_000;
-/// A number that stays the same is said again all the same.
+/// A number that stays the same is said again all the same, when it has its turn after that.
 const REPEATED_EVERY: Duration = Duration::from_mins(10);
+/// In so many seconds each has its turn, if there are more than have one in a second anyway.
+const ROUND: usize = 60;
+const TURNS_PER_SECOND: usize = 64;
+
+impl Counts {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The parts that they are in, each with one of them.
+    pub(super) fn parts(&self) -> impl Iterator<Item = (u16, &TenantChannel)> {
+        self.parts.iter().filter_map(|(part, of)| of.keys().next().map(|first| (*part, first)))
+    }
+
+    fn find(&mut self, part: u16, channel: &TenantChannel) -> Option<&mut Counted> {
+        self.parts.get_mut(&part).and_then(|of_part| of_part.get_mut(channel))
+    }
+
+    /// Begins to count, where nobody has been said to be yet, or goes on.
+    fn begin(&mut self, part: u16, channel: &TenantChannel, now: Instant) {
+        if let Some(counted) = self.find(part, channel) {
+            counted.is_over = false;
+        } else {
+            let (said, said_at) = (Some(0), now);
+            let new =
+                Counted { said, said_at, is_under_way: false, is_unsure: false, is_over: false };
+            self.parts.entry(part).or_default().insert(channel.clone(), new);
+            self.len += 1;
+        }
+        self.doubt(part, channel);
+    }
+
+    fn remove(&mut self, part: u16, channel: &TenantChannel) {
+        let Some(of_part) = self.parts.get_mut(&part) else { return };
+        self.len -= usize::from(of_part.remove(channel).is_some());
+        if of_part.is_empty() {
+            self.parts.remove(&part);
+        }
+    }
+
+    fn doubt(&mut self, part: u16, channel: &TenantChannel) {
+        let of_part = self.parts.get_mut(&part);
+        if let Some(counted) = of_part.and_then(|of_part| of_part.get_mut(channel)) {
+            counted.list(part, channel, &mut self.unsure);
+        }
+    }
+
+    /// Has the numbers of a part said again.
+    pub(super) fn doubt_part(&mut self, part: u16) {
+        for (channel, counted) in self.parts.get_mut(&part).into_iter().flatten() {
+            counted.said = None;
+            counted.list(part, channel, &mut self.unsure);
+        }
+    }
+
+    /// Has no rule for any of them, until it is said otherwise.
+    fn end_all(&mut self) {
+        for (part, of_part) in &mut self.parts {
+            for (channel, counted) in of_part {
+                counted.is_over = true;
+                counted.list(*part, channel, &mut self.unsure);
+            }
+        }
+    }
+
+    /// Those to look at in this second: whose turn it is, and as many as may be said of who is unsure.
+    fn take(&mut self) -> Vec<(u16, TenantChannel)> {
+        let mut taken = self.take_turn();
+        let most = SAID_PER_SECOND.min(self.unsure.len());
+        for (part, channel) in self.unsure.drain(..most).collect::<Vec<_>>() {
+            if let Some(counted) = self.find(part, &channel) {
+                counted.is_unsure = false;
+            }
+            taken.push((part, channel));
+        }
+        taken
+    }
+
+    fn take_turn(&mut self) -> Vec<(u16, TenantChannel)> {
+        let most = self.len.div_ceil(ROUND).max(TURNS_PER_SECOND);
+        let name = |part: &u16, channel: &TenantChannel| (*part, channel.clone());
+        let begun = self.turn.iter().flat_map(|(part, last)| {
+            let later = (Bound::Excluded(last), Bound::Unbounded);
+            let rest = self.parts.get(part).into_iter().flat_map(move |of| of.range(later));
+            rest.map(move |(channel, _)| name(part, channel))
+        });
+        let after = self.turn.as_ref().map_or(Bound::Unbounded, |(part, _)| Bound::Excluded(*part));
+        let others = self.parts.range((after, Bound::Unbounded));
+        let others =
+            others.flat_map(|(part, of)| of.keys().map(move |channel| name(part, channel)));
+        let taken: Vec<_> = begun.chain(others).take(most).collect();
+        self.turn = if taken.len() == most { taken.last().cloned() } else { None };
+        taken
+    }
+}
 
 impl Counted {
+    fn list(
+        &mut self,
+        part: u16,
+        channel: &TenantChannel,
+        unsure: &mut VecDeque<(u16, TenantChannel)>,
+    ) {
+        if !std::mem::replace(&mut self.is_unsure, true) {
+            unsure.push_back((part, channel.clone()));
+        }
+    }
+
     fn is_unsaid(&self, subscribers: u64, now: Instant) -> bool {
         let is_old = subscribers > 0 && self.said_at + REPEATED_EVERY <= now;
         !self.is_under_way && (self.said != Some(subscribers) || is_old)
@@ -44,15 +165,6 @@ impl Counted {
     }
 }
 
-impl Desk {
-    /// Has the numbers of a part said again.
-    pub(super) fn doubt_counts(&mut self, part: u16) {
-        for counted in self.counted.values_mut().filter(|counted| counted.part == part) {
-            counted.said = None;
-        }
-    }
-}
-
 impl Shard {
     /// Counts the subscribers of a channel that is followed, if its rule says so.
     pub(crate) fn count_if_ruled(&mut self, channel: &TenantChannel, now: Instant) {
@@ -61,49 +173,44 @@ impl Shard {
         }
         let part = self.around.presence.store.part_of(channel);
         self.desk.note_part(part, now);
-        let (said, said_at) = (Some(0), now);
-        let new = Counted { part, said, said_at, is_under_way: false, is_over: false };
-        self.desk.counted.entry(channel.clone()).or_insert(new).is_over = false;
+        self.desk.counts.begin(part, channel, now);
+    }
+
+    /// Has the subscribers of a channel counted again, if they are: there may be more or fewer. Not
+    /// needed of those whose worker has fallen behind, who take their places again: if they do not,
+    /// the channel's turn finds that out.
+    pub(crate) fn doubt_count(&mut self, channel: &TenantChannel) {
+        if self.desk.counts.len() > 0 {
+            let part = self.around.presence.store.part_of(channel);
+            self.desk.counts.doubt(part, channel);
+        }
     }
 
     /// Counts as the rules have it now.
     pub(crate) fn recount(&mut self, now: Instant) {
-        self.desk.counted.values_mut().for_each(|counted| counted.is_over = true);
+        self.desk.counts.end_all();
         let channels: Vec<_> = self.channels.keys().cloned().collect();
         for channel in channels {
             self.count_if_ruled(&channel, now);
         }
     }
 
-    /// Says how many subscribers there are where the store does not know.
+    /// Says how many subscribers there are where the store may not know.
     pub(super) fn say_counts(&mut self, now: Instant) {
-        let after = self.desk.counted_turn.take().map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut unsaid, mut over) = (Vec::new(), Vec::new());
-        for (channel, counted) in self.desk.counted.range((after, Bound::Unbounded)) {
-            let followed = self.channels.get(channel).filter(|_| !counted.is_over);
+        for (part, channel) in self.desk.counts.take() {
+            let Some(counted) = self.desk.counts.find(part, &channel) else { continue };
+            let followed = self.channels.get(&channel).filter(|_| !counted.is_over);
             let subscribers = followed.map_or(0, |state| state.audience.places() as u64);
             if counted.is_unsaid(subscribers, now) {
-                unsaid.push((channel.clone(), subscribers));
+                counted.is_under_way = true;
+                self.say_count(channel, subscribers);
             } else if followed.is_none() && counted.is_settled(now) {
-                over.push(channel.clone());
+                self.desk.counts.remove(part, &channel);
             }
-            if unsaid.len() == SAID_PER_SECOND {
-                self.desk.counted_turn = Some(channel.clone());
-                break;
-            }
-        }
-        for channel in over {
-            self.desk.counted.remove(&channel);
-        }
-        for (channel, subscribers) in unsaid {
-            self.say_count(channel, subscribers);
         }
     }
 
     fn say_count(&mut self, channel: TenantChannel, subscribers: u64) {
-        if let Some(counted) = self.desk.counted.get_mut(&channel) {
-            counted.is_under_way = true;
-        }
         let around = Arc::clone(&self.around);
         self.running.push(Box::pin(async move {
             let outcome = around.presence.tally(&channel, subscribers).await;
@@ -122,11 +229,12 @@ impl Shard {
         // What an earlier life of the store has taken, this one may not have.
         let is_current =
             |tally: &&Tally| Some(tally.occupancy.position.epoch.incarnation()) >= known;
-        if let Some(counted) = self.desk.counted.get_mut(channel) {
+        if let Some(counted) = self.desk.counts.find(part, channel) {
             counted.is_under_way = false;
             counted.said = outcome.as_ref().ok().filter(is_current).map(|_| subscribers);
             counted.said_at = now;
         }
+        self.desk.counts.doubt(part, channel);
         match outcome {
             Ok(Tally { occupancy, telling }) => {
                 self.tell(channel, (PresenceChange::at(occupancy), telling), now);
@@ -137,5 +245,82 @@ impl Shard {
                 self.around.presence.metrics.failed.increment(1);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use tidewire_model::{Channel, Tenant};
+
+    use super::*;
+
+    #[test]
+    fn a_second_looks_at_what_changed_and_at_a_sixtieth_of_the_rest() {
+        let mut counts = counts(60_000);
+        while !counts.unsure.is_empty() {
+            counts.take();
+        }
+        counts.doubt(3, &channel(3));
+        counts.doubt(3, &channel(3));
+        counts.turn = Some((4, channel(0)));
+
+        let taken = counts.take();
+
+        assert_eq!(taken.len(), 1_001);
+        assert_eq!(taken.iter().filter(|one| **one == (3, channel(3))).count(), 1);
+    }
+
+    #[test]
+    fn each_has_its_turn_once_in_a_round_over_all_parts() {
+        let mut counts = counts(6_000);
+        let mut turns = HashMap::new();
+
+        for _ in 0..ROUND {
+            for one in counts.take_turn() {
+                *turns.entry(one).or_insert(0) += 1;
+            }
+        }
+
+        assert_eq!(turns.len(), 6_000);
+        assert!(turns.values().all(|turns| *turns == 1));
+    }
+
+    #[test]
+    fn of_few_each_has_its_turn_each_second() {
+        let mut counts = counts(10);
+
+        let seconds = [(); 3].map(|()| counts.take_turn().len());
+
+        assert_eq!(seconds, [10; 3]);
+    }
+
+    #[test]
+    fn what_is_removed_is_in_no_part_and_has_no_turn() {
+        let mut counts = counts(7);
+        counts.take();
+
+        (0..7).for_each(|number| counts.remove(part(number), &channel(number)));
+
+        assert_eq!((counts.len(), counts.parts().count(), counts.take().len()), (0, 0, 0));
+    }
+
+    fn counts(count: u16) -> Counts {
+        let mut counts = Counts::default();
+        let now = Instant::now();
+        (0..count).for_each(|number| counts.begin(part(number), &channel(number), now));
+        counts
+    }
+
+    fn part(number: u16) -> u16 {
+        number % 7
+    }
+
+    fn channel(number: u16) -> TenantChannel {
+        TenantChannel::new(
+            Tenant::parse("acme").expect("valid"),
+            Channel::parse(&format!("room/{number}")).expect("valid"),
+        )
     }
 }

@@ -10,7 +10,7 @@ use tidewire_store::{Age, Entry, Move};
 use tokio::time::Instant;
 
 use super::Answer;
-use super::count::Counted;
+use super::count::Counts;
 use super::watch::Watched;
 use crate::timers::Timers;
 
@@ -24,10 +24,7 @@ pub(crate) struct Desk {
     pub(super) retries: Timers,
     /// When to ask the store whether it is still to be told how many there are in a channel.
     pub(super) owed: Timers,
-    /// The channels whose subscribers are counted.
-    pub(super) counted: BTreeMap<TenantChannel, Counted>,
-    /// The last of them that was looked at, if others wait.
-    pub(super) counted_turn: Option<TenantChannel>,
+    pub(super) counts: Counts,
     pub(super) watched: BTreeMap<TenantChannel, Watched>,
     /// Who has gone of late, oldest first: a failover may bring them back.
     pub(super) gone: VecDeque<Gone>,
