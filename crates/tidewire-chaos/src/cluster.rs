@@ -306,7 +306,7 @@ impl Cluster {
              [redis]\n{redis}\n\
              [limits]\nconnection_publish_rate = 1000000\nconnection_publish_burst = 1000000\n\
              connection_publish_bytes = 1000000000\nconnection_command_rate = 1000000\n\
-             connection_command_burst = 1000000\ntenant_connect_rate = 1000000\n\
+             connection_command_burst = 1000000\ntenant_connect_rate = 1000000\nchannel_publish_rate = 1000000\n\
              [history]\nsize = {history}\nttl = \"{ttl}\"\n\
              [session]\nresume_keys = [\"a resume key that all nodes of this test share\"]\n\
              [drain]\nannounce = \"500ms\"\nwindow = \"5s\"\ndeadline = \"30s\"\n\

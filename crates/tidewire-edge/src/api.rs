@@ -8,18 +8,15 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tidewire_auth::{ApiIdentity, Scope};
-use tidewire_broker::{Appended, Draft};
-use tidewire_model::{
-    Action, Channel, ErrorCode, Failure, Limit, Payload, PublicationId, Tenant, TenantChannel,
-};
+use tidewire_broker::Appended;
+use tidewire_model::{Action, Channel, ErrorCode, Failure, Tenant, TenantChannel};
 use tidewire_node::Publishing;
 use tokio::time::{Duration, Instant, timeout};
 
+use crate::api_item::Item;
 use crate::origin::origin;
 use crate::{Edge, metrics, router};
 
@@ -27,25 +24,6 @@ use crate::{Edge, metrics, router};
 const MOST_IN_BATCH: usize = 1_000;
 /// How long a body may take to come.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What is published. Exactly one of `data` and `binary` is given; `channel` only in a batch.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Item<'a> {
-    #[serde(borrow, default)]
-    channel: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    id: Option<Cow<'a, str>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    binary: Option<Cow<'a, str>>,
-}
-
-/// Reads a member that is there: without this, `null` would count as absent, but it is a payload.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -150,8 +128,8 @@ async fn publish_one(
         let message = "`channel` stands in the path, and in the body of a batch only";
         return Err(Failure::new(ErrorCode::BadRequest, message).into());
     }
-    let publishing = submit(edge, &caller, channel, &item).await?;
-    Ok(finish(publishing).await?)
+    let submitted = submit(edge, &caller, channel, &item).await;
+    Ok(finish(edge, &caller, submitted).await?)
 }
 
 /// `POST /v1/{tenant}/publications`: each publication has its own verdict. Those of one channel get
@@ -184,11 +162,8 @@ async fn publish_all(edge: &Edge, tenant: &str, request: Request) -> Result<Vec<
         submitted.push(submit_raw(edge, &caller, raw, &mut refused).await);
     }
     let mut answers = Vec::with_capacity(submitted.len());
-    for publishing in submitted {
-        answers.push(answer(match publishing {
-            Ok(publishing) => finish(publishing).await,
-            Err(failure) => Err(failure),
-        }));
+    for submitted in submitted {
+        answers.push(answer(finish(edge, &caller, submitted).await));
     }
     Ok(answers)
 }
@@ -230,53 +205,32 @@ async fn submit(
         return Err(Failure::new(ErrorCode::PermissionDenied, message));
     }
     let allowance = edge.0.allowance(&caller.tenant);
-    let draft = draft(item, allowance.session.payload_bytes).inspect_err(|failure| {
-        if let Some(exceeded) = &failure.exceeded {
-            metrics::limited(exceeded.limit, allowance.metrics.as_deref());
-        }
-    })?;
+    let draft = item.draft(allowance.session.payload_bytes)?;
     let charged = allowance.charge(draft.payload.len(), edge.0.age(Instant::now()));
-    charged.map_err(|spent| {
-        metrics::limited(spent.limit, allowance.metrics.as_deref());
-        spent.failure(spent.wait)
-    })?;
+    charged.map_err(|spent| spent.failure(spent.wait))?;
     let channel = TenantChannel::new(caller.tenant.clone(), channel);
     Ok(edge.0.node.publish(channel, draft).await)
 }
 
-async fn finish(publishing: Publishing) -> Result<Appended, Failure> {
-    let verdict = publishing.finish().await;
-    metrics::api_published(&verdict);
-    verdict
-}
-
-fn draft(item: &Item<'_>, most_bytes: usize) -> Result<Draft, Failure> {
-    let id = item.id.as_deref().map(PublicationId::parse).transpose();
-    let id = id.map_err(|error| Failure::new(ErrorCode::BadPublicationId, error.to_string()))?;
-    let payload = match (item.data, &item.binary) {
-        (Some(data), None) => {
-            let payload = Payload::json_value(Bytes::copy_from_slice(data.get().as_bytes()));
-            payload.map_err(|error| Failure::new(ErrorCode::BadPayload, error.to_string()))?
+/// Waits for the verdict on what was submitted, and counts it.
+async fn finish(
+    edge: &Edge,
+    caller: &ApiIdentity,
+    submitted: Result<Publishing, Failure>,
+) -> Result<Appended, Failure> {
+    let verdict = match submitted {
+        Ok(publishing) => {
+            let verdict = publishing.finish().await;
+            metrics::api_published(&verdict);
+            verdict
         }
-        (None, Some(binary)) => {
-            let bytes = STANDARD.decode(binary.as_bytes());
-            let bytes = bytes.map_err(|_| {
-                Failure::new(ErrorCode::BadPayload, "`binary` is not base64 (RFC 4648 section 4)")
-            })?;
-            Payload::binary(bytes.into())
-        }
-        _ => {
-            let message = "a publication needs either `data` or `binary`";
-            return Err(Failure::new(ErrorCode::BadPayload, message));
-        }
+        Err(failure) => Err(failure),
     };
-    if payload.len() > most_bytes {
-        let bytes = payload.len();
-        let message = format!("payload has {bytes} bytes, at most {most_bytes} are allowed");
-        let failure = Failure::new(ErrorCode::PayloadTooLarge, message);
-        return Err(failure.exceeding(Limit::PayloadBytes, most_bytes as u64));
+    if let Err(Failure { exceeded: Some(exceeded), .. }) = &verdict {
+        let allowance = edge.0.allowance(&caller.tenant);
+        metrics::limited(exceeded.limit, allowance.metrics.as_deref());
     }
-    Ok(Draft { id, publisher: None, payload })
+    verdict
 }
 
 /// Says whose server is calling, if it may ask this. An unknown tenant is no different from a wrong key.

@@ -10,6 +10,7 @@
 
 mod admin;
 mod api;
+mod api_item;
 mod api_presence;
 mod api_revocations;
 mod api_tickets;

@@ -54,7 +54,7 @@ impl Worker {
     async fn join(&mut self) {
         let (channel, outbox) = (self.channel.clone(), self.outbox.clone());
         let (since, connection, id) = (Since::Now, CONNECTION, JoinId(1));
-        self.ask(Ask::Join(Join { channel, since, connection, id, outbox }));
+        self.ask(Ask::Join(Join { channel, since, is_new: true, connection, id, outbox }));
         self.take(1).await;
     }
 

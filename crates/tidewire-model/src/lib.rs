@@ -11,6 +11,7 @@
 mod actions;
 mod by_tenant;
 mod channel;
+mod channel_limits;
 mod command;
 mod delivery;
 mod delta;
@@ -37,11 +38,13 @@ mod rules;
 mod session_kind;
 mod tenant;
 mod token;
+mod turns;
 mod when_slow;
 
 pub use actions::Actions;
 pub use by_tenant::ByTenant;
 pub use channel::{Channel, InvalidChannel, TenantChannel};
+pub use channel_limits::ChannelLimits;
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
 pub use delivery::{Delivery, JoinId, Joined, Published, Tenure};
 pub use delta::{DeltaFormat, Deltas};
@@ -73,4 +76,5 @@ pub use rules::{ChannelRule, ChannelRules, DeliveryClass, Handing, Retention};
 pub use session_kind::SessionKind;
 pub use tenant::{InvalidTenant, Tenant};
 pub use token::Token;
+pub use turns::Turns;
 pub use when_slow::WhenSlow;

@@ -3,8 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    ByTenant, Channel, DeltaFormat, Filter, PresenceMode, PresenceRule, Tenant, TenantChannel,
-    WhenSlow,
+    ByTenant, Channel, ChannelLimits, DeltaFormat, Filter, Pace, PresenceMode, PresenceRule,
+    Tenant, TenantChannel, WhenSlow,
 };
 
 /// How the channels of tenants are treated: each by the most specific rule of its tenant whose
@@ -16,6 +16,9 @@ use crate::{
 pub struct ChannelRules {
     /// The most specific first.
     rules: ByTenant<Arc<[ChannelRule]>>,
+    /// Of tenants whose channels may have something else than those of all others.
+    limits: ByTenant<ChannelLimits>,
+    ordinary: ChannelLimits,
 }
 
 /// How the channels are treated that a filter names.
@@ -41,6 +44,8 @@ pub struct ChannelRule {
     pub key: Option<Arc<str>>,
     /// Of what comes in so long a time only the newest is handed out, whoever reads how fast.
     pub sample: Option<Duration>,
+    /// How fast it may be published to on each node; as any channel of its tenant if nothing is said.
+    pub publish: Option<Pace>,
 }
 
 /// How publications of a channel go to its subscribers.
@@ -97,6 +102,7 @@ impl ChannelRule {
             when_slow: WhenSlow::default(),
             key: None,
             sample: None,
+            publish: None,
         }
     }
 }
@@ -110,6 +116,40 @@ impl ChannelRules {
             all.set(tenant, rules);
         }
         all
+    }
+
+    /// Has the channels of every tenant go by these limits that has none of its own.
+    #[must_use]
+    pub fn with_limits(self, ordinary: ChannelLimits) -> Self {
+        Self { ordinary, ..self }
+    }
+
+    /// What the channels of a tenant may have that has no limits of its own.
+    pub fn ordinary_limits(&self) -> ChannelLimits {
+        self.ordinary
+    }
+
+    /// Has the channels of a tenant go by limits of its own.
+    pub fn set_limits(&mut self, tenant: &Tenant, limits: ChannelLimits) {
+        if limits == self.ordinary {
+            self.limits.remove(tenant);
+        } else {
+            self.limits.set(tenant.clone(), limits);
+        }
+    }
+
+    /// What the channels of a tenant may have.
+    pub fn limits(&self, tenant: &Tenant) -> ChannelLimits {
+        if self.limits.is_empty() {
+            return self.ordinary;
+        }
+        self.limits.get(tenant).copied().unwrap_or(self.ordinary)
+    }
+
+    /// Forgets a tenant.
+    pub fn remove(&mut self, tenant: &Tenant) {
+        self.rules.remove(tenant);
+        self.limits.remove(tenant);
     }
 
     /// Gives a tenant these rules, and no others; their order is as in [`new`](Self::new).
@@ -150,6 +190,17 @@ impl ChannelRules {
             return DeliveryClass::Ephemeral;
         }
         self.of_channel(channel).map(|rule| rule.class).unwrap_or_default()
+    }
+
+    /// Which way a channel's publications go, and how fast they may come to one node, if that is bounded.
+    pub fn publishing(&self, channel: &TenantChannel) -> (DeliveryClass, Option<Pace>) {
+        if channel.channel.is_reserved() {
+            return (DeliveryClass::Ephemeral, None);
+        }
+        let rule = self.of_channel(channel);
+        let pace = rule.and_then(|rule| rule.publish);
+        let class = rule.map(|rule| rule.class).unwrap_or_default();
+        (class, pace.or_else(|| self.limits(&channel.tenant).publish))
     }
 
     /// How much the log keeps of a channel, given what it keeps of others.
@@ -285,6 +336,29 @@ mod tests {
         assert_eq!(rules.class(&reserved), DeliveryClass::Ephemeral);
         assert_eq!(rules.handing(&reserved).flush_window, RESERVED_FLUSH_WINDOW);
         assert!(!rules.gives_latest(&reserved));
+    }
+
+    #[test]
+    fn a_rule_says_how_fast_a_channel_is_published_to_else_its_tenant_else_what_holds_for_all() {
+        let pace = |per_second| Some(Pace::doubled(per_second));
+        let rule = ChannelRule { publish: pace(1), ..ChannelRule::new(filter("slow/*")) };
+        let all = HashMap::from([(tenant("acme"), vec![rule])]);
+        let mut rules = ChannelRules::new(all)
+            .with_limits(ChannelLimits { publish: pace(3), ..ChannelLimits::default() });
+        let limits = ChannelLimits { publish: pace(2), ..ChannelLimits::default() };
+        rules.set_limits(&tenant("acme"), limits);
+        let publishing = |rules: &ChannelRules, owner, name| {
+            rules.publishing(&TenantChannel::new(tenant(owner), channel(name))).1
+        };
+
+        assert_eq!(publishing(&rules, "acme", "slow/1"), pace(1));
+        assert_eq!(publishing(&rules, "acme", "other"), pace(2));
+        assert_eq!(publishing(&rules, "globex", "slow/1"), pace(3));
+        let reserved = channel("slow/1").presence().expect("short enough");
+        let reserved = TenantChannel::new(tenant("acme"), reserved);
+        assert_eq!(rules.publishing(&reserved), (DeliveryClass::Ephemeral, None));
+        rules.remove(&tenant("acme"));
+        assert_eq!(publishing(&rules, "acme", "slow/1"), pace(3));
     }
 
     fn rules(owner: &str, filters: &[&str]) -> ChannelRules {

@@ -60,6 +60,8 @@ pub enum Ask {
 pub struct Join {
     pub channel: TenantChannel,
     pub since: Since,
+    /// It is for nobody who had the channel before: the tenant's limits hold for it.
+    pub is_new: bool,
     pub connection: ConnectionId,
     /// What the connection calls this attempt.
     pub id: JoinId,
@@ -111,10 +113,17 @@ fn refuse_if_awaited(answer: Option<Answer>) {
 
 impl Join {
     pub(crate) fn refuse(self, failure: Failure) {
-        let Self { channel, connection, id: join, outbox, .. } = self;
-        let (tenure, outcome) = (Tenure::default(), Err(failure));
-        outbox.answer(Delivery::Joined { channel, connection, join, tenure, outcome });
+        refuse(&self.outbox, (self.channel, self.connection, self.id), failure);
     }
+}
+
+pub(crate) fn refuse(
+    outbox: &Outbox,
+    (channel, connection, join): (TenantChannel, ConnectionId, JoinId),
+    failure: Failure,
+) {
+    let (tenure, outcome) = (Tenure::default(), Err(failure));
+    outbox.answer(Delivery::Joined { channel, connection, join, tenure, outcome });
 }
 
 /// Who waits for what came of a draft.

@@ -12,7 +12,7 @@ use tidewire_model::{
 };
 use tokio::time::Instant;
 
-use crate::ask::Join;
+use crate::ask::{Join, refuse};
 use crate::audience::{Audience, Tenures};
 use crate::feed::Feed;
 use crate::publish::stopped;
@@ -64,6 +64,18 @@ const RETRY: Duration = Duration::from_millis(100);
 const MOST_DOUBTS: u32 = 5;
 
 impl ChannelState {
+    /// One that nobody has joined yet.
+    pub(crate) fn new(feed: Feed, now: Instant) -> Self {
+        Self {
+            feed,
+            audience: Audience::default(),
+            joiners: Vec::new(),
+            active_at: now,
+            idle_since: None,
+            loss_told_at: None,
+        }
+    }
+
     /// When something is to be done about this channel without anything happening to it.
     pub(crate) fn wake_at(&self) -> Option<Instant> {
         let joiners = self.joiners.iter().map(|joiner| match joiner.waits_for {
@@ -140,19 +152,21 @@ impl Joiner {
     }
 
     fn refuse(self, channel: TenantChannel, failure: Failure) {
-        let Self { connection, join, since, outbox, .. } = self;
-        Join { channel, since, connection, id: join, outbox }.refuse(failure);
+        let Self { connection, join, outbox, .. } = self;
+        refuse(&outbox, (channel, connection, join), failure);
     }
 }
 
 impl Shard {
     pub(crate) fn join(&mut self, join: Join, now: Instant) {
-        let Join { channel, since, connection, id: join, outbox } = join;
+        if let Err(failure) = self.follow_for(&join, now) {
+            return join.refuse(failure);
+        }
+        let Join { channel, since, connection, id: join, outbox, .. } = join;
         let since = match since {
             Since::Now if self.rules.gives_latest(&channel) => Since::Last(1),
             since => since,
         };
-        self.follow(&channel, now);
         let Some(state) = self.channels.get_mut(&channel) else { return };
         state.idle_since = None;
         let give_up_at = now + PATIENCE;
@@ -213,49 +227,6 @@ impl Shard {
             for joiner in state.joiners.drain(..) {
                 joiner.refuse(channel.clone(), stopped());
             }
-        }
-    }
-
-    /// Begins to follow a channel, unless it is followed already.
-    fn follow(&mut self, channel: &TenantChannel, now: Instant) {
-        if self.channels.contains_key(channel) {
-            return;
-        }
-        let mut state = ChannelState {
-            feed: self.new_feed(channel),
-            audience: Audience::default(),
-            joiners: Vec::new(),
-            active_at: now,
-            idle_since: None,
-            loss_told_at: None,
-        };
-        let partition = Partition::of(channel);
-        if self.interest.add(&partition) {
-            let broker = Arc::clone(&self.around.broker);
-            self.running.push(Box::pin(async move {
-                let outcome = broker.subscribe(&partition).await;
-                Done::Subscribed(partition, outcome)
-            }));
-        } else if let Some(settled_at) = self.interest.settled_at(&partition) {
-            state.feed.begin(settled_at, now);
-        }
-        if !state.feed.is_fleeting() {
-            self.checks.give_turn(channel, now);
-        }
-        self.desk.follow(channel, now);
-        self.count_if_ruled(channel, now);
-        self.channels.insert(channel.clone(), state);
-    }
-
-    /// Ceases to follow a channel.
-    pub(crate) fn forget(&mut self, channel: &TenantChannel) {
-        self.channels.remove(channel);
-        self.alarms.set(channel, None);
-        self.checks.forget(channel);
-        self.desk.forget(channel);
-        let partition = Partition::of(channel);
-        if self.interest.remove(&partition) {
-            self.around.broker.unsubscribe(&partition);
         }
     }
 

@@ -30,6 +30,7 @@ impl Shard {
         self.check_due(now);
         self.tick_presence(now);
         self.forget_idle(now);
+        self.paces.forget_idle(now);
         self.count_subscriptions();
         if let Some(gaps) = self.gap_warnings.overdue(now) {
             tracing::warn!(gaps, "gaps in channels");

@@ -14,9 +14,17 @@ use crate::lane::Pending;
 use crate::shard::Shard;
 
 impl Shard {
-    /// Takes a draft, by the way its channel's class goes.
+    /// Takes a draft, by the way its channel's class goes, unless there are too many.
     pub(crate) fn accept(&mut self, channel: TenantChannel, pending: Pending, now: Instant) {
-        match self.rules.class(&channel) {
+        let (class, pace) = self.rules.publishing(&channel);
+        if let Some(pace) = pace {
+            match self.paces.charge(&channel, pace, now) {
+                Ok(true) => {}
+                Ok(false) => self.around.metrics.unjudged.increment(1),
+                Err(failure) => return pending.reply.send(Err(failure), now),
+            }
+        }
+        match class {
             DeliveryClass::Recoverable | DeliveryClass::Durable => {
                 self.publish(channel, pending, now);
             }

@@ -10,6 +10,8 @@ pub(crate) struct Metrics {
     pub(crate) polled: Counter,
     /// Publications of another class than the channel has here: two nodes' rules differ.
     pub(crate) misclassified: Counter,
+    /// Publications of channels that there was no room to judge.
+    pub(crate) unjudged: Counter,
     /// Publications of durable channels that were kept and not acknowledged.
     pub(crate) uncertain: Counter,
     recipients: Histogram,
@@ -39,6 +41,7 @@ impl Metrics {
             gaps: metrics::counter!("tidewire_gaps_total"),
             polled: metrics::counter!("tidewire_polled_channels_total"),
             misclassified: metrics::counter!("tidewire_messages_dropped_total", "reason" => "class"),
+            unjudged: metrics::counter!("tidewire_unjudged_channels_total"),
             uncertain: metrics::counter!("tidewire_durable_uncertain_total"),
             recipients: metrics::histogram!("tidewire_broadcast_recipients"),
             sent: metrics::counter!("tidewire_deliveries_total"),

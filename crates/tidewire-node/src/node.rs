@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::ask::{Ask, Reply};
+use crate::following::Followed;
 use crate::hearing::{Hearing, Listener};
 use crate::lane::Pending;
 use crate::metrics::Metrics;
@@ -281,6 +282,7 @@ fn start_shards(
 ) -> (Vec<mpsc::Sender<Action>>, Vec<Arc<Suspicion>>) {
     let repairs = Arc::new(Semaphore::new(REPAIRS));
     let joins = Arc::new(Semaphore::new(JOINS));
+    let followed = Arc::new(Followed::default());
     let count = config.shards.max(1);
     let tail_limits = TailLimits { bytes: config.tail_limits.bytes / count, ..config.tail_limits };
     let start = |index: usize| {
@@ -294,6 +296,7 @@ fn start_shards(
             rings: Arc::clone(rings),
             tail_limits,
             presence: Arc::clone(way),
+            followed: Arc::clone(&followed),
             random: config.random.clone(),
             metrics: Metrics::new(index),
         });

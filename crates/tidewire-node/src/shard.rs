@@ -32,9 +32,11 @@ use crate::checks::Checks;
 use crate::classes::Reclassing;
 use crate::confirm::Kept;
 use crate::feed::Step;
+use crate::following::Followed;
 use crate::interest::Interest;
 use crate::lane::{Batch, Lane, Pending};
 use crate::metrics::Metrics;
+use crate::paces::Paces;
 use crate::presence::{self, Desk, PresenceWay};
 use crate::publish::stopped;
 use crate::ring::RingBounds;
@@ -98,6 +100,7 @@ pub(crate) struct Surroundings {
     /// Of each shard.
     pub(crate) tail_limits: TailLimits,
     pub(crate) presence: Arc<PresenceWay>,
+    pub(crate) followed: Arc<Followed>,
     /// Tells the node's own numberings apart.
     pub(crate) random: Random,
     pub(crate) metrics: Metrics,
@@ -121,6 +124,7 @@ pub(crate) struct Shard {
     pub(crate) interest: Interest,
     pub(crate) tenures: Tenures,
     pub(crate) lanes: ByChannel<Lane>,
+    pub(crate) paces: Paces,
     /// How many publications are kept and wait to be copied.
     pub(crate) unconfirmed: usize,
     pub(crate) tail: Tail,
@@ -159,6 +163,7 @@ impl Shard {
             interest: Interest::default(),
             tenures: Tenures::default(),
             lanes: ByChannel::default(),
+            paces: Paces::new(Instant::now()),
             unconfirmed: 0,
             tail,
             heals: Timers::default(),

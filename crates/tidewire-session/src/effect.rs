@@ -6,8 +6,9 @@ use tidewire_model::{
 /// What a session wants done.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
-    /// Join a channel; answered by [`Session::joined`](crate::Session::joined).
-    Join { channel: Channel, since: Since, join: JoinId },
+    /// Join a channel; answered by [`Session::joined`](crate::Session::joined). It is new if nobody knows
+    /// that the session had it before.
+    Join { channel: Channel, since: Since, join: JoinId, is_new: bool },
     /// Leave a channel; not answered.
     Leave { channel: Channel, join: JoinId },
     /// Publish; the answer goes to the client as it is.

@@ -233,9 +233,10 @@ impl Session {
             pending.skip_first();
         }
         let since = pending.since();
+        let is_new = pending.is_new();
         self.last_join = join;
         self.joins_in_flight += 1;
-        out.effects.push(Effect::Join { channel, since, join });
+        out.effects.push(Effect::Join { channel, since, join, is_new });
     }
 
     /// Takes the answer to a join; says whether the place in the channel that comes with it, if one
@@ -327,6 +328,11 @@ impl Session {
             // It may have been saved for another subscription's sake since it was asked for.
             out.effects.push(Effect::Save);
             out.events.push(Event::Failed { request, failure });
+        } else if pending.is_new() && failure.code == ErrorCode::QuotaExceeded {
+            self.subscriptions.remove(&channel);
+            out.effects.push(Effect::Save);
+            let failure = Some(failure);
+            out.events.push(Event::Unsubscribed { request: None, channel, failure });
         } else {
             pending.join = None;
             self.line_up(channel, out);

@@ -41,6 +41,8 @@ pub(crate) struct Pending {
     pub(crate) skips_from: Option<Position>,
     /// The client was told that its channel is sampled.
     pub(crate) is_sampled: bool,
+    /// The store says that the session had it before.
+    pub(crate) is_known: bool,
     /// Waits for the store; it is not joined meanwhile.
     pub(crate) held: Option<Box<Held>>,
 }
@@ -137,8 +139,19 @@ impl Pending {
             replayed: has_missed.then(Replayed::default),
             skips_from: None,
             is_sampled: false,
+            is_known: false,
             held: None,
         }
+    }
+
+    /// One that the store says the session had before.
+    pub(crate) fn known(self) -> Self {
+        Self { is_known: true, ..self }
+    }
+
+    /// Whether there is nothing but the client's word that the session had it before.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.is_known && self.start.is_none()
     }
 
     /// Leaves out what the client missed, before any of it was read.
@@ -209,6 +222,7 @@ impl Live {
             replayed: None,
             skips_from: None,
             is_sampled: self.is_sampled,
+            is_known: true,
             held: None,
         }
     }

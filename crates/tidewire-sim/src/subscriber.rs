@@ -219,7 +219,7 @@ impl Connection {
     fn perform(&mut self) {
         for effect in mem::take(&mut self.outputs.effects) {
             match effect {
-                Effect::Join { channel, since, join } => {
+                Effect::Join { channel, since, join, .. } => {
                     self.worker.join(self.in_tenant(channel), since, self.id, join);
                 }
                 Effect::Leave { channel, join } => {

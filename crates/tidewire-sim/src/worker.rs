@@ -211,7 +211,7 @@ impl Worker {
             line.joining.insert(id);
         }
         let outbox = self.0.outbox.clone();
-        self.ask(Ask::Join(Join { channel, since, connection, id, outbox }));
+        self.ask(Ask::Join(Join { channel, since, is_new: true, connection, id, outbox }));
     }
 
     pub(crate) fn leave(&self, channel: TenantChannel, connection: ConnectionId, join: JoinId) {

@@ -210,6 +210,11 @@ pub struct ChannelRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-min" = "10ms", "x-max" = "1m"))]
     pub sample: Option<Period>,
+    /// Publications a second on each node, and twice as many at once, whoever publishes them; more are
+    /// refused with 2005. `limits.channel_publish_rate` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub publish_rate: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]

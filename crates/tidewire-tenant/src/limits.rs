@@ -1,6 +1,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tidewire_model::{Pace, Quotas, Rates, TenantLimits};
+use tidewire_model::{ChannelLimits, Pace, Quotas, Rates, TenantLimits};
 
 /// Limits as somebody writes them down: of one tenant, where those of all are otherwise, or of all.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Deserialize, JsonSchema, Serialize)]
@@ -27,6 +27,17 @@ pub struct OwnLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connection_command_burst: Option<u32>,
+    /// Publications a second of one channel on one node, and twice as many at once, whoever publishes
+    /// them; more are refused with 2005. A rule may say otherwise (`publish_rate`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub channel_publish_rate: Option<u32>,
+    /// Channels of a tenant that are followed at once, on one node: those with subscribers there, and
+    /// for half a minute those that had some. Whoever subscribes to one more is refused with 2006; who
+    /// resumes is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub tenant_channels: Option<u32>,
     /// Subscriptions of one connection at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
@@ -76,6 +87,8 @@ impl OwnLimits {
         connection_publish_bytes: Some(262_144),
         connection_command_rate: Some(100),
         connection_command_burst: Some(1_200),
+        channel_publish_rate: Some(1_000),
+        tenant_channels: Some(1_000_000),
         connection_subscriptions: Some(512),
         payload_bytes: None,
         unsent_bytes: Some(262_144),
@@ -116,6 +129,8 @@ impl OwnLimits {
                 self.connection_command_burst,
                 rest.connection_command_burst,
             ),
+            channel_publish_rate: either(self.channel_publish_rate, rest.channel_publish_rate),
+            tenant_channels: either(self.tenant_channels, rest.tenant_channels),
             connection_subscriptions: either(
                 self.connection_subscriptions,
                 rest.connection_subscriptions,
@@ -130,7 +145,15 @@ impl OwnLimits {
         }
     }
 
-    /// All limits of the tenant, where `rest` is what holds for the others.
+    /// What its channels may have, where `rest` is what holds for those of others.
+    pub fn channels(&self, rest: ChannelLimits) -> ChannelLimits {
+        ChannelLimits {
+            publish: self.channel_publish_rate.map(Pace::doubled).or(rest.publish),
+            followed: self.tenant_channels.or(rest.followed),
+        }
+    }
+
+    /// All other limits of the tenant, where `rest` is what holds for the others.
     pub fn over(&self, rest: TenantLimits) -> TenantLimits {
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         let pace = |rate: Option<u32>, burst: Option<u32>, rest: Pace| Pace {

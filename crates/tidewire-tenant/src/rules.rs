@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tidewire_model::{
-    ChannelRule, DeliveryClass, DeltaFormat, Filter, PresenceMode, PresenceRule, Retention,
+    ChannelRule, DeliveryClass, DeltaFormat, Filter, Pace, PresenceMode, PresenceRule, Retention,
     WhenSlow,
 };
 
@@ -121,6 +121,7 @@ fn checked(rule: &document::ChannelRule, filter: Filter, history: Retention) -> 
         when_slow: rule.when_slow.map_or(when_slow, Into::into),
         key: rule.key.as_deref().map(Into::into),
         sample: rule.sample.map(Period::duration),
+        publish: rule.publish_rate.map(Pace::doubled),
         retention: own.or(basis.retention),
         gives_latest: rule.latest.map_or(basis.gives_latest, |latest| latest == LatestName::On),
         flush_window: rule.flush_window.map_or(basis.flush_window, Period::duration),

@@ -76,9 +76,11 @@ impl Tenants {
         details: impl IntoIterator<Item = (Tenant, TenantDetails)>,
     ) -> Self {
         let details = details.into_iter().map(|(tenant, details)| (tenant, Arc::new(details)));
-        let details = Live::new(details.collect());
+        let details: ByTenant<_> = details.collect();
+        let rules = rules.into();
+        limit_channels(&rules, &details);
         let fixed = Arc::new(ring.tenants().cloned().collect());
-        let (ring, rules) = (Live::new(ring), rules.into());
+        let (ring, details) = (Live::new(ring), Live::new(details));
         Self { ring, rules, details, fixed, ..Self::default() }
     }
 
@@ -142,7 +144,7 @@ impl Tenants {
             }
             match change {
                 Change::Remove(_) => {
-                    rules.set(tenant.clone(), Vec::new());
+                    rules.remove(&tenant);
                     details.remove(&tenant);
                     robbed.remove(&tenant);
                     if ring.remove(&tenant) {
@@ -152,6 +154,8 @@ impl Tenants {
                 Change::Set(definition) => {
                     let Definition { keys, rules: new_rules, details: new_details } = *definition;
                     rules.set(tenant.clone(), new_rules);
+                    let limits = new_details.limits.channels(rules.ordinary_limits());
+                    rules.set_limits(&tenant, limits);
                     let incarnation = new_details.incarnation;
                     let before = details.set(tenant.clone(), Arc::new(new_details));
                     if before.is_some_and(|before| before.incarnation != incarnation) {
@@ -275,6 +279,19 @@ impl Change {
     }
 }
 
+/// Has the channels of tenants that have limits of their own go by them.
+fn limit_channels(rules: &LiveRules, details: &ByTenant<Arc<TenantDetails>>) {
+    let is_limited = |(_, details): &(_, &Arc<TenantDetails>)| !details.limits.is_empty();
+    if details.iter().any(|one| is_limited(&one)) {
+        let mut limited = (*rules.load()).clone();
+        for (tenant, details) in details.iter().filter(is_limited) {
+            let limits = details.limits.channels(limited.ordinary_limits());
+            limited.set_limits(tenant, limits);
+        }
+        rules.replace(limited);
+    }
+}
+
 /// Leaves a tenant those of its keys, and its issuer, that it may have, by whose each is now. Says whether that is all.
 fn give(
     ring: &mut KeyRing,
@@ -293,7 +310,7 @@ fn give(
 #[cfg(test)]
 mod tests {
     use tidewire_auth::{Issuer, KeyId};
-    use tidewire_model::{ChannelRule, ChannelRules, Filter, Permissions};
+    use tidewire_model::{ChannelLimits, ChannelRule, ChannelRules, Filter, Permissions};
 
     use super::*;
 
@@ -340,6 +357,31 @@ mod tests {
         assert_eq!(tenants.session_kind(&acme), SessionKind::Lazy);
         assert_eq!(tenants.homes(&acme), DEFAULT_HOMES);
         assert!(tenants.rules().load().of(&acme).is_empty());
+    }
+
+    #[test]
+    fn channels_go_by_the_limits_of_their_tenant_as_long_as_it_has_them() {
+        let of_all = ChannelLimits { followed: Some(7), ..ChannelLimits::default() };
+        let limits = |channels| OwnLimits { tenant_channels: channels, ..OwnLimits::default() };
+        let details = |channels| TenantDetails { limits: limits(channels), ..Default::default() };
+        let ring = KeyRing::new([keys("file", &[1])]).expect("ring");
+        let rules = ChannelRules::default().with_limits(of_all);
+        let tenants = Tenants::new(ring, rules, [(tenant("file"), details(Some(1)))]);
+        let followed = |name| tenants.rules().load().limits(&tenant(name)).followed;
+        let set_to = |channels| {
+            let Change::Set(mut definition) = set("acme", &[2]) else { unreachable!("a set") };
+            definition.details = details(channels);
+            tenants.apply([Change::Set(definition)]);
+        };
+
+        assert_eq!((followed("file"), followed("acme")), (Some(1), Some(7)));
+        set_to(Some(3));
+        assert_eq!((followed("file"), followed("acme")), (Some(1), Some(3)));
+        set_to(None);
+        assert_eq!(followed("acme"), Some(7));
+        set_to(Some(3));
+        tenants.apply([Change::Remove(tenant("acme"))]);
+        assert_eq!(followed("acme"), Some(7));
     }
 
     #[test]

@@ -16,6 +16,7 @@ const HISTORY_SIZES: std::ops::RangeInclusive<u32> = 1..=100_000;
 const HISTORY_TTLS: [Duration; 2] = [Duration::from_secs(1), Duration::from_hours(7 * 24)];
 const PRESENCE_DEBOUNCES: [Duration; 2] = [Duration::ZERO, Duration::from_mins(1)];
 const LISTED: std::ops::RangeInclusive<u32> = 1..=100_000;
+const PUBLISH_RATES: std::ops::RangeInclusive<u32> = 1..=1_000_000;
 const FLUSH_WINDOWS: [Duration; 2] = [Duration::ZERO, Duration::from_millis(100)];
 const SAMPLES: [Duration; 2] = [Duration::from_millis(10), Duration::from_mins(1)];
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 1..=64;
@@ -92,6 +93,9 @@ fn check_rule(rule: &ChannelRule, path: &str, problems: &mut Problems) {
     if rule.presence_listed.is_some_and(|listed| !LISTED.contains(&listed)) {
         problems
             .add(&format!("{path}.presence_listed"), "expected a whole number from 1 to 100000");
+    }
+    if rule.publish_rate.is_some_and(|rate| !PUBLISH_RATES.contains(&rate)) {
+        problems.add(&format!("{path}.publish_rate"), "expected a whole number from 1 to 1000000");
     }
     if rule.key.as_ref().is_some_and(|key| !KEY_BYTES.contains(&key.len())) {
         problems.add(&format!("{path}.key"), "expected 1 to 64 characters");
@@ -194,13 +198,13 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_said_at_once_and_no_secret_with_it() {
         let wrong = document(
-            r#","rules":[{"pattern":"a-*"},{"pattern":"b","history_size":0,"flush_window":"1s"}]"#,
+            r#","rules":[{"pattern":"a-*"},{"pattern":"b","history_size":0,"flush_window":"1s","publish_rate":0}]"#,
         )
         .replace("\"acme\"", "\"umbrella\"");
 
         let problems = problems_of(&wrong);
 
-        assert_eq!(problems.len(), 4, "{problems:?}");
+        assert_eq!(problems.len(), 5, "{problems:?}");
         assert!(!problems.concat().contains(SECRET));
     }
 

@@ -6,10 +6,9 @@ use std::sync::Arc;
 use tidewire_auth::{Refusal, TokenError};
 use tidewire_broker::Draft;
 use tidewire_model::{
-    Channel, ErrorCode, Failure, Identity, JoinId, Publish, RequestId, SessionKind, Since,
-    TenantChannel, Token,
+    Channel, ErrorCode, Failure, Identity, Publish, RequestId, SessionKind, TenantChannel, Token,
 };
-use tidewire_node::Ask;
+use tidewire_node::{Ask, Join};
 use tidewire_session::Effect;
 
 use super::serving::Serving;
@@ -34,7 +33,12 @@ impl Serving {
 
     fn perform_one(&mut self, effect: Effect, line: &mut Line, cx: &mut Context) -> Verdict {
         match effect {
-            Effect::Join { channel, since, join } => self.join((channel, since, join), line, cx),
+            Effect::Join { channel, since, join, is_new } => {
+                let (channel, outbox) = (self.in_tenant(channel), cx.outbox.clone());
+                let (connection, id) = (line.id, join);
+                let join = Join { channel, since, is_new, connection, id, outbox };
+                self.join(join, line, cx);
+            }
             Effect::Leave { channel, join } => {
                 self.forget_held(join);
                 cx.leave(&self.in_tenant(channel), line.id, join);
@@ -72,17 +76,11 @@ impl Serving {
         Ok(())
     }
 
-    fn join(
-        &mut self,
-        (channel, since, join): (Channel, Since, JoinId),
-        line: &Line,
-        cx: &mut Context,
-    ) {
-        let channel = self.in_tenant(channel);
+    fn join(&mut self, join: Join, line: &Line, cx: &mut Context) {
         if line.is_behind() || self.is_expired() {
-            self.join_later(channel, since, join);
+            self.join_later(join);
         } else {
-            cx.join(line.id, channel, since, join);
+            cx.ask(Ask::Join(join));
         }
     }
 

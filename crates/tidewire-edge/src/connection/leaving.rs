@@ -167,7 +167,10 @@ impl Leaving {
     pub(super) fn answer(&mut self, answer: Delivery, line: &mut Line, cx: &mut Context) {
         cx.give_back(&answer);
         let event = match answer {
-            Delivery::Published { request, outcome, .. } => outcome::published(request, outcome),
+            Delivery::Published { request, outcome, .. } => {
+                line.count_limit(outcome.as_ref().err());
+                outcome::published(request, outcome)
+            }
             Delivery::Told { event, .. } => *event,
             _ => return,
         };

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use tidewire_model::{Connected, ConnectionId, Event, Tenant};
+use tidewire_model::{Connected, ConnectionId, Event, Failure, Tenant};
 use tidewire_protocol::{Frame, Protocol};
 use tidewire_transport::{Controls, Flushed, Link, Scratch, TransportError};
 use tokio::sync::OwnedSemaphorePermit;
@@ -139,6 +139,13 @@ impl Line {
 
     /// Encodes the events that have gathered and queues them. Those that the client waits for go before
     /// what it is behind with.
+    /// Counts what was refused, if it was for a limit.
+    pub(super) fn count_limit(&self, refused: Option<&Failure>) {
+        if let Some(exceeded) = refused.and_then(|failure| failure.exceeded.as_ref()) {
+            metrics::limited(exceeded.limit, self.tenant_metrics());
+        }
+    }
+
     pub(super) fn queue_events(&mut self, cx: &mut Context) -> Verdict {
         if cx.outputs.events.is_empty() {
             return Ok(());

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use tidewire_hub::Subscriber;
 use tidewire_model::{
-    Channel, Delivery, Disconnect, Failure, JoinId, Joined, MemberWord, RequestId, Since,
-    TenantChannel, Tenure,
+    Channel, Delivery, Disconnect, Failure, JoinId, Joined, MemberWord, RequestId, TenantChannel,
+    Tenure,
 };
-use tidewire_node::OwnedSession;
+use tidewire_node::{Ask, Join, OwnedSession};
 use tidewire_protocol::Decoded;
 use tidewire_session::Session;
 use tidewire_store::{Saved, StoreError};
@@ -62,7 +62,7 @@ pub(super) struct Waiting {
     /// Commands that were read and have not been taken; nothing more is read before.
     pub(super) untaken: VecDeque<Decoded>,
     /// Joins that would fetch what the client could not be sent.
-    pub(super) joins: Vec<(TenantChannel, Since, JoinId)>,
+    pub(super) joins: Vec<Join>,
     /// Joins whose places are lost.
     pub(super) lagged: Vec<JoinId>,
     /// Members of a session that was resumed, which enter again once the client is known to be told.
@@ -175,8 +175,8 @@ impl Serving {
         for (join, kept) in held {
             self.hand_over(join, kept, cx);
         }
-        for (channel, since, join) in joins {
-            cx.join(line.id, channel, since, join);
+        for join in joins {
+            cx.ask(Ask::Join(join));
         }
         for join in lagged {
             self.session.lagged(join, &mut cx.outputs);
@@ -197,8 +197,8 @@ impl Serving {
     }
 
     /// Puts a join off until the client has read what is on its way to it.
-    pub(super) fn join_later(&mut self, channel: TenantChannel, since: Since, join: JoinId) {
-        self.waiting().joins.push((channel, since, join));
+    pub(super) fn join_later(&mut self, join: Join) {
+        self.waiting().joins.push(join);
     }
 
     pub(super) fn wake(&mut self, alarm: Alarm, line: &mut Line, cx: &mut Context) -> Verdict {
@@ -311,6 +311,7 @@ impl Serving {
             Delivery::Published { request, took, outcome, .. } => {
                 self.publishing -= 1;
                 cx.counts.published(took, &outcome, &cx.shared.metrics);
+                line.count_limit(outcome.as_ref().err());
                 cx.outputs.events.push(outcome::published(request, outcome));
             }
             Delivery::Told { event, .. } => {
@@ -332,6 +333,7 @@ impl Serving {
         line: &Line,
         cx: &mut Context,
     ) {
+        line.count_limit(outcome.as_ref().err());
         let is_live = outcome.as_ref().is_ok_and(|joined| joined.live);
         let outcome = if self.is_expired() { Err(expiry::failure()) } else { outcome };
         let is_taken = self.session.joined(join, outcome, &mut cx.outputs);

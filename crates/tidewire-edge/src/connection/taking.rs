@@ -92,8 +92,11 @@ impl Serving {
                     let tenant = &self.owned.key.tenant;
                     *delta = cx.shared.tenants.grant(tenant, channel, *delta);
                 }
+                let told = cx.outputs.events.len();
                 self.session.handle(request, unix_seconds(), &mut cx.outputs);
-                count_limit(line, cx);
+                if let Some(Event::Failed { failure, .. }) = cx.outputs.events.get(told) {
+                    line.count_limit(Some(failure));
+                }
             }
             Decoded::Refused { id, failure } => {
                 cx.outputs.events.push(Event::Failed { request: id, failure });
@@ -186,13 +189,4 @@ impl Serving {
 /// Something different for each connection, and always the same.
 fn spread(id: ConnectionId) -> Duration {
     Duration::from_millis(id.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(32) % SPREAD_MS)
-}
-
-/// Counts what the session has refused for a limit.
-fn count_limit(line: &Line, cx: &Context) {
-    if let Some(Event::Failed { failure, .. }) = cx.outputs.events.last()
-        && let Some(exceeded) = &failure.exceeded
-    {
-        metrics::limited(exceeded.limit, line.tenant_metrics());
-    }
 }

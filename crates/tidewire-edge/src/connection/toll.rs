@@ -2,21 +2,19 @@
 
 use std::time::Duration;
 
-use tidewire_model::{Bucket, Command, ErrorCode, Failure, Limit, Pace, Request, TenantLimits};
+use tidewire_model::{
+    Bucket, Command, ErrorCode, Failure, Limit, Pace, Request, TenantLimits, Turns,
+};
 use tidewire_protocol::Decoded;
 
 use crate::tenancy::Spent;
 
 /// What a connection that asks something has, until all it took has been earned again.
-///
-/// After a refusal everything of its kind is refused for a while: what is on its way behind the
-/// refused command is not to overtake it. Each is told a later time than the one before, when it
-/// would be its turn if all of them came back; so a client that does as it is told gets its rate.
 #[derive(Debug, Default)]
 pub(super) struct Toll {
-    publications: Kind,
+    publications: Turns,
     bytes: Bucket,
-    commands: Kind,
+    commands: Turns,
     controls: Bucket,
     /// Why publications are refused, if it is for all of the tenant's together.
     spent: Option<Spent>,
@@ -25,25 +23,12 @@ pub(super) struct Toll {
     pub(super) is_paused: bool,
 }
 
-/// One kind of command.
-#[derive(Debug, Default)]
-struct Kind {
-    taken: Bucket,
-    refused_until: Duration,
-    /// In a row, since the last that was taken.
-    refused: u32,
-}
-
-/// How long a kind of command is refused after one was.
-const REFUSED_FOR: Duration = Duration::from_millis(100);
 /// Bytes of a command that are its own, beside a payload and as much again for its escapes.
 const COMMAND_BYTES: usize = 1_024;
 /// Pings of a connection, and pongs that nobody asked for.
 const CONTROLS: Pace = Pace { per_second: 10, burst: 64 };
 /// How much worse it is to send too many of these than to go on being refused: nobody does by mistake.
 const CONTROL_STRIKES: u32 = 3;
-/// The latest time that is told.
-const LATEST: Duration = Duration::from_secs(10);
 
 /// Why a command is not taken.
 #[derive(Debug)]
@@ -76,7 +61,7 @@ impl Toll {
     ) -> Result<(), Refused> {
         let (limit, pace, verdict) = match command {
             Command::Publish(publish) => {
-                if let Some(spent) = self.spent.filter(|_| now < self.publications.refused_until) {
+                if let Some(spent) = self.spent.filter(|_| self.publications.is_refusing(now)) {
                     return Err(self.refuse_for_all(spent, limits, now));
                 }
                 self.spent = None;
@@ -114,7 +99,7 @@ impl Toll {
         let (pace, bytes_pace) = (limits.connection_publish, limits.connection_publish_bytes);
         let publications = &mut self.publications;
         let limit = Limit::ConnectionPublishRate;
-        if now < publications.refused_until {
+        if publications.is_refusing(now) {
             return (limit, pace, Err(publications.refuse(pace, Duration::ZERO, now)));
         }
         let before = self.bytes;
@@ -178,35 +163,9 @@ impl Toll {
     /// Whether it says no more than that nothing is owed.
     pub(super) fn is_clear(&self, now: Duration) -> bool {
         !self.is_paused
-            && [self.publications.taken, self.bytes, self.commands.taken, self.controls]
-                .iter()
-                .all(|taken| taken.is_full(now))
+            && [&self.publications, &self.commands].iter().all(|turns| turns.is_clear(now))
+            && [self.bytes, self.controls].iter().all(|taken| taken.is_full(now))
             && self.conduct.is_clear(now)
-    }
-}
-
-impl Kind {
-    fn take(&mut self, pace: Pace, now: Duration) -> Result<(), Duration> {
-        if now < self.refused_until {
-            return Err(self.refuse(pace, Duration::ZERO, now));
-        }
-        match self.taken.take(pace, 1, now) {
-            Ok(()) => {
-                self.refused = 0;
-                Ok(())
-            }
-            Err(wait) => Err(self.refuse(pace, wait, now)),
-        }
-    }
-
-    /// Refuses one more, `wait` being the time it takes to earn it; says when to come back.
-    fn refuse(&mut self, pace: Pace, wait: Duration, now: Duration) -> Duration {
-        if now >= self.refused_until {
-            self.refused_until = now + wait.max(REFUSED_FOR);
-        }
-        let turn = pace.time_for(self.refused.into());
-        self.refused = self.refused.saturating_add(1);
-        (self.refused_until.saturating_sub(now) + turn).min(LATEST.max(wait))
     }
 }
 

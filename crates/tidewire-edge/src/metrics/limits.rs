@@ -17,12 +17,12 @@ pub(crate) fn limited(limit: Limit, tenant: Option<&TenantMetrics>) {
     }
 }
 
-/// Counts connections that are not read because they do not heed refusals, up or down.
 /// Counts a client that sent too many pings, or pongs that nobody had asked for.
 pub(crate) fn pinged_too_often() {
     counter!("tidewire_excess_controls_total").increment(1);
 }
 
+/// Counts connections that are not read because they do not heed refusals, up or down.
 pub(crate) fn paused(change: f64) {
     gauge!("tidewire_paused_connections").increment(change);
 }

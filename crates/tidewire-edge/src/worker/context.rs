@@ -8,8 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use tidewire_hub::{Hub, Outbox};
-use tidewire_model::{ConnectionId, Delivery, JoinId, SessionId, Since, TenantChannel, Tenure};
-use tidewire_node::{Ask, Join, OwnedSession};
+use tidewire_model::{ConnectionId, Delivery, JoinId, SessionId, TenantChannel, Tenure};
+use tidewire_node::{Ask, OwnedSession};
 use tidewire_protocol::Frame;
 use tidewire_session::{Effect, Outputs};
 use tidewire_transport::{Deflate, Limits, LinkSettings, Scratch};
@@ -182,17 +182,6 @@ impl Context {
     /// Asks a shard, after everything that was asked about the channel before.
     pub(crate) fn ask(&mut self, ask: Ask) {
         self.backlog.ask(ask, &self.shared.node);
-    }
-
-    pub(crate) fn join(
-        &mut self,
-        connection: ConnectionId,
-        channel: TenantChannel,
-        since: Since,
-        id: JoinId,
-    ) {
-        let outbox = self.outbox.clone();
-        self.ask(Ask::Join(Join { channel, since, connection, id, outbox }));
     }
 
     /// Ends a join: gives its place back if it has one, or withdraws what was asked. An answer that

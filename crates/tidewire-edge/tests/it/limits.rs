@@ -5,12 +5,15 @@ use std::sync::mpsc;
 use tidewire_auth::{TenantKeys, VerificationKey};
 use tidewire_client::{Client, Codec, Happening, Options, Refusal, ServerEvent};
 use tidewire_edge::EdgeConfig;
-use tidewire_model::{Command, Pace, Payload, Since, Tenant, TenantLimits};
+use tidewire_model::{
+    ChannelLimits, ChannelRule, ChannelRules, Command, Filter, Pace, Payload, SessionKind, Since,
+    Tenant, TenantLimits,
+};
 use tidewire_tenant::{Change, Definition, OwnLimits, TenantDetails};
 use tokio::time::{Duration, sleep};
 
 use crate::fleet::{
-    API_KEY, Fleet, OTHER_TENANT, TENANT, claims, key_id, secret, sign, soon, token,
+    API_KEY, Fleet, OTHER_TENANT, TENANT, claims, key_id, secret, sign, soon, tenants, token,
 };
 use crate::peer::{Bystander, Peer, channel, text};
 
@@ -247,4 +250,115 @@ async fn a_client_that_goes_on_regardless_is_disconnected_and_disturbs_nobody() 
 
     peer.closes_with(4429).await;
     bystander.is_undisturbed().await;
+}
+
+/// Nodes whose channels have these limits, of which `slow/*` have a rule of their own.
+async fn limited(nodes: usize, limits: ChannelLimits) -> Fleet {
+    let slow = ChannelRule {
+        publish: Some(Pace { per_second: 1, burst: 1 }),
+        ..ChannelRule::new(Filter::parse("slow/*").expect("filter"))
+    };
+    let mut rules = ChannelRules::default().with_limits(limits);
+    rules.set(Tenant::parse(TENANT).expect("tenant"), vec![slow]);
+    let tenants = tenants(rules, SessionKind::Strict);
+    Fleet::ruled(nodes, tenants.rules().clone(), (EdgeConfig::default(), tenants)).await
+}
+
+async fn assert_counted(fleet: &Fleet, name: &str) {
+    let metrics = fleet.nodes[0].get("/metrics").await.body;
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    assert!(metrics.contains(&format!("tidewire_limited_total{{limit=\"{name}\"}}")), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_channel_takes_so_many_publications_whoever_publishes_them_and_costs_no_other() {
+    let fleet = limited(1, ChannelLimits { publish: Some(SLOW), ..ChannelLimits::default() }).await;
+    let mut peers =
+        [Peer::connect(&fleet.nodes[0], "ada").await, Peer::connect(&fleet.nodes[0], "bob").await];
+    let _held = hold_the_clock();
+
+    let mut refusals = Vec::new();
+    for peer in &mut peers {
+        for _ in 0..4 {
+            peer.publish("lobby", text("hello"));
+        }
+        for _ in 0..4 {
+            if let ServerEvent::Failed { refusal, .. } = peer.next().await {
+                refusals.push(refusal);
+            }
+        }
+    }
+    assert_eq!(refusals.len(), 5, "three of eight, by whomever");
+    for refusal in &refusals {
+        assert_names(refusal, 2005, "channel_publish_rate", 4);
+        assert!(refusal.message.contains("4 times a second"), "{}", refusal.message);
+    }
+
+    let path = format!("/v1/{TENANT}/channels/lobby/publications");
+    let (status, answer) = fleet.nodes[0].post(&path, API_KEY, r#"{"data":1}"#).await;
+    let error = &answer["error"];
+    assert_eq!((status.as_u16(), &error["code"]), (429, &serde_json::json!(2005)), "{answer}");
+    let limit = serde_json::json!({"name": "channel_publish_rate", "value": 4});
+    assert_eq!(error["limit"], limit);
+    assert!(error["retry_after_ms"].as_u64().is_some_and(|wait| wait > 0), "{answer}");
+    peers[0].published("room/2", text("hello")).await;
+    assert_counted(&fleet, "channel_publish_rate").await;
+    tokio::time::advance(refusals[4].retry_after.expect("a time")).await;
+    peers[1].published("lobby", text("hello")).await;
+}
+
+#[tokio::test]
+async fn a_rule_says_how_fast_its_channels_may_be_published_to() {
+    let fleet = limited(1, ChannelLimits::default()).await;
+    let mut peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    let _held = hold_the_clock();
+
+    peer.published("slow/1", text("hello")).await;
+    peer.publish("slow/1", text("hello"));
+
+    assert_names(&peer.refused().await.1, 2005, "channel_publish_rate", 1);
+    for _ in 0..100 {
+        peer.published("quick/1", text("hello")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_has_so_many_channels_on_a_node_and_who_resumes_keeps_its_own() {
+    let fleet = limited(2, ChannelLimits { followed: Some(2), ..ChannelLimits::default() }).await;
+    let (mut mover, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
+    let mut resident = Peer::connect(&fleet.nodes[1], "bob").await;
+    let subscribe =
+        |name| Command::Subscribe { channel: channel(name), since: Since::Now, delta: None };
+    for number in ["1", "2"] {
+        mover.subscribe(&format!("mine/{number}")).await;
+        resident.subscribe(&format!("theirs/{number}")).await;
+    }
+
+    resident.send(subscribe("theirs/3"));
+    let (_, refusal) = resident.refused().await;
+    assert_names(&refusal, 2006, "tenant_channels", 2);
+    assert!(refusal.message.contains("2 channels"), "{}", refusal.message);
+    assert_counted(&fleet, "tenant_channels").await;
+    let mut other = connect_as(&fleet, OTHER_TENANT).await;
+    other.subscribe("mine/3").await;
+
+    let seen = resident.published("theirs/1", text("hello")).await;
+    drop(mover);
+    let made_up = vec![(channel("made-up"), seen)];
+    let mut mover = Peer::resume(&fleet.nodes[1], connected.resume_token, made_up).await;
+    assert!(mover.connected().await.resumed);
+    let (mut kept, mut ended) = (Vec::new(), Vec::new());
+    while kept.len() + ended.len() < 3 {
+        match mover.next().await {
+            ServerEvent::Subscribed(subscribed) => kept.push(subscribed.channel),
+            ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {
+                assert_names(&refusal, 2006, "tenant_channels", 2);
+                ended.push(channel);
+            }
+            other => unreachable!("neither: {other:?}"),
+        }
+    }
+    kept.sort();
+    assert_eq!(kept, [channel("mine/1"), channel("mine/2")]);
+    assert_eq!(ended, [channel("made-up")]);
 }

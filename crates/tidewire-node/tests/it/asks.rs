@@ -38,7 +38,7 @@ impl Worker {
     fn join(&self, name: &str, number: u32, since: Since) -> Ask {
         let (channel, connection) = (channel(name), ConnectionId(u64::from(number)));
         let (id, outbox) = (JoinId(number), self.outbox.clone());
-        Ask::Join(Join { channel, since, connection, id, outbox })
+        Ask::Join(Join { channel, since, is_new: true, connection, id, outbox })
     }
 
     fn publish(&self, name: &str, number: u32) -> Ask {

@@ -168,6 +168,7 @@ impl Subscriber {
         let join = Join {
             channel: channel.clone(),
             since,
+            is_new: true,
             connection,
             id: JoinId(1),
             outbox: outbox.clone(),

@@ -7,6 +7,7 @@ mod durable;
 mod ephemeral;
 mod fleet;
 mod heal;
+mod limits;
 mod presence;
 mod publications;
 mod sessions;

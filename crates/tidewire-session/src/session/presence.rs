@@ -116,7 +116,7 @@ impl Session {
     pub(super) fn take_up_presence(&mut self, saved: SavedPresence, out: &mut Outputs) {
         for channel in saved.watched {
             let Some(reserved) = channel.presence() else { continue };
-            self.take_up(reserved, Pending::new(resumed_at(None), None, None), out);
+            self.take_up(reserved, Pending::new(resumed_at(None), None, None).known(), out);
         }
         for member in saved.entered {
             let SavedMember { channel, word } = member.clone();

@@ -14,7 +14,8 @@ impl Session {
     ///
     /// A channel that only the client names is subscribed to as well: the store hears of a
     /// subscription some time after the client does. What the identity, which may have been renewed,
-    /// does not allow ends.
+    /// does not allow ends, and so does what only the client names if the tenant has as many channels as
+    /// it may.
     pub fn resume(
         snapshot: Snapshot,
         positions: Vec<(Channel, Position)>,
@@ -25,7 +26,8 @@ impl Session {
         let reached: HashMap<Channel, Position> = positions.iter().cloned().collect();
         for SavedSubscription { channel, start, delta } in snapshot.subscriptions {
             let position = reached.get(&channel).copied().or(start);
-            session.take_up(channel, Pending::new(resumed_at(position), start, delta), out);
+            let pending = Pending::new(resumed_at(position), start, delta).known();
+            session.take_up(channel, pending, out);
         }
         for (channel, position) in positions {
             let asked = resumed_at(Some(position));

@@ -262,6 +262,42 @@ fn a_resumed_session_takes_up_what_only_the_client_remembers() {
 }
 
 #[test]
+fn what_only_the_client_remembers_is_new_and_ends_if_the_tenant_has_as_many_channels_as_it_may() {
+    let known = SavedSubscription { channel: channel("known"), start: None, delta: None };
+    let watched = vec![channel("watched")];
+    let snapshot = Snapshot {
+        identity: identity(),
+        subscriptions: vec![known],
+        presence: SavedPresence { watched, entered: Vec::new() },
+    };
+    let mut out = Outputs::default();
+    let positions = vec![(channel("named"), position_of(9))];
+    let mut session = Session::resume(snapshot, positions, Limits::default(), &mut out);
+    let joins: Vec<_> = out
+        .effects
+        .drain(..)
+        .filter_map(|effect| match effect {
+            Effect::Join { channel, join, is_new, .. } => Some((channel, join, is_new)),
+            _ => None,
+        })
+        .collect();
+    let is_new: Vec<_> = joins.iter().map(|(_, _, is_new)| *is_new).collect();
+    assert_eq!(is_new, [false, true, false], "{joins:?}");
+
+    let failure = Failure::new(ErrorCode::QuotaExceeded, "as many as it may");
+    session.joined(joins[1].1, Err(failure.clone()), &mut out);
+
+    let is_told = matches!(
+        &out.events[..],
+        [Event::Unsubscribed { request: None, channel: one, failure: Some(told) }]
+            if *one == channel("named") && *told == failure
+    );
+    assert!(is_told, "{:?}", out.events);
+    assert_eq!(out.effects, [Effect::Save]);
+    assert!(session.joins().all(|(one, _)| *one != channel("named")));
+}
+
+#[test]
 fn a_resumed_session_keeps_to_its_permissions_and_its_limit() {
     let open = Filter::parse("open/*").expect("filter");
     let permissions = Permissions::default().grant(open, [Action::Subscribe]);
@@ -433,7 +469,7 @@ impl Client {
             .effects
             .drain(..)
             .filter_map(|effect| match effect {
-                Effect::Join { channel, since, join } => Some((channel, since, join)),
+                Effect::Join { channel, since, join, .. } => Some((channel, since, join)),
                 _ => None,
             })
             .collect();

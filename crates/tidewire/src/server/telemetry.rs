@@ -227,6 +227,8 @@ fn describe_memory() {
 fn describe_limits() {
     describe_counter!("tidewire_limited_total", "What was refused for a limit, by its key.");
     describe_counter!("tidewire_tenant_limited_total", "The same of each tenant.");
+    let unjudged = "Publications of channels that there was no room to judge.";
+    describe_counter!("tidewire_unjudged_channels_total", unjudged);
     describe_gauge!("tidewire_paused_connections", "Connections not read for not heeding limits.");
     describe_counter!("tidewire_quota_settles_total", "Parts of tenants' quotas that were leased.");
     let age = "Since the lease of a tenant's quotas that is the oldest was heard of.";

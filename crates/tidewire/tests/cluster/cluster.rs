@@ -66,7 +66,7 @@ impl Cluster {
              [redis]\naddresses = [\"{}\"]\n\
              [limits]\nconnection_publish_rate = 1000000\nconnection_publish_burst = 1000000\n\
              connection_publish_bytes = 1000000000\nconnection_command_rate = 1000000\n\
-             connection_command_burst = 1000000\ntenant_connect_rate = 1000000\n\
+             connection_command_burst = 1000000\ntenant_connect_rate = 1000000\nchannel_publish_rate = 1000000\n\
              [history]\nsize = 5000\n\
              [session]\nresume_keys = [\"a resume key that all nodes of this test share\"]\n\
              [drain]\nannounce = \"100ms\"\nwindow = \"5s\"\ndeadline = \"60s\"\n\

@@ -128,6 +128,7 @@ impl Services {
             ("CONNECTION_COMMAND_RATE", "1000000"),
             ("CONNECTION_COMMAND_BURST", "1000000"),
             ("TENANT_CONNECT_RATE", "1000000"),
+            ("CHANNEL_PUBLISH_RATE", "1000000"),
         ] {
             command.env(format!("TIDEWIRE_LIMITS__{limit}"), most);
         }

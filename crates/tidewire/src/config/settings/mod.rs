@@ -17,7 +17,9 @@ use std::time::Duration;
 
 use tidewire_auth::{KeyRing, SealKey, Sealer, SigningKey, Verifier};
 use tidewire_edge::{DoorConfig, DrainConfig, PlacementConfig, WhenCutOff};
-use tidewire_model::{ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits};
+use tidewire_model::{
+    ChannelLimits, ChannelRules, Live, NodeId, Retention, Slot, Tenant, TenantLimits,
+};
 use tidewire_tenant::{InvalidAddress, Origins, TenantDetails, Tenants, check_address};
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
@@ -228,6 +230,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
     };
     let tenants = tenants::check(&document.tenants, history, draft);
     let limits = limits::check(document, draft);
+    let channels = document.limits.0.channels(ChannelLimits::default());
     let audience = check_audience(&document.auth, draft);
     let issuers = issuers::check(&document.auth, draft);
     let registry = registry::check(&document.registry, &document.admin, draft);
@@ -261,7 +264,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         },
         issuers: issuers?,
         registry,
-        channel_rules: Arc::new(tenants.channel_rules),
+        channel_rules: Arc::new(tenants.channel_rules.with_limits(channels)),
         limits: limits?,
         tenant_details: Arc::new(tenants.details),
     })
