@@ -16,6 +16,9 @@ pub trait Log: Send + Sync {
     /// Gives each draft the next offset of `channel`, in order, and stores it: all of them or none.
     /// If an `epoch` is named and the channel is in another one, none.
     ///
+    /// If no epoch is named and the tenant keeps as many bytes as the rules allow it
+    /// ([`ChannelLimits`](tidewire_model::ChannelLimits)), none: [`LogError::Full`].
+    ///
     /// A draft whose [`DedupeKey`](crate::DedupeKey) was appended, or found again, in the last
     /// two minutes is not stored again; it gets the position of the first time, with `duplicate` set. A reply that
     /// was lost is asked for again inside, without storing anything twice; when what it was about
@@ -217,6 +220,9 @@ pub enum LogError {
     /// It did not happen.
     #[error("log at {address} is unavailable: {reason}")]
     Unavailable { address: String, reason: String },
+    /// It did not happen, because all that is kept of the channel's tenant is as much as may be.
+    #[error("the tenant keeps {most} bytes, and may keep no more")]
+    Full { most: u64 },
     /// Whether it happened is unknown.
     #[error("log at {address} did not answer in time")]
     Timeout { address: String },

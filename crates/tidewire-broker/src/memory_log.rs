@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewire_model::{
-    Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position, Publication, Since,
+    Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position, Publication, Since, Tenant,
     TenantChannel,
 };
 use tokio::time::Instant;
@@ -117,6 +117,18 @@ impl MemoryLog {
         Open { now, now_ms, kept, recent, retention, incarnation: *incarnation }
     }
 
+    /// What is kept of all channels of a tenant: a look at all channels there are, for those few tenants
+    /// of a single process that have a bound.
+    fn kept_bytes(&self, state: &mut State, tenant: &Tenant) -> u64 {
+        let now = Instant::now();
+        let own = state.channels.iter_mut().filter(|(channel, _)| channel.tenant == *tenant);
+        let kept = own.map(|(channel, kept)| {
+            kept.expire(now, self.retention(channel).ttl);
+            kept.bytes()
+        });
+        kept.sum()
+    }
+
     /// What is kept of `channel` for who only asks; `None` if it has never begun.
     fn peek<'a>(&self, state: &'a mut State, channel: &TenantChannel) -> Option<&'a mut Kept> {
         let now = Instant::now();
@@ -173,6 +185,12 @@ impl Log for MemoryLog {
         drafts: &[Draft],
     ) -> Result<Outcome, LogError> {
         let mut state = self.state.lock();
+        let most = self.rules.read(|rules| rules.limits(&channel.tenant).kept_bytes);
+        if let Some(most) = most.filter(|_| epoch.is_none())
+            && self.kept_bytes(&mut state, &channel.tenant) >= most
+        {
+            return Err(LogError::Full { most });
+        }
         let mut open = self.open(&mut state, channel);
         if epoch.is_some_and(|epoch| epoch != open.kept.top_position().epoch) {
             return Ok(Outcome::Forked);

@@ -8,4 +8,7 @@ pub struct ChannelLimits {
     pub publish: Option<Pace>,
     /// Channels that are followed at once, on one node.
     pub followed: Option<u32>,
+    /// Bytes that the log keeps of all of them together, each publication being 128 more than its
+    /// payload.
+    pub kept_bytes: Option<u64>,
 }

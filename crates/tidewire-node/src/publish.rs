@@ -1,5 +1,7 @@
+use std::time::Duration;
+
 use tidewire_broker::{Appended, LogError};
-use tidewire_model::{ErrorCode, Failure};
+use tidewire_model::{ErrorCode, Failure, Limit};
 use tokio::sync::oneshot;
 
 /// A publication on its way: resolves when the log has it, or when that has failed.
@@ -16,6 +18,9 @@ impl Publishing {
         self.0.await.unwrap_or_else(|_| Err(stopped()))
     }
 }
+
+/// When whoever was refused because its tenant keeps as much as it may is to come back.
+const ROOM_AGAIN: Duration = Duration::from_secs(10);
 
 /// The node is past taking anything.
 pub(crate) fn stopped() -> Failure {
@@ -49,6 +54,15 @@ pub(crate) fn failure(error: &LogError) -> Failure {
             let message = "the channel's log did not answer in time; whether the publication was \
                            kept is unknown: publish it again with the same id";
             Failure::new(ErrorCode::Timeout, message)
+        }
+        LogError::Full { most } => {
+            let wait_ms = ROOM_AGAIN.as_millis();
+            let message = format!(
+                "the tenant may keep {most} bytes of publications: again in {wait_ms} ms, once something \
+                 has run out"
+            );
+            let failure = Failure::new(ErrorCode::QuotaExceeded, message);
+            failure.retry_after(ROOM_AGAIN).exceeding(Limit::TenantHistoryBytes, *most)
         }
         LogError::Corrupt { .. } => {
             Failure::new(ErrorCode::Internal, "the channel's log cannot be read")

@@ -337,20 +337,106 @@ local function finish_append(channel, call)
   keep_numbering(channel, call)
 end
 
+-- What a tenant keeps, in this part of the log: how many bytes of each tenant (hash), of each of its
+-- channels (hash), and when each of those runs out (sorted set). A channel is named by its tenant, a
+-- blank and the key of its log. Only tenants that have a bound are counted.
+
+-- What an entry costs beside its payload.
+local ENTRY_BYTES = 128
+local MOST_RUN_OUT = 100
+
+local function set_kept(usage, name, bytes)
+  local before = tonumber(redis.call('HGET', usage.channels, name) or '0')
+  if bytes > 0 then
+    redis.call('HSET', usage.channels, name, whole(bytes))
+  else
+    redis.call('HDEL', usage.channels, name)
+    redis.call('ZREM', usage.ends, name)
+  end
+  local tenant = string.match(name, '^%S+')
+  if redis.call('HINCRBY', usage.tenants, tenant, whole(bytes - before)) <= 0 then
+    redis.call('HDEL', usage.tenants, tenant)
+  end
+end
+
+local function forget_run_out(usage, now)
+  local run_out = redis.call(
+    'ZRANGEBYSCORE', usage.ends, '-inf', whole(now), 'LIMIT', 0, MOST_RUN_OUT)
+  for _, name in ipairs(run_out) do
+    set_kept(usage, name, 0)
+  end
+end
+
+local function usage_at(keys, first)
+  return { tenants = keys[first], channels = keys[first + 1], ends = keys[first + 2] }
+end
+
+-- What is counted of a channel for a tenant that has a bound, `bound` being how much may be kept here and
+-- the tenant's name; nothing of any other.
+local function usage_of(channel, keys, bound, call)
+  if bound == '' then
+    return nil
+  end
+  local usage = usage_at(keys, 5)
+  local most, tenant = string.match(bound, '^(%d*) (%S+)$')
+  usage.name = tenant .. ' ' .. channel.log
+  usage.before = redis.call('XLEN', channel.log)
+  usage.entries, usage.bytes = 0, 0
+  forget_run_out(usage, call.now)
+  local kept = tonumber(redis.call('HGET', usage.tenants, tenant) or '0')
+  usage.is_full = most ~= '' and kept >= tonumber(most)
+  return usage
+end
+
+-- Trimming says nothing of bytes: what is gone is taken for as large as what was there on average.
+local function count_usage(usage, channel, call)
+  local kept = tonumber(redis.call('HGET', usage.channels, usage.name) or '0')
+  if usage.before == 0 then
+    kept = 0
+  elseif kept == 0 then
+    kept = usage.before * usage.bytes / usage.entries
+  end
+  local left = redis.call('XLEN', channel.log) / (usage.before + usage.entries)
+  set_kept(usage, usage.name, math.ceil((kept + usage.bytes) * math.min(left, 1)))
+  local ttl = math.ceil(call.ttl * 9 / 8)
+  redis.call('ZADD', usage.ends, whole(call.now + ttl), usage.name)
+  if redis.call('PTTL', usage.tenants) < ttl then
+    for _, key in ipairs({ usage.tenants, usage.channels, usage.ends }) do
+      redis.call('PEXPIRE', key, whole(2 * ttl))
+    end
+  end
+end
+
+-- KEYS: bytes of tenants, of channels, when those run out
+-- Returns for each tenant: its name, bytes.
+local function kept_bytes(keys)
+  local usage = usage_at(keys, 1)
+  forget_run_out(usage, clock())
+  local reply = { 'OK' }
+  for _, text in ipairs(redis.call('HGETALL', usage.tenants)) do
+    reply[#reply + 1] = text
+  end
+  return reply
+end
+
+register_essential('tidewire_VERSION_kept_bytes', kept_bytes)
+
 -- Where the drafts begin in the arguments.
-local FIRST_DRAFT = 12
+local FIRST_DRAFT = 13
 
 -- The prefix of the buckets is a key, though there never is one of that name: while a cluster moves
 -- the slot, Redis then takes the call for one whose keys are not all here, and refuses it until the
 -- slot has moved. Carried out among half of its keys, it would end in the middle, with entries that
 -- no numbering knows of. For the same reason a client must not follow ASK.
 --
--- KEYS: fence, meta, log, prefix of the dedupe buckets
+-- KEYS: fence, meta, log, prefix of the dedupe buckets, and for a tenant that may keep so much only:
+--       what tenants keep
 -- ARGV: seen, nonce, raise, ttl, size, batch, 'first' | 'again', a position known before the first
 --       try as epoch or '' and offset, the epoch the channel has to be in or '', how long an id is
---       remembered at least (twice as long at most), and for each draft: dedupe field or '', rest of
+--       remembered at least (twice as long at most), how much the tenant may keep in this part of the
+--       log or '', a blank and its name, or '' if that is not counted, and for each draft: dedupe field or '', rest of
 --       `m`, payload
--- Returns 'FORKED' if the channel is in another epoch, or 'KEPT' and for each draft: epoch, offset,
+-- Returns 'FORKED' if the channel is in another epoch, 'FULL' if the tenant may keep no more, or 'KEPT' and for each draft: epoch, offset,
 -- whether it is a duplicate, time.
 local function append(call, keys, args)
   local channel, problem = open(keys[2], keys[3], call)
@@ -371,6 +457,10 @@ local function append(call, keys, args)
   -- What an earlier try has stored is kept, whatever has happened since.
   if args[10] ~= '' and args[10] ~= channel.epoch and not any then
     return { 'OK', call.incarnation, 'FORKED' }
+  end
+  local usage = usage_of(channel, keys, args[12], call)
+  if usage and usage.is_full and not any then
+    return { 'OK', call.incarnation, 'FULL' }
   end
 
   local window = tonumber(args[11])
@@ -407,6 +497,10 @@ local function append(call, keys, args)
         return redis.error_reply('CORRUPT the log of a channel: ' .. stored.err)
       end
       channel.top = channel.top + 1
+      if usage then
+        usage.entries = usage.entries + 1
+        usage.bytes = usage.bytes + #args[index + 2] + ENTRY_BYTES
+      end
       answer(channel.epoch, channel.top, 0, now)
     end
   end
@@ -415,6 +509,9 @@ local function append(call, keys, args)
   end
   if channel.top >= first_new then
     finish_append(channel, call)
+    if usage then
+      count_usage(usage, channel, call)
+    end
   end
   return results
 end
@@ -777,7 +874,7 @@ end
 -- Whether there is room for the names that are not known yet.
 local function has_room_for(keys, args)
   local new, of_tenant, count = {}, {}, 0
-  for at = 3, #args, 3 do
+  for at = 5, #args, 3 do
     local name = args[at]
     if not new[name] and redis.call('HEXISTS', keys[1], name) == 0 then
       local tenant = tenant_of(name)
@@ -786,23 +883,26 @@ local function has_room_for(keys, args)
       of_tenant[tenant] = (of_tenant[tenant] or 0) + 1
     end
   end
+  local all = redis.call('HLEN', keys[1]) + count
+  local most = tonumber(all > tonumber(args[4]) and args[3] or args[1])
   for tenant, more in pairs(of_tenant) do
     local known = tonumber(redis.call('HGET', keys[4], tenant) or 0)
-    if known + more > tonumber(args[1]) then
+    if known + more > most then
       return false
     end
   end
-  return redis.call('HLEN', keys[1]) + count <= tonumber(args[2])
+  return count == 0 or all <= tonumber(args[2])
 end
 
--- ARGV: most of a tenant, most in all; name, before, until of each
+-- ARGV: most of a tenant, most in all, most of a tenant where there are more in all than the next says;
+--       name, before, until of each
 local function revoke(keys, args)
   forget_expired_revocations(keys)
   revocations_life(keys)
   if not has_room_for(keys, args) then
     return { 'FULL' }
   end
-  for at = 3, #args, 3 do
+  for at = 5, #args, 3 do
     local name, before, until_ = args[at], tonumber(args[at + 1]), tonumber(args[at + 2])
     local known = redis.call('HGET', keys[1], name)
     if known then

@@ -61,6 +61,12 @@ impl Keys {
         }
     }
 
+    /// What tenants keep, in a partition or in all together: bytes of each, of each of their channels, and
+    /// when those run out.
+    pub(crate) fn kept(&self, partition: Option<Partition>) -> [String; 3] {
+        ["b:t", "b:c", "b:x"].map(|kind| self.of_part(partition, kind))
+    }
+
     /// There never is one of this name.
     pub(crate) fn presence_guard(&self, partition: Partition) -> String {
         format!("{}:{{{}}}:z", self.prefix, partition.tag())
@@ -151,6 +157,7 @@ mod tests {
             (keys.channels_of(None, life), format!("channels of {life:?}")),
             (keys.shared_fence(), "fence".into()),
             (keys.away(None), "away".into()),
+            (keys.kept(None).concat(), "kept".into()),
         ]
     }
 

@@ -18,6 +18,7 @@ static VERSIONED_SOURCE: LazyLock<String> = LazyLock::new(|| SOURCE.replace("VER
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Function {
     Append,
+    KeptBytes,
     Read,
     Page,
     Heads,
@@ -44,8 +45,9 @@ pub(crate) enum Function {
 }
 
 impl Function {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Append,
+        Self::KeptBytes,
         Self::Read,
         Self::Page,
         Self::Heads,
@@ -74,6 +76,7 @@ impl Function {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Append => "append",
+            Self::KeptBytes => "kept_bytes",
             Self::Read => "read",
             Self::Page => "page",
             Self::Heads => "heads",

@@ -1,4 +1,5 @@
 mod entry;
+mod kept;
 mod known;
 
 use std::time::Duration;
@@ -10,9 +11,10 @@ use tidewire_broker::{
 };
 use tidewire_model::{
     DeliveryClass, Direction, Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Position,
-    Publication, Since, TenantChannel,
+    Since, TenantChannel,
 };
 
+use self::kept::KeptBytes;
 use self::known::KnownPositions;
 use crate::connection::RedisConnection;
 use crate::error::CallError;
@@ -33,13 +35,15 @@ pub struct RedisLog {
     retention: Retention,
     rules: LiveRules,
     known: KnownPositions,
+    kept: KeptBytes,
 }
 
 impl RedisLog {
     /// Nodes that share a Redis should agree on the retention; the newest write decides.
     pub fn new(connection: RedisConnection, retention: Retention) -> Self {
         let known = KnownPositions::default();
-        Self { connection, retention, rules: LiveRules::default(), known }
+        let kept = KeptBytes::default();
+        Self { connection, retention, rules: LiveRules::default(), known, kept }
     }
 
     /// Keeps of a channel what its rule says now, and the retention of this log of any other.
@@ -71,17 +75,45 @@ impl RedisLog {
         (fence, keys)
     }
 
+    /// How much more the channel's tenant may keep in this part of the log, as the function takes it, if
+    /// it has a bound; then what it keeps is counted in further `keys`. What goes on in its epoch was
+    /// acknowledged before, and is counted only.
+    async fn bound(
+        &self,
+        channel: &TenantChannel,
+        goes_on: bool,
+        keys: &mut Vec<String>,
+    ) -> String {
+        let tenant = &channel.tenant;
+        let Some(most) = self.most_kept(channel) else { return String::new() };
+        let partition = self.connection.is_cluster().then(|| Partition::of(channel));
+        keys.extend(self.connection.keys().kept(partition));
+        if goes_on {
+            return format!(" {tenant}");
+        }
+        let elsewhere = match partition {
+            Some(partition) => self.kept.elsewhere(&self.connection, tenant, partition).await,
+            None => 0,
+        };
+        format!("{} {tenant}", most.saturating_sub(elsewhere))
+    }
+
+    fn most_kept(&self, channel: &TenantChannel) -> Option<u64> {
+        self.rules.read(|rules| rules.limits(&channel.tenant).kept_bytes)
+    }
+
     async fn try_append(
         &self,
         channel: &TenantChannel,
         epoch: Option<Epoch>,
         drafts: &[Draft],
-    ) -> Result<Outcome, CallError> {
+    ) -> Result<Option<Outcome>, CallError> {
         if drafts.is_empty() {
-            return Ok(Outcome::Kept { appended: Vec::new(), by: Incarnation::ZERO });
+            return Ok(Some(Outcome::Kept { appended: Vec::new(), by: Incarnation::ZERO }));
         }
         let (fence, mut keys) = self.keys(channel);
         keys.push(self.connection.keys().dedupe(Partition::of(channel)));
+        let bound = self.bound(channel, epoch.is_some(), &mut keys).await;
         let batch = random::nonce(self.connection.random());
         let retention = self.retention(channel);
         let window = self.dedupe_window(channel).as_millis();
@@ -96,7 +128,7 @@ impl RedisLog {
                 Some(Position { epoch, offset }) => call.arg(epoch.as_str()).arg(offset),
             };
             call.arg(epoch.as_ref().map_or("", Epoch::as_str));
-            call.arg(u64::try_from(window).expect("an hour at most"));
+            call.arg(u64::try_from(window).expect("an hour at most")).arg(&bound);
             for (place, draft) in drafts.iter().enumerate() {
                 call.arg(entry::dedupe_field(channel, draft))
                     .arg(entry::describe(draft, batch, place))
@@ -106,15 +138,18 @@ impl RedisLog {
         };
         let (by, mut reply) =
             self.connection.call_fenced(Function::Append, &fence, APPEND_BUDGET, build).await?;
-        if !parse_is_kept(&reply.text()?)? {
-            return Ok(Outcome::Forked);
+        match reply.text()?.as_str() {
+            "KEPT" => {}
+            "FORKED" => return Ok(Some(Outcome::Forked)),
+            "FULL" => return Ok(None),
+            _ => return Err(unexpected("what became of a batch")),
         }
         let appended: Vec<_> =
             drafts.iter().map(|_| parse_appended(&mut reply)).collect::<Result<_, _>>()?;
         if let Some(newest) = appended.iter().rfind(|one| !one.duplicate) {
             self.known.insert(channel, newest.position);
         }
-        Ok(Outcome::Kept { appended, by })
+        Ok(Some(Outcome::Kept { appended, by }))
     }
 
     async fn try_read(
@@ -145,7 +180,7 @@ impl RedisLog {
         let top = reply.number()?;
         let lineage = entry::parse_lineage(&reply.text()?)?;
         let mut publications = entry::parse_all(reply.nested()?, channel, &lineage)?;
-        publications.truncate(limit.min(count_without_hole(&publications, base)));
+        publications.truncate(limit.min(entry::count_without_hole(&publications, base)));
         let epoch = lineage.current();
         let incarnation = epoch.incarnation();
         self.known.insert(channel, Position::new(epoch, top));
@@ -255,7 +290,9 @@ impl Log for RedisLog {
         drafts: &[Draft],
     ) -> Result<Outcome, LogError> {
         let outcome = self.try_append(channel, epoch, drafts).await;
-        outcome.map_err(|error| error.into_log_error(self.connection.address()))
+        let outcome = outcome.map_err(|error| error.into_log_error(self.connection.address()))?;
+        let most = self.most_kept(channel).unwrap_or_default();
+        outcome.ok_or(LogError::Full { most })
     }
 
     async fn read(
@@ -313,14 +350,6 @@ impl Log for RedisLog {
     }
 }
 
-fn parse_is_kept(word: &str) -> Result<bool, CallError> {
-    match word {
-        "KEPT" => Ok(true),
-        "FORKED" => Ok(false),
-        _ => Err(unexpected("what became of a batch")),
-    }
-}
-
 /// Begins a call of a fenced function, about channels that are kept for `ttl`.
 fn begin_call(function: Function, keys: &[String], attempt: &Try, ttl: Duration) -> Cmd {
     let mut call = function.call(keys);
@@ -351,13 +380,6 @@ fn parse_status(letter: &str) -> Result<Status, CallError> {
         "T" => Ok(Status::Trimmed),
         _ => Err(unexpected("a status")),
     }
-}
-
-/// How many follow `base` one by one. Something else than the log must have removed an entry for it
-/// to be fewer than all; reading on from there tells of the hole.
-fn count_without_hole(publications: &[Publication], base: u64) -> usize {
-    let follows = |(one, expected): &(&Publication, u64)| one.position.offset == *expected;
-    publications.iter().zip(base + 1..).take_while(follows).count()
 }
 
 /// How long an append whose reply was lost is repeated before its outcome is said to be unknown.

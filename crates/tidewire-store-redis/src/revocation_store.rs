@@ -1,8 +1,8 @@
 use async_trait::async_trait;
 use tidewire_model::Tenant;
 use tidewire_store::{
-    Added, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, Revocation, RevocationStore, Revoked,
-    Seen, StoreError,
+    Added, FEW_REVOCATIONS_OF_TENANT, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, Revocation,
+    RevocationStore, Revoked, SCARCE_REVOCATIONS, Seen, StoreError,
 };
 
 use crate::connection::RedisConnection;
@@ -29,6 +29,7 @@ impl RedisRevocationStore {
     async fn try_add(&self, revocations: &[Revocation]) -> Result<Added, CallError> {
         let mut call = Function::Revoke.call(&self.connection.keys().revocations());
         call.arg(MOST_REVOCATIONS_OF_TENANT).arg(MOST_REVOCATIONS);
+        call.arg(FEW_REVOCATIONS_OF_TENANT).arg(SCARCE_REVOCATIONS);
         for revocation in revocations {
             call.arg(format!("{} {}", revocation.tenant, revocation.about))
                 .arg(revocation.before)

@@ -28,8 +28,8 @@ pub use presence::{
 };
 pub use quota_store::{Grant, QuotaClaim, QuotaStore};
 pub use revocation_store::{
-    Added, MOST_ADDED, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, Revocation, RevocationStore,
-    Revoked,
+    Added, FEW_REVOCATIONS_OF_TENANT, MOST_ADDED, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT,
+    Revocation, RevocationStore, Revoked, SCARCE_REVOCATIONS, has_room_for_revocations,
 };
 pub use session_store::{Claim, ClaimRequest, Saved, SessionKey, SessionStore, SessionWrite};
 pub use tenant_store::{Changes, Expects, Seen, TenantEntry, TenantStore, TenantWrite, Written};

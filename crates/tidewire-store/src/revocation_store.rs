@@ -23,6 +23,21 @@ pub const MOST_ADDED: usize = 1_000;
 /// The most revocations that are kept for one tenant, and in all.
 pub const MOST_REVOCATIONS_OF_TENANT: usize = 10_000;
 pub const MOST_REVOCATIONS: usize = 100_000;
+/// The most that are kept for one tenant where there are [`SCARCE_REVOCATIONS`] or more in all: so that
+/// those which revoke without end leave others something.
+pub const FEW_REVOCATIONS_OF_TENANT: usize = 250;
+/// From so many in all on, only those tenants may add more that have few.
+pub const SCARCE_REVOCATIONS: usize = 75_000;
+
+/// Whether a tenant may have so many of so many in all.
+pub fn has_room_for_revocations(of_tenant: usize, all: usize) -> bool {
+    let most = if all > SCARCE_REVOCATIONS {
+        FEW_REVOCATIONS_OF_TENANT
+    } else {
+        MOST_REVOCATIONS_OF_TENANT
+    };
+    of_tenant <= most && all <= MOST_REVOCATIONS
+}
 
 /// What was issued until then is void.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,7 +56,8 @@ pub struct Revocation {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Added {
     Done,
-    /// One of the tenants, or all together, would have more than are kept. Nothing was added:
+    /// One of the tenants, or all together, would have more than are kept
+    /// ([`has_room_for_revocations`]). Nothing was added:
     /// revoke something wider instead, such as a user or the tenant.
     Full,
 }

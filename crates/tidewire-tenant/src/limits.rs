@@ -38,6 +38,13 @@ pub struct OwnLimits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000_000))]
     pub tenant_channels: Option<u32>,
+    /// Bytes that are kept of the publications of all channels of a tenant, each 128 more than its payload;
+    /// more are refused with 2006 until something has run out. Nothing is kept of ephemeral ones. In a
+    /// cluster of Redis, where it is counted every 5 s, it may be exceeded by what comes meanwhile. Not
+    /// bounded unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 65_536, max = 1_000_000_000_000_000_u64))]
+    pub tenant_history_bytes: Option<u64>,
     /// Subscriptions of one connection at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
@@ -89,6 +96,7 @@ impl OwnLimits {
         connection_command_burst: Some(1_200),
         channel_publish_rate: Some(1_000),
         tenant_channels: Some(1_000_000),
+        tenant_history_bytes: None,
         connection_subscriptions: Some(512),
         payload_bytes: None,
         unsent_bytes: Some(262_144),
@@ -131,6 +139,7 @@ impl OwnLimits {
             ),
             channel_publish_rate: either(self.channel_publish_rate, rest.channel_publish_rate),
             tenant_channels: either(self.tenant_channels, rest.tenant_channels),
+            tenant_history_bytes: self.tenant_history_bytes.or(rest.tenant_history_bytes),
             connection_subscriptions: either(
                 self.connection_subscriptions,
                 rest.connection_subscriptions,
@@ -150,6 +159,7 @@ impl OwnLimits {
         ChannelLimits {
             publish: self.channel_publish_rate.map(Pace::doubled).or(rest.publish),
             followed: self.tenant_channels.or(rest.followed),
+            kept_bytes: self.tenant_history_bytes.or(rest.kept_bytes),
         }
     }
 

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use tidewire_broker::{Draft, Head, Log, LogError, MemoryLog, Outcome, Read, Retention, Secured};
-use tidewire_model::{Epoch, HistoryPage, HistoryQuery, Incarnation, Since, TenantChannel};
+use tidewire_model::{
+    Epoch, HistoryPage, HistoryQuery, Incarnation, LiveRules, Since, TenantChannel,
+};
 use tokio::sync::{Semaphore, watch};
 
 /// A log in memory that can be switched off, and made to keep whoever asks waiting.
@@ -50,6 +52,12 @@ impl SwitchedLog {
             copies: watch::Sender::new(Some(Secured::Alone)),
             deposed: Mutex::default(),
         }
+    }
+
+    /// Keeps of a channel what the rules say.
+    #[must_use]
+    pub fn with_rules(self, rules: impl Into<LiveRules>) -> Self {
+        Self { log: self.log.with_rules(rules), ..self }
     }
 
     /// The log itself, which does not know of switches.

@@ -14,11 +14,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tidewire_model::{
-    Channel, ChannelRule, ChannelRules, Direction, Filter, HistoryPage, HistoryQuery, Incarnation,
-    Payload, Position, Publication, PublicationId, Since, Tenant, TenantChannel, UserId,
+    Channel, ChannelLimits, ChannelRule, ChannelRules, Direction, Filter, HistoryPage,
+    HistoryQuery, Incarnation, Payload, Position, Publication, PublicationId, Since, Tenant,
+    TenantChannel, UserId,
 };
 
-use crate::{Appended, Draft, Log, MAX_PAGE_BYTES, Outcome, Read, Retention, Status};
+use crate::{Appended, Draft, Log, LogError, MAX_PAGE_BYTES, Outcome, Read, Retention, Status};
 
 /// Makes the logs of the suite: each empty, and none sharing anything with another.
 #[async_trait]
@@ -84,6 +85,10 @@ macro_rules! log_conformance {
             the_incarnation_asked_for_is_that_of_new_epochs
             asking_for_the_incarnation_makes_no_channel
             a_log_in_reach_is_healthy
+            a_tenant_keeps_as_many_bytes_as_it_may_and_another_is_not_asked
+            what_was_acknowledged_is_kept_though_the_tenant_may_keep_no_more
+            what_is_trimmed_makes_room_for_what_comes
+            what_runs_out_makes_room_again
         }
     };
     ($factory:expr => $($behaviour:ident)*) => {
@@ -696,6 +701,91 @@ pub async fn a_log_in_reach_is_healthy(factory: &impl LogFactory) {
     log.health().await.expect("healthy");
 }
 
+pub async fn a_tenant_keeps_as_many_bytes_as_it_may_and_another_is_not_asked(
+    factory: &impl LogFactory,
+) {
+    let log = open_bounded(factory, Retention::default()).await;
+    let other_room = channel("acme", "other");
+
+    let kept = append(&log, &[of_bytes(15_000), of_bytes(15_000)]).await;
+    append(&log, &[of_bytes(15_000)]).await;
+
+    assert_full(&log.append(&room(), &[of_bytes(1)]).await);
+    // Parts of a log tell each other now and then.
+    until(async || log.append(&other_room, &[of_bytes(1)]).await.is_err()).await;
+    assert_full(&log.append(&other_room, &[of_bytes(1)]).await);
+    let theirs = channel("globex", "room");
+    for _ in 0..3 {
+        log.append(&theirs, &[of_bytes(30_000)]).await.expect("theirs has no bound");
+    }
+    assert_eq!(read(&log, Since::Position(kept[0].position), 10).await.publications.len(), 2);
+}
+
+pub async fn what_was_acknowledged_is_kept_though_the_tenant_may_keep_no_more(
+    factory: &impl LogFactory,
+) {
+    let log = open_bounded(factory, Retention::default()).await;
+    let epoch = append(&log, &[of_bytes(50_000)]).await[0].position.epoch;
+    assert_full(&log.append(&room(), &drafts(1)).await);
+
+    let again = log.append_in(&room(), Some(epoch), &drafts(1)).await.expect("kept");
+
+    assert!(matches!(again, Outcome::Kept { .. }), "{again:?}");
+    assert_full(&log.append(&room(), &drafts(1)).await);
+}
+
+pub async fn what_is_trimmed_makes_room_for_what_comes(factory: &impl LogFactory) {
+    let retention = Retention { size: 10, ..Retention::default() };
+    let log = open_bounded(factory, retention).await;
+
+    // A log may keep somewhat more than is asked of it: here three times the bound goes through.
+    for _ in 0..1_000 {
+        append(&log, &[of_bytes(7)]).await;
+    }
+
+    assert_eq!(read(&log, Since::Now, 1).await.top, 1_000);
+}
+
+pub async fn what_runs_out_makes_room_again(factory: &impl LogFactory) {
+    let brief = Retention { ttl: Duration::from_millis(200), ..Retention::default() };
+    let filter = Filter::parse("brief/*").expect("a valid filter");
+    let rule = ChannelRule { retention: Some(brief), ..ChannelRule::new(filter) };
+    let log = open_ruled(factory, Retention::default(), vec![rule]).await;
+    append(&log, &[of_bytes(7)]).await;
+    let brief = channel("acme", "brief/1");
+    log.append(&brief, &[of_bytes(50_000)]).await.expect("there is room");
+
+    until(async || log.append(&brief, &[of_bytes(7)]).await.is_ok()).await;
+    until(async || log.append(&room(), &[of_bytes(7)]).await.is_ok()).await;
+}
+
+fn assert_full(outcome: &Result<Vec<Appended>, LogError>) {
+    assert!(matches!(outcome, Err(LogError::Full { most: BOUND })), "{outcome:?}");
+}
+
+/// What `acme` may keep in a log that is bounded.
+const BOUND: u64 = 45_000;
+
+async fn open_bounded<F: LogFactory>(factory: &F, retention: Retention) -> F::Log {
+    open_ruled(factory, retention, Vec::new()).await
+}
+
+async fn open_ruled<F: LogFactory>(
+    factory: &F,
+    retention: Retention,
+    rules_of_tenant: Vec<ChannelRule>,
+) -> F::Log {
+    let mut rules = ChannelRules::default();
+    rules.set(room().tenant, rules_of_tenant);
+    let limits = ChannelLimits { kept_bytes: Some(BOUND), ..ChannelLimits::default() };
+    rules.set_limits(&room().tenant, limits);
+    factory.open_with(retention, Arc::new(rules)).await
+}
+
+fn of_bytes(count: usize) -> Draft {
+    Draft { id: None, publisher: None, payload: Payload::binary(vec![7; count].into()) }
+}
+
 async fn open<F: LogFactory>(factory: &F) -> F::Log {
     factory.open(Retention::default()).await
 }
@@ -756,14 +846,14 @@ async fn together<T>(left: impl Future<Output = T>, right: impl Future<Output = 
     tokio::join!(left, right)
 }
 
-/// Asks every 5 ms until it is so; fails after 10 s.
+/// Asks every 5 ms until it is so; fails after 30 s.
 async fn until(mut is_so: impl AsyncFnMut() -> bool) {
     let waiting = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("it becomes so in 10 s");
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("it becomes so in 30 s");
 }
 
 fn drafts(count: usize) -> Vec<Draft> {

@@ -72,6 +72,11 @@ impl Kept {
         }
     }
 
+    /// Bytes of the publications, each 128 more than its payload.
+    pub(super) fn bytes(&self) -> u64 {
+        self.publications.iter().map(|one| one.payload.len() as u64 + 128).sum()
+    }
+
     pub(super) fn touched(&self) -> Instant {
         self.touched
     }

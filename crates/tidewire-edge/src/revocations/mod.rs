@@ -17,9 +17,7 @@ use parking_lot::Mutex;
 use tidewire_auth::{Revocation, Revocations, Target};
 use tidewire_broker::News;
 use tidewire_model::Tenant;
-use tidewire_store::{
-    Added, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, RevocationStore, StoreError,
-};
+use tidewire_store::{Added, RevocationStore, StoreError, has_room_for_revocations};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -107,8 +105,7 @@ impl RevocationList {
 
     fn has_room(&self, tenant: &Tenant) -> bool {
         let (of_tenant, all) = self.known.lock().count(tenant);
-        of_tenant < MOST_REVOCATIONS_OF_TENANT - FOR_KEYS_OF_TENANT
-            && all < MOST_REVOCATIONS - FOR_KEYS
+        has_room_for_revocations(of_tenant + FOR_KEYS_OF_TENANT + 1, all + FOR_KEYS + 1)
     }
 
     /// What is revoked of a tenant, in the order of what it is about.

@@ -95,7 +95,7 @@ impl Fleet {
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut fleet = Self {
             nodes: Vec::new(),
-            log: Arc::new(SwitchedLog::new(10_000)),
+            log: Arc::new(SwitchedLog::new(10_000).with_rules(rules.clone())),
             sessions: Arc::default(),
             presence: Arc::default(),
             quotas: Arc::default(),

@@ -362,3 +362,21 @@ async fn a_tenant_has_so_many_channels_on_a_node_and_who_resumes_keeps_its_own()
     assert_eq!(kept, [channel("mine/1"), channel("mine/2")]);
     assert_eq!(ended, [channel("made-up")]);
 }
+
+#[tokio::test]
+async fn who_keeps_as_much_as_it_may_is_told_so() {
+    let limits = ChannelLimits { kept_bytes: Some(1_000), ..ChannelLimits::default() };
+    let fleet = limited(1, limits).await;
+    let mut peer = Peer::connect(&fleet.nodes[0], "ada").await;
+    peer.published("room/1", Payload::binary(vec![7; 1_000].into())).await;
+
+    peer.publish("room/2", text("hello"));
+    let (_, refusal) = peer.refused().await;
+    assert_names(&refusal, 2006, "tenant_history_bytes", 1_000);
+    assert!(refusal.message.contains("1000 bytes"), "{}", refusal.message);
+    let path = format!("/v1/{TENANT}/channels/lobby/publications");
+    let (status, answer) = fleet.nodes[0].post(&path, API_KEY, r#"{"data":1}"#).await;
+    assert_eq!((status.as_u16(), &answer["error"]["code"]), (429, &serde_json::json!(2006)));
+    assert_counted(&fleet, "tenant_history_bytes").await;
+    connect_as(&fleet, OTHER_TENANT).await.published("room/1", text("hello")).await;
+}

@@ -123,6 +123,13 @@ fn unless_empty<T, E>(text: &str, parse: impl Fn(&str) -> Result<T, E>) -> Optio
     if text.is_empty() { Some(None) } else { parse(text).ok().map(Some) }
 }
 
+/// How many follow `base` one by one. Something else than the log must have removed an entry for it
+/// to be fewer than all; reading on from there tells of the hole.
+pub(super) fn count_without_hole(publications: &[Publication], base: u64) -> usize {
+    let follows = |(one, expected): &(&Publication, u64)| one.position.offset == *expected;
+    publications.iter().zip(base + 1..).take_while(follows).count()
+}
+
 #[cfg(test)]
 mod tests {
     use tidewire_model::{Channel, Tenant};

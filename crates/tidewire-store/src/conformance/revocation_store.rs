@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tidewire_model::Tenant;
 
 use crate::{
-    Added, MOST_ADDED, MOST_REVOCATIONS_OF_TENANT, Revocation, RevocationStore, Revoked, Seen,
+    Added, FEW_REVOCATIONS_OF_TENANT, MOST_ADDED, MOST_REVOCATIONS_OF_TENANT, Revocation,
+    RevocationStore, Revoked, SCARCE_REVOCATIONS, Seen,
 };
 
 /// Makes the stores of the suite: each empty, and none sharing anything with another.
@@ -36,6 +37,7 @@ macro_rules! revocation_store_conformance {
             many_revocations_come_in_pages
             a_version_of_another_life_is_told_everything_anew
             a_tenant_that_is_full_adds_nothing_and_hinders_no_other
+            tenants_that_revoke_without_end_leave_room_for_others
         }
     };
     ($factory:expr => $($behaviour:ident)*) => {
@@ -180,6 +182,28 @@ pub async fn a_tenant_that_is_full_adds_nothing_and_hinders_no_other(
 
     let outcomes = [one_more, known, others].map(|outcome| outcome.expect("the store is there"));
     assert_eq!(outcomes, [Added::Full, Added::Done, Added::Done]);
+}
+
+pub async fn tenants_that_revoke_without_end_leave_room_for_others(
+    factory: &impl RevocationStoreFactory,
+) {
+    let store = factory.open().await;
+    let of = |name: &str, numbers: std::ops::Range<usize>| -> Vec<Revocation> {
+        let void = |number: usize| void(&number.to_string(), 1);
+        numbers.map(|number| Revocation { tenant: tenant(name), ..void(number) }).collect()
+    };
+    for greedy in 0..SCARCE_REVOCATIONS / MOST_ADDED {
+        let (name, from) = (format!("greedy-{}", greedy % 10), greedy * MOST_ADDED);
+        add(&store, &of(&name, from..from + MOST_ADDED)).await;
+    }
+    let add = async |some: Vec<Revocation>| store.add(&some).await.expect("the store is there");
+
+    assert_eq!(add(of("greedy-0", 0..1)).await, Added::Done, "it is known");
+    assert_eq!(add(of("greedy-0", 999_999..1_000_000)).await, Added::Full);
+    assert_eq!(add(of("modest", 0..FEW_REVOCATIONS_OF_TENANT)).await, Added::Done);
+    let one_more = FEW_REVOCATIONS_OF_TENANT..FEW_REVOCATIONS_OF_TENANT + 1;
+    assert_eq!(add(of("modest", one_more)).await, Added::Full);
+    assert_eq!(add(of("late", 0..1)).await, Added::Done);
 }
 
 /// Far in the future, in seconds since the Unix epoch.

@@ -6,8 +6,7 @@ use parking_lot::Mutex;
 use tidewire_model::Tenant;
 
 use crate::{
-    Added, MOST_REVOCATIONS, MOST_REVOCATIONS_OF_TENANT, Revocation, RevocationStore, Revoked,
-    Seen, StoreError,
+    Added, Revocation, RevocationStore, Revoked, Seen, StoreError, has_room_for_revocations,
 };
 
 /// Keeps revocations in memory, for one node; each has a numbering of its own. What has run out is gone at
@@ -58,8 +57,8 @@ impl Known {
             known.count() + new.iter().filter(|(known, _)| known == tenant).count()
         };
         let tenants: HashSet<_> = new.iter().map(|(tenant, _)| tenant).collect();
-        self.numbers.len() + new.len() <= MOST_REVOCATIONS
-            && tenants.into_iter().all(|tenant| of(tenant) <= MOST_REVOCATIONS_OF_TENANT)
+        let all = self.numbers.len() + new.len();
+        tenants.into_iter().all(|tenant| has_room_for_revocations(of(tenant), all))
     }
 
     fn add(&mut self, revocation: &Revocation) {

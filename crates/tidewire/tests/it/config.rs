@@ -128,7 +128,7 @@ fn a_tenant_has_the_limits_of_all_but_for_its_own() {
         )
     };
     let own = "connection_publish_rate = 5, connection_publish_burst = 9, payload_bytes = 2048, \
-               tenant_connections = 3, tenant_channels = 5, tenant_bytes_out = 4096";
+               tenant_connections = 3, tenant_channels = 5, tenant_history_bytes = 70000, tenant_bytes_out = 4096";
     let toml = format!(
         "[limits]\nconnection_subscriptions = 7\ntenant_connections = 9\ntenant_bytes_in = 2048\n{}{}",
         tenant("acme", own),
@@ -158,10 +158,17 @@ fn a_tenant_has_the_limits_of_all_but_for_its_own() {
         }
     );
     let channels = |name| config.channel_rules.limits(&Tenant::parse(name).expect("tenant"));
-    let of_all = ChannelLimits { publish: Some(pace(1_000, 2_000)), followed: Some(1_000_000) };
+    let of_all = ChannelLimits {
+        publish: Some(pace(1_000, 2_000)),
+        followed: Some(1_000_000),
+        kept_bytes: None,
+    };
     assert_eq!(channels("umbrella"), of_all);
     let tenants_own = tenants.rules().load().limits(&Tenant::parse("acme").expect("tenant"));
-    assert_eq!(tenants_own, ChannelLimits { followed: Some(5), ..of_all });
+    assert_eq!(
+        tenants_own,
+        ChannelLimits { followed: Some(5), kept_bytes: Some(70_000), ..of_all }
+    );
     let quotas = Quotas { connections: Some(3), rates: [None, Some(2_048), Some(4_096)].into() };
     let connection_publish = pace(5, 9);
     let own = TenantLimits { connection_publish, payload_bytes: 2_048, quotas, ..rest };
