@@ -7,7 +7,7 @@ use tokio::time::Duration;
 
 use crate::first_frames::{begin, upgrade};
 use crate::fleet::{Fleet, OTHER_TENANT, Running, TENANT, claims, sign, soon};
-use crate::peer::Peer;
+use crate::peer::{Bystander, Peer};
 
 /// More than there is room for, of one tenant or of all.
 const MANY: usize = 700;
@@ -34,6 +34,38 @@ async fn who_never_finishes_messages_leaves_other_tenants_room_for_theirs() {
     soon(other.write_all(rest)).await.expect("written");
 
     hear(&mut other, r#""id":2"#).await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_finished_in_time_ends_its_connection_and_no_other() {
+    let message_timeout = Duration::from_secs(1);
+    let fleet = Fleet::start(1, EdgeConfig { message_timeout, ..EdgeConfig::default() }).await;
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut socket = connect(&fleet.nodes[0], TENANT).await;
+
+    let ping = text(&format!("{}{}", " ".repeat(200), r#"{"id":2,"ping":{}}"#));
+    soon(socket.write_all(&ping[..ping.len() - 1])).await.expect("written");
+
+    hear(&mut socket, r#""code":4412"#).await;
+    bystander.is_undisturbed().await;
+}
+
+#[tokio::test]
+async fn pings_are_charged_for_and_too_many_are_counted() {
+    const PING: [u8; 6] = [0x89, 0x80, 0, 0, 0, 0];
+    let fleet = Fleet::one().await;
+    let mut bystander = Bystander::watch(&fleet).await;
+    let mut socket = connect(&fleet.nodes[0], TENANT).await;
+
+    soon(socket.write_all(&PING.repeat(500))).await.expect("written");
+
+    let is_paused = async || {
+        let metrics = fleet.nodes[0].get("/metrics").await.body;
+        let metrics = String::from_utf8_lossy(&metrics).into_owned();
+        metrics.lines().any(|line| line.starts_with("tidewire_excess_controls_total "))
+    };
+    soon(async { while !is_paused().await {} }).await;
+    bystander.is_undisturbed().await;
 }
 
 /// A masked frame of neither few bytes nor many.

@@ -1,6 +1,6 @@
 //! `docs/protocol.md` says what the code does.
 
-use tidewire_model::{Disconnect, ErrorCode};
+use tidewire_model::{Disconnect, ErrorCode, Limit};
 use tidewire_protocol_native::client::Codec;
 use tidewire_protocol_native::{DEFAULT_HISTORY_LIMIT, JSON, MAX_COMMANDS, PROTOBUF};
 
@@ -25,6 +25,16 @@ fn every_error_code_is_documented_once() {
 fn every_disconnect_code_is_documented_once() {
     for reason in Disconnect::ALL {
         assert_eq!(rows_of(reason.code(), reason.as_str()), 1, "{reason:?}");
+    }
+}
+
+#[test]
+fn every_limit_is_documented_with_what_it_is_and_what_comes_of_it() {
+    let limits = PROTOCOL.split("\n## ").find(|part| part.starts_with("Limits\n")).expect("limits");
+    for limit in Limit::ALL {
+        let name = format!("(`{}`", limit.as_str());
+        let rows = limits.lines().filter(|line| line.starts_with("| ") && line.contains(&name));
+        assert_eq!(rows.count(), 1, "{name}");
     }
 }
 
