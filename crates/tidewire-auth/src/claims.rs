@@ -1,5 +1,5 @@
 use serde::{Deserialize, Deserializer, Serialize};
-use tidewire_model::{Permissions, Tenant, UserId};
+use tidewire_model::{Actions, Channel, Permissions, Tenant, UserId};
 
 use crate::TokenId;
 
@@ -37,6 +37,17 @@ pub struct Claims {
     /// What the bearer may do: `channels`, without `denied`. Nothing unless said.
     #[serde(flatten, with = "permissions")]
     pub permissions: Permissions,
+}
+
+/// What a token of one channel says.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ChannelClaims {
+    /// Without permissions: one that has some is refused.
+    #[serde(flatten)]
+    pub claims: Claims,
+    pub channel: Channel,
+    /// What its bearer may do there.
+    pub actions: Actions,
 }
 
 /// Two claims of one meaning.

@@ -39,7 +39,7 @@ mod verifier;
 
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use api_key::{ApiIdentity, ApiKey, ApiKeyId, InvalidApiKey};
-pub use claims::Claims;
+pub use claims::{ChannelClaims, Claims};
 pub use issuer::{InvalidIssuer, Issuer, IssuerName};
 pub use jwk::{InvalidSet, MAX_SET_BYTES, MAX_SET_KEYS, parse_set};
 pub use key::{InvalidKey, KeyId, MIN_SECRET_BYTES, VerificationKey};

@@ -53,7 +53,7 @@ pub enum Refusal {
     Signature,
     #[error(
         "token's claims are missing or malformed: `sub`, `exp`, `aud`, `channels`, \
-             `denied`, `iat`, `nbf` or `jti`"
+             `denied`, `iat`, `nbf` or `jti`, or `channel` beside `channels`"
     )]
     Claims,
     #[error("token has expired")]
@@ -66,6 +66,12 @@ pub enum Refusal {
     NotYetValid,
     #[error("token's `aud` does not hold the audience of this server")]
     Audience,
+    #[error("token is of one channel: it is shown with `subscribe`, and lets nobody in")]
+    OfOneChannel,
+    #[error("token is not of one channel: it has no `channel`, and is shown with `connect`")]
+    OfNoChannel,
+    #[error("token is another user's or tenant's than the session, or of another channel")]
+    NotTheirs,
     #[error("token has more than {} channel filters", Permissions::MAX_FILTERS)]
     TooManyFilters,
 }

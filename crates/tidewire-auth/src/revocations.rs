@@ -4,7 +4,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidewire_model::{ByTenant, Identity, Live, Tenant, Trace, UserId};
+use tidewire_model::{ByTenant, ChannelGrant, Identity, Live, Provenance, Tenant, Trace, UserId};
 
 use crate::{KeyId, TokenId};
 
@@ -103,7 +103,17 @@ impl Revocations {
 
     /// Whether who has this identity has it no more.
     pub fn voids(&self, identity: &Identity) -> bool {
-        self.tenants.read(|all| all.get(&identity.tenant).is_some_and(|void| void.voids(identity)))
+        self.voids_proof(identity, identity.provenance.as_ref())
+    }
+
+    /// Whether what else somebody was granted is void, by what it was proved.
+    pub fn voids_grant(&self, bearer: &Identity, grant: &ChannelGrant) -> bool {
+        self.voids_proof(bearer, Some(&grant.provenance))
+    }
+
+    fn voids_proof(&self, bearer: &Identity, proof: Option<&Provenance>) -> bool {
+        let Identity { tenant, user, .. } = bearer;
+        self.tenants.read(|all| all.get(tenant).is_some_and(|void| void.voids(user, proof)))
     }
 
     /// How many there are.
@@ -128,12 +138,11 @@ impl Void {
         }
     }
 
-    fn voids(&self, identity: &Identity) -> bool {
-        let proved = identity.provenance.as_ref();
+    fn voids(&self, user: &UserId, proved: Option<&Provenance>) -> bool {
         let issued_at = proved.map_or(0, |proved| proved.issued_at);
         let reaches = |times: &Times| issued_at <= times.before;
         self.all.as_ref().is_some_and(reaches)
-            || self.users.get(&identity.user).is_some_and(reaches)
+            || self.users.get(user).is_some_and(reaches)
             || proved.is_some_and(|proved| {
                 self.keys.get(&proved.key).is_some_and(reaches)
                     || proved.token.is_some_and(|token| self.tokens.contains_key(&token))

@@ -6,8 +6,9 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{EncodingKey, Header};
+use serde::Serialize;
 
-use crate::{Algorithm, Claims, InvalidKey, KeyId, MIN_SECRET_BYTES, pem};
+use crate::{Algorithm, ChannelClaims, Claims, InvalidKey, KeyId, MIN_SECRET_BYTES, pem};
 
 /// A key that issues tokens. A node never holds one, except to show how it is done (`dev`).
 #[derive(Clone, Debug)]
@@ -53,6 +54,15 @@ impl SigningKey {
 
     /// Makes a token.
     pub fn sign(&self, claims: &Claims) -> String {
+        self.sign_any(claims)
+    }
+
+    /// Makes a token of one channel.
+    pub fn sign_for_channel(&self, claims: &ChannelClaims) -> String {
+        self.sign_any(claims)
+    }
+
+    fn sign_any(&self, claims: &impl Serialize) -> String {
         let mut header = Header::new(self.algorithm.to_jwt());
         header.kid = self.id.as_ref().map(|id| id.as_str().to_owned());
         jsonwebtoken::encode(&header, claims, &self.key)

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
-use tidewire_model::Tenant;
+use tidewire_model::{Actions, Channel, Tenant};
 
 use crate::{KeyId, Refusal, Verifier};
 
@@ -49,6 +49,15 @@ pub(crate) struct Header {
 pub(crate) struct Hint {
     pub(crate) tenant: Option<Tenant>,
     pub(crate) iss: Option<String>,
+}
+
+/// What of a payload says that its token is of one channel, and for nothing else.
+#[derive(Default, Deserialize)]
+pub(crate) struct OneChannel {
+    #[serde(default)]
+    pub(crate) channel: Option<Channel>,
+    #[serde(default)]
+    pub(crate) actions: Actions,
 }
 
 /// Whether a payload says what its bearer may do: an issuer's need not.

@@ -1,16 +1,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewire_model::{Identity, Live, Permissions, Provenance, Tenant};
+use tidewire_model::{Channel, ChannelGrant, Identity, Live, Permissions, Provenance, Tenant};
 
 use crate::candidates::Claimed;
 use crate::decoys::Decoys;
 use crate::shared_permissions::SharedPermissions;
-use crate::token::{Grant, Header, Hint, Parts, decode_part, parse_part};
+use crate::token::{Grant, Header, Hint, OneChannel, Parts, decode_part, parse_part};
 use crate::{
     ApiIdentity, ApiKey, ApiKeyRefused, Claims, KeyRing, Refusal, Revocations, TokenError, TokenId,
     VerificationKey,
 };
+
+/// What a key has signed, as its bearer shows it.
+struct Proved {
+    tenant: Tenant,
+    claims: Claims,
+    only: OneChannel,
+    /// The audience that is expected, if the issuer has one of its own.
+    audience: Option<String>,
+    provenance: Provenance,
+}
 
 /// How far the clocks of an issuer and a node may disagree.
 pub const LEEWAY: Duration = Duration::from_secs(30);
@@ -94,6 +104,59 @@ impl Verifier {
     /// As [`verify`](Self::verify), with the reason of a refusal. It is for logs and for whoever
     /// owns the keys; telling it to a client would tell which tenants and keys exist.
     pub fn examine(&self, token: &str, now: u64) -> Result<Identity, Refusal> {
+        let proved = self.prove(token)?;
+        if proved.only.channel.is_some() {
+            return Err(Refusal::OfOneChannel);
+        }
+        Ok(self.share(self.judge(proved, now)?))
+    }
+
+    /// Says what a token of one channel allows `bearer` in `channel`, if it is of that and of the same user
+    /// and tenant. Whether it has expired or was revoked is told of no other.
+    pub fn examine_grant(
+        &self,
+        token: &str,
+        (bearer, channel): (&Identity, &Channel),
+        now: u64,
+    ) -> Result<ChannelGrant, Refusal> {
+        let proved = self.prove(token)?;
+        let is_theirs = (&proved.tenant, &proved.claims.user) == (&bearer.tenant, &bearer.user);
+        let (_, grant) = self.grant(proved, now, |of| is_theirs && of == channel)?;
+        Ok(grant)
+    }
+
+    /// Says whose a token of one channel is and what it allows there, whosever it is: for whoever owns the
+    /// keys.
+    pub fn examine_any_grant(
+        &self,
+        token: &str,
+        now: u64,
+    ) -> Result<(Identity, ChannelGrant), Refusal> {
+        self.grant(self.prove(token)?, now, |_| true)
+    }
+
+    fn grant(
+        &self,
+        mut proved: Proved,
+        now: u64,
+        is_wanted: impl FnOnce(&Channel) -> bool,
+    ) -> Result<(Identity, ChannelGrant), Refusal> {
+        let OneChannel { channel, actions } = std::mem::take(&mut proved.only);
+        let channel = channel.ok_or(Refusal::OfNoChannel)?;
+        if !is_wanted(&channel) {
+            return Err(Refusal::NotTheirs);
+        }
+        if !proved.claims.permissions.is_empty() {
+            return Err(Refusal::Claims);
+        }
+        let provenance = proved.provenance;
+        let identity = self.judge(proved, now)?;
+        let expires_at = identity.expires_at.unwrap_or(0);
+        Ok((identity, ChannelGrant { channel, actions, expires_at, provenance }))
+    }
+
+    /// Asks the key that a token names, and reads what it says. None of that is judged.
+    fn prove(&self, token: &str) -> Result<Proved, Refusal> {
         let parts = Parts::split(token)?;
         let header: Header = parse_part(parts.header)?;
         if header.crit.is_some() {
@@ -107,30 +170,37 @@ impl Verifier {
 
         // From here on the tenant is proved: only its own keys were asked.
         let mut claims: Claims = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
+        let only: OneChannel = serde_json::from_slice(&payload).map_err(|_| Refusal::Claims)?;
         let issuer = claimed.issuer_of(key);
-        if let Some(issuer) = issuer {
+        if let Some(issuer) = issuer.filter(|_| only.channel.is_none()) {
             let says = |payload| serde_json::from_slice::<Grant>(payload).ok()?.channels;
             if says(&payload).is_none() {
                 claims.permissions = issuer.permissions.clone().denied_too(&claims.permissions);
             }
         }
-        let audience = issuer.and_then(|issuer| issuer.audience.as_deref());
-        self.check_claims(&claims, audience.unwrap_or(&self.audience), now)?;
+        let audience = issuer.and_then(|issuer| issuer.audience.clone());
+        let provenance = Provenance {
+            key: key.trace(),
+            token: claims.token_id.as_ref().map(TokenId::trace),
+            issued_at: claims.issued_at.unwrap_or(0),
+        };
+        Ok(Proved { tenant: claimed.tenant().clone(), claims, only, audience, provenance })
+    }
+
+    fn judge(&self, proved: Proved, now: u64) -> Result<Identity, Refusal> {
+        let Proved { tenant, claims, audience, provenance, .. } = proved;
+        self.check_claims(&claims, audience.as_deref().unwrap_or(&self.audience), now)?;
         let identity = Identity {
-            tenant: claimed.tenant().clone(),
-            provenance: Some(Provenance {
-                key: key.trace(),
-                token: claims.token_id.as_ref().map(TokenId::trace),
-                issued_at: claims.issued_at.unwrap_or(0),
-            }),
+            tenant,
             user: claims.user,
             permissions: claims.permissions,
             expires_at: Some(claims.expires_at.saturating_add(LEEWAY.as_secs())),
+            provenance: Some(provenance),
         };
         if self.revocations.voids(&identity) {
             return Err(Refusal::Revoked);
         }
-        Ok(self.share(identity))
+        Ok(identity)
     }
 
     /// Whose issuer is to be asked for the key of a token that was refused for want of it

@@ -10,6 +10,7 @@ use crate::Options;
 use crate::attendance::Attendance;
 use crate::backoff::Backoff;
 use crate::connection::{Connection, Lost, OpenError};
+use crate::followed::Wanted;
 use crate::following::Following;
 use crate::happening::Happening;
 use crate::leaving::Leaving;
@@ -102,7 +103,8 @@ impl Client {
     /// The client asks again for what is refused as retryable. What is refused for good is told as
     /// [`Happening::Refused`], and the channel is wanted no more.
     pub fn subscribe(&mut self, channel: Channel, since: Since) {
-        self.following.follow(channel, (since, None), sending(&mut self.connection));
+        let wanted = Wanted { since, delta: None, token: None };
+        self.following.follow(channel, wanted, sending(&mut self.connection));
     }
 
     /// As [`subscribe`](Self::subscribe), and asks the server to send what changed from one
@@ -110,8 +112,22 @@ impl Client {
     /// are successive states; they are still passed on whole. The payload of the newest is kept for
     /// it.
     pub fn subscribe_by_delta(&mut self, channel: Channel, since: Since) {
-        let delta = Some(DeltaFormat::Fossil);
-        self.following.follow(channel, (since, delta), sending(&mut self.connection));
+        let wanted = Wanted { since, delta: Some(DeltaFormat::Fossil), token: None };
+        self.following.follow(channel, wanted, sending(&mut self.connection));
+    }
+
+    /// As [`subscribe`](Self::subscribe), and shows a token of this channel, for what the token of the client does
+    /// not allow. When it has run out the subscription is refused for good: give another in time with
+    /// [`refresh_channel`](Self::refresh_channel), or subscribe again.
+    pub fn subscribe_with(&mut self, channel: Channel, since: Since, token: impl Into<Token>) {
+        let wanted = Wanted { since, delta: None, token: Some(token.into()) };
+        self.following.follow(channel, wanted, sending(&mut self.connection));
+    }
+
+    /// Takes another token of a channel that is wanted, for this connection and those after it. That the
+    /// server does not like it is told as [`Happening::NotRenewed`]; the one before goes on.
+    pub fn refresh_channel(&mut self, channel: &Channel, token: impl Into<Token>) {
+        self.following.show(channel, token.into(), sending(&mut self.connection));
     }
 
     /// Publishes, and goes on publishing under the same id until it is acknowledged or refused for
@@ -151,7 +167,7 @@ impl Client {
     pub fn refresh(&mut self, token: impl Into<Token>) {
         self.options.token = token.into();
         let token = self.options.token.clone();
-        let request = sending(&mut self.connection)(Command::Refresh { token });
+        let request = sending(&mut self.connection)(Command::Refresh { token, channel: None });
         self.renewal.given(request);
     }
 

@@ -11,8 +11,8 @@ use tidewire_transport::{
 };
 use tokio::time::timeout;
 
-use crate::Options;
 use crate::wait::reached;
+use crate::{NoToken, Options};
 
 /// One WebSocket to a node, with an identity: commands out, events in.
 pub struct Connection {
@@ -41,9 +41,14 @@ impl Connection {
         resume: Option<Resume>,
     ) -> Result<(Self, Connected), OpenError> {
         let opening = async {
+            // Before the node waits for a first frame: it does so for a short while only.
+            let ticket = match &options.tickets {
+                Some(tickets) => Some(tickets.next().await.map_err(OpenError::Ticket)?),
+                None => None,
+            };
+            let token = ticket.is_none().then(|| options.token.clone());
             let mut connection = Self::dial(options, attempt).await?;
-            let connect =
-                Connect { token: Some(options.token.clone()), resume, ..Connect::default() };
+            let connect = Connect { token, ticket, resume };
             connection.send(Command::Connect(connect))?;
             let connected = connection.answer().await?;
             connection.patience = Some(patience(connected.ping_interval));
@@ -172,6 +177,8 @@ pub enum OpenError {
     Lost(#[from] Lost),
     #[error("server did not answer in time")]
     Timeout,
+    #[error("there is no ticket to connect with: {0}")]
+    Ticket(#[source] NoToken),
 }
 
 impl OpenError {
@@ -197,7 +204,7 @@ impl OpenError {
         match self {
             Self::Refused { refusal, .. } => refusal.error_code() == Some(ErrorCode::TokenExpired),
             Self::Lost(lost) => lost.code() == Some(Disconnect::TokenExpired.code()),
-            Self::Connect(_) | Self::Timeout => false,
+            Self::Connect(_) | Self::Timeout | Self::Ticket(_) => false,
         }
     }
 
@@ -206,7 +213,7 @@ impl OpenError {
         match self {
             Self::Connect(ConnectError::Refused { status, .. }) => status.is_server_error(),
             Self::Connect(ConnectError::Url(_) | ConnectError::Subprotocol) => false,
-            Self::Connect(_) | Self::Timeout => true,
+            Self::Connect(_) | Self::Timeout | Self::Ticket(_) => true,
             Self::Refused { closing, .. } => closing.as_ref().is_none_or(|last| last.reconnect),
             Self::Lost(lost) => lost.invites_back(),
         }

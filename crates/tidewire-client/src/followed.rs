@@ -1,5 +1,5 @@
 use tidewire_model::{
-    DeltaFormat, Gap, GapReason, Position, Recovery, RequestId, Since, Subscribed,
+    DeltaFormat, Gap, GapReason, Position, Recovery, RequestId, Since, Subscribed, Token,
 };
 use tidewire_protocol_native::client::{Content, Received, Refusal};
 use tidewire_protocol_native::fossil::BadDelta;
@@ -10,17 +10,26 @@ use crate::behind::{Behind, Met, Side};
 use crate::retry::Retry;
 use crate::seen::Seen;
 
+/// What to ask for.
+#[derive(Clone)]
+pub(crate) struct Wanted {
+    pub(crate) since: Since,
+    pub(crate) delta: Option<DeltaFormat>,
+    /// Of this channel.
+    pub(crate) token: Option<Token>,
+}
+
 /// A channel the application wants, and how far it has been read.
 pub(crate) struct Followed {
-    since: Since,
-    /// What to ask for.
-    pub(crate) delta: Option<DeltaFormat>,
+    pub(crate) wanted: Wanted,
     base: Base,
     pub(crate) position: Option<Position>,
     /// While the connection at hand is yet to bring it there.
     behind: Option<Behind>,
     /// The `subscribe` that has not been answered on the connection at hand.
     pub(crate) request: Option<RequestId>,
+    /// The `refresh` with another token of the channel that has not been answered, likewise.
+    pub(crate) shown: Option<RequestId>,
     /// When to ask again after a refusal.
     pub(crate) ask_at: Option<Instant>,
     retry: Retry,
@@ -28,20 +37,20 @@ pub(crate) struct Followed {
 }
 
 impl Followed {
-    pub(crate) fn new(since: Since, delta: Option<DeltaFormat>) -> Self {
-        let position = match since {
+    pub(crate) fn new(wanted: Wanted) -> Self {
+        let position = match wanted.since {
             Since::Position(position) => Some(position),
             Since::Now | Since::Last(_) => None,
         };
         let (retry, seen) = (Retry::default(), Seen::default());
         let base = Base::Unneeded;
         Self {
-            since,
-            delta,
+            wanted,
             base,
             position,
             behind: None,
             request: None,
+            shown: None,
             ask_at: None,
             retry,
             seen,
@@ -50,7 +59,7 @@ impl Followed {
 
     /// Where to go on from when no session brings it back.
     pub(crate) fn go_on(&self) -> Since {
-        self.position.map_or(self.since, Since::Position)
+        self.position.map_or(self.wanted.since, Since::Position)
     }
 
     /// Nothing is under way: a connection begins, or the server has answered.
@@ -169,7 +178,7 @@ impl Followed {
     /// Gives up what the server sends now, and deltas for good.
     pub(crate) fn lose_base(&mut self) {
         self.give_up();
-        self.delta = None;
+        self.wanted.delta = None;
     }
 
     /// Gives up what the server sends before the next confirmation.
@@ -240,7 +249,7 @@ mod tests {
 
     #[test]
     fn what_was_read_is_not_read_again() {
-        let mut followed = Followed::new(Since::Now, None);
+        let mut followed = Followed::new(Wanted { since: Since::Now, delta: None, token: None });
 
         assert!(read(&mut followed, 1, None));
         assert!(read(&mut followed, 2, None));
@@ -252,7 +261,8 @@ mod tests {
     #[test]
     fn what_comes_again_after_a_rewind_moves_the_position_only() {
         for way_back in [rewound, rewind_gap, rewind_without_recovery] {
-            let mut followed = Followed::new(Since::Now, None);
+            let mut followed =
+                Followed::new(Wanted { since: Since::Now, delta: None, token: None });
             assert!(read(&mut followed, 1, Some("a")));
 
             way_back(&mut followed);
@@ -264,7 +274,7 @@ mod tests {
 
     #[test]
     fn without_a_rewind_an_id_that_comes_again_is_a_publication() {
-        let mut followed = Followed::new(Since::Now, None);
+        let mut followed = Followed::new(Wanted { since: Since::Now, delta: None, token: None });
 
         assert!(read(&mut followed, 1, Some("a")));
         followed.gap(

@@ -1,13 +1,13 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 
-use tidewire_model::{Channel, Command, DeltaFormat, Gap, Position, RequestId, Since, Subscribed};
+use tidewire_model::{Channel, Command, Gap, Position, RequestId, Subscribed, Token};
 use tidewire_protocol_native::client::{Content, Received, Refusal};
 use tidewire_protocol_native::fossil::BadDelta;
 use tokio::time::Instant;
 
 use crate::behind::Side;
-use crate::followed::Followed;
+use crate::followed::{Followed, Wanted};
 
 /// The channels the application wants.
 #[derive(Default)]
@@ -18,26 +18,63 @@ pub(crate) struct Following {
 }
 
 impl Following {
-    /// Wants `channel`, and asks for it with `send`, for deltas too if a format is given; one that is wanted already stays as it is. `send`
-    /// has no id for a command that it cannot send now.
+    /// Wants `channel`, and asks for it with `send`; one that is wanted already stays as it is. `send` has
+    /// no id for a command that it cannot send now.
     pub(crate) fn follow(
         &mut self,
         channel: Channel,
-        (since, delta): (Since, Option<DeltaFormat>),
+        wanted: Wanted,
         send: impl FnOnce(Command) -> Option<RequestId>,
     ) {
         let Entry::Vacant(vacant) = self.channels.entry(channel) else { return };
         let channel = vacant.key().clone();
-        vacant.insert(Followed::new(since, delta)).request =
-            send(Command::Subscribe { channel, since, delta });
+        let Wanted { since, delta, token } = wanted.clone();
+        vacant.insert(Followed::new(wanted)).request =
+            send(Command::Subscribe { channel, since, delta, token });
     }
 
     /// Asks for `channel`, from where it has been read to.
     fn ask(&mut self, channel: &Channel, send: impl FnOnce(Command) -> Option<RequestId>) {
         let Some(followed) = self.channels.get_mut(channel) else { return };
         followed.settle();
-        let (since, delta) = (followed.go_on(), followed.delta);
-        followed.request = send(Command::Subscribe { channel: channel.clone(), since, delta });
+        let (since, Wanted { delta, token, .. }) = (followed.go_on(), followed.wanted.clone());
+        followed.request =
+            send(Command::Subscribe { channel: channel.clone(), since, delta, token });
+    }
+
+    /// Shows another token of the channel, now and whenever it is asked for.
+    pub(crate) fn show(
+        &mut self,
+        channel: &Channel,
+        token: Token,
+        send: impl FnOnce(Command) -> Option<RequestId>,
+    ) {
+        let Some(followed) = self.channels.get_mut(channel) else { return };
+        followed.wanted.token = Some(token.clone());
+        followed.shown = send(Command::Refresh { token, channel: Some(channel.clone()) });
+    }
+
+    /// The channel of which `request` has shown another token; it is answered.
+    pub(crate) fn shown_by(&mut self, request: RequestId) -> Option<Channel> {
+        let is_it = |followed: &Followed| followed.shown == Some(request);
+        let (channel, followed) = self.channels.iter_mut().find(|(_, followed)| is_it(followed))?;
+        followed.shown = None;
+        Some(channel.clone())
+    }
+
+    /// Asks for a channel that the server has ended for want of a token, if there is one to show; says
+    /// whether there is. A session that is resumed brings back what its store has heard of.
+    pub(crate) fn ask_with_token(
+        &mut self,
+        channel: &Channel,
+        send: impl FnOnce(Command) -> Option<RequestId>,
+    ) -> bool {
+        let has_one = |followed: &Followed| followed.wanted.token.is_some();
+        let has_one = self.channels.get(channel).is_some_and(has_one);
+        if has_one {
+            self.ask(channel, send);
+        }
+        has_one
     }
 
     /// Asks for `channel` anew after a delta that could not be applied: from where it has been read

@@ -24,6 +24,7 @@ mod renewal;
 mod repeats;
 mod retry;
 mod seen;
+mod tickets;
 mod unacknowledged;
 mod wait;
 
@@ -33,6 +34,7 @@ pub use happening::{Came, Happening};
 pub use member_list::{MemberList, Needed};
 pub use options::Options;
 pub use renewal::{NoToken, Renew};
+pub use tickets::Tickets;
 pub use tidewire_model::{
     Channel, Command, HistoryQuery, MemberId, MemberPage, MemberWord, PageMark, Payload, Position,
     PresenceChange, Since, Token,

@@ -1,7 +1,7 @@
 use tidewire_model::{Random, Tenant, Token};
 use tidewire_protocol_native::client::Codec;
 
-use crate::Renew;
+use crate::{Renew, Tickets};
 
 /// Where to connect, and as whom.
 #[derive(Clone, Debug)]
@@ -13,6 +13,9 @@ pub struct Options {
     pub token: Token,
     /// Where further tokens come from, for a client that is there for longer than one holds.
     pub renew: Option<Renew>,
+    /// Where tickets come from, for a client that connects with one instead of its token, each time with
+    /// another.
+    pub tickets: Option<Tickets>,
     pub codec: Codec,
     /// For nonces, names of publications and waits: the system, unless a run is to be repeated from
     /// a seed.
@@ -30,6 +33,7 @@ impl Options {
             tenant: None,
             token: token.into(),
             renew: None,
+            tickets: None,
             codec: Codec::Json,
             random: Random::new(|| getrandom::u64().expect("the system has random numbers")),
             overlap: true,

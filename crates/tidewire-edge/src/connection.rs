@@ -9,6 +9,7 @@ mod control;
 mod effects;
 mod expiry;
 mod fenced;
+mod grants;
 mod handing;
 mod held;
 mod leaving;
@@ -333,8 +334,9 @@ impl Connection {
             let failure = Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED);
             cx.outputs.events.push(Event::Failed { request: None, failure });
             self.obey(Err(Ending::Disconnected(Disconnect::Revoked)), cx);
-            self.settle(cx);
+            return self.settle(cx);
         }
+        self.rejudge_grants(cx);
     }
 
     fn obey(&mut self, verdict: Verdict, cx: &mut Context) {

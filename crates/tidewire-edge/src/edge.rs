@@ -8,10 +8,11 @@ use axum::http::HeaderMap;
 use tidewire_auth::{Refusal, ResumeClaims, Sealer, Vault, Verifier};
 use tidewire_broker::{News, Notice};
 use tidewire_model::{
-    ErrorCode, Failure, Identity, Limit, SessionKind, Tenant, TenantLimits, Token,
+    ChannelGrant, ErrorCode, Failure, Identity, Limit, SessionKind, Tenant, TenantLimits, Token,
 };
 use tidewire_node::{Node, OwnedSession};
 use tidewire_protocol::Descriptor;
+use tidewire_session::Wish;
 use tidewire_store::{RevocationStore, TicketStore};
 use tidewire_tenant::Tenants;
 use tokio::net::TcpListener;
@@ -296,6 +297,36 @@ impl Shared {
             return verdict;
         }
         self.verifier.examine(token.as_str(), unix_seconds())
+    }
+
+    /// Says what a token of one channel allows its bearer, with the keys that are known.
+    pub(crate) fn examine_grant_now(
+        &self,
+        wish: &Wish,
+        bearer: &Identity,
+    ) -> Result<ChannelGrant, Refusal> {
+        let (token, whom) = (wish.token.as_str(), (bearer, &wish.channel));
+        let verdict = self.verifier.examine_grant(token, whom, unix_seconds());
+        // That another's issuer may have the key is nothing that its bearer is to learn.
+        let is_theirs = || self.verifier.issued_for(token).as_ref() == Some(&bearer.tenant);
+        if verdict == Err(Refusal::UnknownIssuedKey) && !is_theirs() {
+            return Err(Refusal::NotTheirs);
+        }
+        verdict
+    }
+
+    /// The same, and as in [`examine`](Self::examine) a key that is unknown is waited for.
+    pub(crate) async fn examine_grant(
+        &self,
+        wish: &Wish,
+        bearer: &Identity,
+    ) -> Result<ChannelGrant, Refusal> {
+        let verdict = self.examine_grant_now(wish, bearer);
+        let is_unknown = verdict == Err(Refusal::UnknownIssuedKey);
+        if !is_unknown || !self.jwks.ask(bearer.tenant.clone()).await {
+            return verdict;
+        }
+        self.examine_grant_now(wish, bearer)
     }
 
     /// Why nobody may come in with a credential that this node cannot judge, if that is so.

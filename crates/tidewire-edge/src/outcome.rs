@@ -1,7 +1,8 @@
 use tidewire_auth::Refusal;
 use tidewire_model::{
-    Channel, Event, Failure, HistoryPage, Identity, MemberPage, Published, RequestId,
+    Channel, ChannelGrant, Event, Failure, HistoryPage, Identity, MemberPage, Published, RequestId,
 };
+use tidewire_session::Wish;
 use tidewire_store::{Saved, StoreError};
 
 use crate::handshake::{Claimed, Rejected};
@@ -23,6 +24,8 @@ pub(crate) enum Outcome {
         request: RequestId,
         verdict: Box<Result<Identity, Refusal>>,
     },
+    /// What a token of one channel allows.
+    Examined(Box<(Wish, Result<ChannelGrant, Refusal>)>),
     Saved(Result<Saved, StoreError>),
     Released,
 }

@@ -174,7 +174,7 @@ async fn subscribe(address: SocketAddr, token: &str) -> Reader {
     let connect = Connect { token: Some(token.to_owned().into()), ..Connect::default() };
     converse(&mut stream, &command(1, Command::Connect(connect)), "\"connected\"").await;
     let channel = samples::channel().channel;
-    let subscribe = Command::Subscribe { channel, since: Since::Now, delta: None };
+    let subscribe = Command::Subscribe { channel, since: Since::Now, delta: None, token: None };
     converse(&mut stream, &command(2, subscribe), "\"subscribed\"").await;
     stream.into_std().expect("a stream of this runtime")
 }

@@ -44,7 +44,7 @@ fn subscribed(limits: Arc<Limits>) -> (Session, JoinId) {
     let mut out = Outputs::default();
     let delta = Some(DeltaFormat::Fossil);
     let channel = samples::channel().channel;
-    let command = Command::Subscribe { channel, since: Since::Now, delta };
+    let command = Command::Subscribe { channel, since: Since::Now, delta, token: None };
     session.handle(Request { id: RequestId(1), command }, NOW, &mut out);
     let join = out.effects.iter().find_map(|effect| match effect {
         Effect::Join { join, .. } => Some(*join),

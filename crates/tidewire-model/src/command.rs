@@ -20,6 +20,8 @@ pub enum Command {
         /// How publications may be sent as what changed since the one before; `None` wants each in
         /// full. The server sends a publication in full whenever it pleases.
         delta: Option<DeltaFormat>,
+        /// What allows it, if the token of the connection does not: one of this channel.
+        token: Option<Token>,
     },
     Unsubscribe {
         channel: Channel,
@@ -53,9 +55,10 @@ pub enum Command {
         limit: u32,
     },
     Ping,
-    /// Replaces the credential of a live connection.
+    /// Replaces the credential of a live connection, or of its subscription to a channel.
     Refresh {
         token: Token,
+        channel: Option<Channel>,
     },
 }
 

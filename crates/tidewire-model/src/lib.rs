@@ -11,6 +11,7 @@
 mod actions;
 mod by_tenant;
 mod channel;
+mod channel_grant;
 mod channel_limits;
 mod command;
 mod delivery;
@@ -44,6 +45,7 @@ mod when_slow;
 pub use actions::Actions;
 pub use by_tenant::ByTenant;
 pub use channel::{Channel, InvalidChannel, TenantChannel};
+pub use channel_grant::ChannelGrant;
 pub use channel_limits::ChannelLimits;
 pub use command::{Command, Connect, Direction, HistoryQuery, Publish, Request, Resume, Since};
 pub use delivery::{Delivery, JoinId, Joined, Published, Tenure};

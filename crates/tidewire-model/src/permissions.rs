@@ -71,12 +71,12 @@ impl Permissions {
     }
 
     pub fn allows(&self, action: Action, channel: &Channel) -> bool {
-        let names = |grants: &Grants| {
-            grants
-                .iter()
-                .any(|(filter, actions)| actions.contains(action) && filter.matches(channel))
-        };
-        names(&self.0.granted) && !names(&self.0.denied)
+        names(&self.0.granted, action, channel) && !self.denies(action, channel)
+    }
+
+    /// Whether it is not allowed whatever else is said.
+    pub fn denies(&self, action: Action, channel: &Channel) -> bool {
+        names(&self.0.denied, action, channel)
     }
 
     /// Whether each filter of `wanted` is granted whole by one of these, with all its actions. What is denied
@@ -112,6 +112,10 @@ impl Permissions {
     pub fn is_shared_with(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
+}
+
+fn names(grants: &Grants, action: Action, channel: &Channel) -> bool {
+    grants.iter().any(|(filter, actions)| actions.contains(action) && filter.matches(channel))
 }
 
 impl Action {

@@ -68,7 +68,10 @@ mod tests {
         assert_hidden(&resume);
         assert_hidden(&Connect { resume: Some(resume), ..Connect::default() });
         assert_hidden(&Connect { token: Some(SECRET.into()), ..Connect::default() });
-        assert_hidden(&Command::Refresh { token: SECRET.into() });
+        assert_hidden(&Command::Refresh { token: SECRET.into(), channel: None });
+        let channel = crate::Channel::parse("a").expect("channel");
+        let (since, token) = (crate::Since::Now, Some(SECRET.into()));
+        assert_hidden(&Command::Subscribe { channel, since, delta: None, token });
     }
 
     #[test]

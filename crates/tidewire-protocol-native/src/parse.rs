@@ -76,11 +76,16 @@ pub(crate) fn resume(
     Ok(Resume { token, nonce, positions })
 }
 
-pub(crate) fn refresh(token: Token) -> Result<Command, Failure> {
+/// An empty token is none, as in `connect`.
+pub(crate) fn channel_token(token: Option<Token>) -> Option<Token> {
+    token.filter(|token| !token.is_empty())
+}
+
+pub(crate) fn refresh(token: Token, channel: Option<&str>) -> Result<Command, Failure> {
     if token.is_empty() {
         return Err(bad_request("`refresh` takes a `token`"));
     }
-    Ok(Command::Refresh { token })
+    Ok(Command::Refresh { token, channel: channel.map(self::channel).transpose()? })
 }
 
 pub(crate) fn no_command() -> Failure {

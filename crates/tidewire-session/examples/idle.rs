@@ -70,7 +70,7 @@ impl Shared {
         };
         let mut session = Session::new(identity, self.limits.clone());
         let channel = self.channel.clone();
-        let command = Command::Subscribe { channel, since: Since::Now, delta: None };
+        let command = Command::Subscribe { channel, since: Since::Now, delta: None, token: None };
         session.handle(Request { id: RequestId(1), command }, 0, out);
         let Some(Effect::Join { join, .. }) = out.effects.pop() else { return session };
         let joined = Joined {

@@ -1,6 +1,6 @@
 use tidewire_model::{
-    Channel, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, MemberWord, PageMark,
-    Publish, RequestId, Since, Token,
+    Channel, DeltaFormat, Disconnect, ErrorCode, Event, Failure, HistoryQuery, JoinId, MemberWord,
+    PageMark, Publish, RequestId, Since, Token,
 };
 
 /// What a session wants done.
@@ -24,10 +24,22 @@ pub enum Effect {
     Members { request: RequestId, channel: Channel, from: Option<PageMark>, limit: u32 },
     /// Verify a new credential; answered by [`Session::refreshed`](crate::Session::refreshed).
     Refresh { request: RequestId, token: Token },
+    /// Verify a token of one channel; answered by [`Session::granted`](crate::Session::granted).
+    Examine(Box<Wish>),
     /// Write the session's snapshot to the store, some time soon.
     Save,
     /// End the connection.
     Disconnect(Disconnect),
+}
+
+/// What a client wants to do with a token of one channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wish {
+    pub request: RequestId,
+    pub token: Token,
+    pub channel: Channel,
+    /// How to subscribe; `None` only replaces the token.
+    pub(crate) start: Option<(Since, Option<DeltaFormat>)>,
 }
 
 /// What a session has decided, in order; the owner performs and sends it, and clears it.

@@ -15,7 +15,7 @@ mod snapshot;
 mod subscription;
 mod subscriptions;
 
-pub use effect::{Effect, Outputs};
+pub use effect::{Effect, Outputs, Wish};
 pub use limits::Limits;
 pub use meeting::Meeting;
 pub use session::Session;

@@ -2,15 +2,15 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use tidewire_model::{
-    Action, Channel, Command, Deltas, Envelope, ErrorCode, Event, Failure, Identity, JoinId,
-    Joined, Position, Publish, Request, RequestId, SessionKind, Since, Subscribed,
+    Action, Channel, ChannelGrant, Command, Deltas, Envelope, ErrorCode, Event, Failure, Identity,
+    JoinId, Joined, Position, Publish, Request, RequestId, SessionKind, Since, Subscribed,
 };
 
 use self::confirming::Ended;
 use self::replay::{Replayed, gap_after, gap_event, recovery_after};
 use crate::subscription::{Asked, Live, Pending, State, Subscription};
 use crate::subscriptions::Subscriptions;
-use crate::{Effect, Limits, Outputs, SavedMember};
+use crate::{Effect, Limits, Outputs, SavedMember, Wish};
 
 /// One client's identity and subscriptions, as the owner of its connection sees them.
 ///
@@ -37,6 +37,8 @@ struct Rare {
     replayed: Replayed,
     ended: Ended,
     entered: Vec<SavedMember>,
+    /// What tokens of one channel allow, each of a subscription there is.
+    grants: Vec<ChannelGrant>,
 }
 
 impl Session {
@@ -72,12 +74,23 @@ impl Session {
                 out.refuse(id, ErrorCode::AlreadyConnected, "this connection is connected");
             }
             Command::Ping => out.events.push(Event::Pong { request: id }),
-            Command::Refresh { token } => out.effects.push(Effect::Refresh { request: id, token }),
+            Command::Refresh { token, channel: None } => {
+                out.effects.push(Effect::Refresh { request: id, token });
+            }
             _ if self.identity.is_expired(now) => {
                 let remedy = "the token has expired: send `refresh` with a new one";
                 out.refuse(id, ErrorCode::TokenExpired, remedy);
             }
-            Command::Subscribe { channel, since, delta } => {
+            Command::Subscribe { channel, since, delta, token: Some(token) } => {
+                let start = Some((since, delta));
+                let wish = Wish { request: id, token, channel, start };
+                out.effects.push(Effect::Examine(Box::new(wish)));
+            }
+            Command::Refresh { token, channel: Some(channel) } => {
+                let wish = Wish { request: id, token, channel, start: None };
+                out.effects.push(Effect::Examine(Box::new(wish)));
+            }
+            Command::Subscribe { channel, since, delta, token: None } => {
                 let asked = Asked::ByClient { request: Some(id), since };
                 self.handle_subscribe(id, channel, Pending::new(asked, None, delta), out);
             }
@@ -139,6 +152,7 @@ impl Session {
             return out.refuse(request, ErrorCode::NotSubscribed, message);
         }
         self.confirm_end(request, channel.clone(), out);
+        self.drop_grant(channel, out);
         out.effects.push(Effect::Save);
         self.tidy_queue();
         self.join_next(out);
@@ -152,21 +166,6 @@ impl Session {
             return out.fail(request, self.limits.too_large(publish.payload.len()));
         }
         out.effects.push(Effect::Publish { request, publish });
-    }
-
-    /// Refuses what is not granted, in the same words whether or not the channel exists.
-    fn may(&self, action: Action, channel: &Channel, id: RequestId, out: &mut Outputs) -> bool {
-        let allowed = self.identity.permissions.allows(action, channel);
-        if !allowed {
-            let message = match action {
-                Action::Subscribe => "the token does not allow subscribing to this channel",
-                Action::Publish => "the token does not allow publishing to this channel",
-                Action::History => "the token does not allow reading this channel's history",
-                Action::Presence => "the token does not allow asking who is in this channel",
-            };
-            out.refuse(id, ErrorCode::PermissionDenied, message);
-        }
-        allowed
     }
 
     fn subscribe(&mut self, channel: Channel, pending: Pending, out: &mut Outputs) {
@@ -195,7 +194,8 @@ impl Session {
 
     fn forget_queue(&mut self) {
         let is_empty = self.rare.as_ref().is_some_and(|rare| {
-            rare.channels.is_empty() && rare.ended.is_empty() && rare.entered.is_empty()
+            let is_in_none = rare.entered.is_empty() && rare.grants.is_empty();
+            rare.channels.is_empty() && rare.ended.is_empty() && is_in_none
         });
         if is_empty && self.joins_in_flight == 0 {
             self.rare = None;
@@ -325,6 +325,7 @@ impl Session {
         let channel = channel.clone();
         if let Asked::ByClient { request: request @ Some(_), .. } = pending.asked {
             self.subscriptions.remove(&channel);
+            self.drop_grant(&channel, out);
             // It may have been saved for another subscription's sake since it was asked for.
             out.effects.push(Effect::Save);
             out.events.push(Event::Failed { request, failure });
@@ -385,6 +386,7 @@ fn push_publications(
 
 mod confirming;
 mod delivery;
+mod grants;
 mod presence;
 mod reading;
 mod renewal;

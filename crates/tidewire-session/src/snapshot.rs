@@ -1,5 +1,5 @@
 use serde::{Deserialize, Serialize};
-use tidewire_model::{Channel, DeltaFormat, Identity, MemberWord, Position};
+use tidewire_model::{Channel, ChannelGrant, DeltaFormat, Identity, MemberWord, Position};
 
 /// What of a session outlives its connection, written to the store while the connection lives.
 ///
@@ -13,6 +13,9 @@ pub struct Snapshot {
     /// Absent from the record of most sessions, and of all from before there was presence.
     #[serde(default, skip_serializing_if = "SavedPresence::is_empty")]
     pub presence: SavedPresence,
+    /// What its tokens of one channel allow. Absent likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grants: Vec<ChannelGrant>,
 }
 
 /// What a session has to do with presence, as the store keeps it.

@@ -147,6 +147,7 @@ impl Rivals {
             identity: self.identity.clone(),
             subscriptions: Vec::new(),
             presence: SavedPresence::default(),
+            grants: Vec::new(),
         }
     }
 

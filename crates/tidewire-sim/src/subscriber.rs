@@ -136,7 +136,7 @@ impl Subscriber {
             let position = self.witness.lock().position(channel);
             let since = position.map_or(*since, Since::Position);
             let channel = channel.clone();
-            connection.command(Command::Subscribe { channel, since, delta: None });
+            connection.command(Command::Subscribe { channel, since, delta: None, token: None });
         }
     }
 

@@ -123,6 +123,7 @@ impl Bench<'_> {
         };
         Snapshot {
             presence: SavedPresence::default(),
+            grants: Vec::new(),
             identity,
             subscriptions: (0..self.subscriptions).map(subscription).collect(),
         }

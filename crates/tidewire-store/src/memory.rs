@@ -280,7 +280,12 @@ mod tests {
             expires_at: None,
             provenance: None,
         };
-        Snapshot { identity, subscriptions: Vec::new(), presence: SavedPresence::default() }
+        Snapshot {
+            identity,
+            subscriptions: Vec::new(),
+            presence: SavedPresence::default(),
+            grants: Vec::new(),
+        }
     }
     #[async_trait]
     impl RevocationStoreFactory for InMemory {

@@ -316,7 +316,7 @@ fn acme() -> Verifier {
 }
 
 /// A token of `acme` whose claims are changed; `null` removes one.
-fn sign(changes: &Value) -> String {
+pub(crate) fn sign(changes: &Value) -> String {
     let mut payload = serde_json::to_value(claims("acme")).expect("json");
     let object = payload.as_object_mut().expect("an object");
     for (name, value) in changes.as_object().expect("an object") {

@@ -5,7 +5,7 @@ use tidewire_protocol_native::client::Received;
 use tokio::time::Instant;
 
 use super::*;
-use crate::followed::Followed;
+use crate::followed::{Followed, Wanted};
 
 /// A channel that has been read over one connection, when another begins; and what has been read.
 struct Moving {
@@ -143,7 +143,10 @@ fn a_channel_that_its_session_brings_back_from_elsewhere_is_asked_for_anew() {
 impl Moving {
     /// Reads `positions` over a connection, and begins another.
     fn read(positions: &[Position]) -> Self {
-        let mut moving = Self { followed: Followed::new(Since::Now, None), read: Vec::new() };
+        let mut moving = Self {
+            followed: Followed::new(Wanted { since: Since::Now, delta: None, token: None }),
+            read: Vec::new(),
+        };
         for position in positions {
             moving.bring(*position, Side::Newer);
         }

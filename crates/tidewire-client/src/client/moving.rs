@@ -89,6 +89,7 @@ impl Client {
         match lost.code() {
             _ if lost.invites_back() || self.has_moved(&lost) => {}
             Some(MOVED) => self.resume = None,
+            Some(EXPIRED) if self.options.tickets.is_some() => {}
             Some(EXPIRED) if self.renewal.demand(Instant::now()) => {}
             _ => return Err(lost.into()),
         }

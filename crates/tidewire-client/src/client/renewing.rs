@@ -25,6 +25,9 @@ impl Client {
     }
 
     pub(super) fn refreshed(&mut self, request: RequestId, expires_at: Option<u64>) {
+        if self.following.shown_by(request).is_some() {
+            return;
+        }
         if self.renewal.taken(request) {
             self.happenings.push_back(Happening::Renewed { expires_at });
         }
@@ -44,8 +47,16 @@ impl Client {
             self.happenings.push_back(Happening::NotRenewed { reason });
             return true;
         }
-        if refusal.error_code() != Some(ErrorCode::TokenExpired) || !self.renewal.has_source() {
+        let has_source = self.renewal.has_source();
+        let has_tickets = self.options.tickets.is_some();
+        if refusal.error_code() != Some(ErrorCode::TokenExpired) || !(has_source || has_tickets) {
             return false;
+        }
+        if request.is_none() && !has_source {
+            // Nothing is delivered any more: a ticket is good for another connection only.
+            self.cut();
+            self.happenings.push_back(Happening::Lost { reason: refusal.to_string() });
+            return true;
         }
         self.renewal.demand(now);
         refusal.retryable = true;

@@ -40,7 +40,10 @@ impl Client {
                 self.asked_to_move((after, window), token);
             }
             ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } => {
-                self.refuse_channel(channel, refusal);
+                let is_denied = refusal.error_code() == Some(ErrorCode::PermissionDenied);
+                if !(is_denied && self.asks_with_token(&channel)) {
+                    self.refuse_channel(channel, refusal);
+                }
             }
             ServerEvent::Expiring { at, closes_at } => self.expires(at, closes_at),
             ServerEvent::Refreshed { request, expires_at } => self.refreshed(request, expires_at),
@@ -105,6 +108,10 @@ impl Client {
         if self.refuses_token(request, &mut refusal) {
             return;
         }
+        if let Some(channel) = request.and_then(|request| self.following.shown_by(request)) {
+            let reason = format!("{channel}: {refusal}");
+            return self.happenings.push_back(Happening::NotRenewed { reason });
+        }
         let Some(request) = request else {
             return self.happenings.push_back(Happening::Refused { channel: None, refusal });
         };
@@ -119,6 +126,10 @@ impl Client {
         if let Some(Refused::ForGood(id)) = refused {
             self.happenings.push_back(Happening::Rejected { id, refusal });
         }
+    }
+
+    fn asks_with_token(&mut self, channel: &Channel) -> bool {
+        self.following.ask_with_token(channel, sending(&mut self.connection))
     }
 
     fn refuse_channel(&mut self, channel: Channel, refusal: Refusal) {

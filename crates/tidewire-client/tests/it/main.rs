@@ -8,3 +8,4 @@ mod presence;
 mod publishing;
 mod renewing;
 mod subscribing;
+mod tickets;

@@ -154,3 +154,40 @@ async fn offsets(client: &mut tidewire_client::Client, count: usize) -> Vec<u64>
     }
     offsets
 }
+
+#[tokio::test]
+async fn a_token_of_a_channel_is_shown_whenever_that_is_asked_for() {
+    let peer = Peer::listen().await;
+    let (mut client, mut served) = peer.welcome().await;
+    client.subscribe_with(channel("room/1"), Since::Now, "of-room-1");
+    let (first, _) = meanwhile(&mut client, served.subscribe(7)).await;
+
+    client.refresh_channel(&channel("room/1"), "next-of-room-1");
+    let serve = async {
+        let refresh = served.command().await;
+        let refused = json!({ "id": refresh["id"], "error": refusal(1101, "bad_token") });
+        served.say(refused).await;
+        // As a session is resumed whose store had not heard of it.
+        let error = refusal(1100, "permission_denied");
+        served.say(json!({ "unsubscribed": { "channel": "room/1", "error": error } })).await;
+        (refresh["refresh"].clone(), served.subscribe(7).await)
+    };
+    let ((refresh, again), happenings) = meanwhile(&mut client, serve).await;
+
+    assert_eq!(first["token"], "of-room-1");
+    assert_eq!(refresh, json!({ "token": "next-of-room-1", "channel": "room/1" }));
+    assert_eq!(again["token"], "next-of-room-1");
+    let told = |happening: &Happening| matches!(happening, Happening::NotRenewed { .. });
+    assert_eq!(happenings.iter().filter(|one| told(one)).count(), 1, "{happenings:?}");
+
+    let serve = async {
+        let command = served.command().await;
+        let error = refusal(1102, "token_expired");
+        served.say(json!({ "unsubscribed": { "channel": "room/1", "error": error } })).await;
+        command
+    };
+    client.subscribe_with(channel("room/2"), Since::Now, "of-room-2");
+    let (_, happenings) = meanwhile(&mut client, serve).await;
+    let is_refused = |happening: &Happening| matches!(happening, Happening::Refused { .. });
+    await_happening(&mut client, happenings, is_refused).await;
+}

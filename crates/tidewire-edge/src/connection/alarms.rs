@@ -11,7 +11,7 @@ use crate::wheel::Tick;
 pub(crate) struct Alarms {
     at: [Tick; Alarm::COUNT],
     /// Which of them are set, a bit each.
-    set: u8,
+    set: u16,
     /// The earliest moment at which the wheel looks at this connection.
     scheduled: Option<Tick>,
     /// The earliest of its looks after that.
@@ -35,6 +35,8 @@ pub(crate) enum Alarm {
     Renew,
     /// The client has had its time: for its first frame, or for its goodbye.
     Overdue,
+    /// A token of one channel has run out.
+    GrantOver,
 }
 
 /// How long the peer has to answer a goodbye.
@@ -51,7 +53,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(SESSION_RENEWAL.as_secs() * 5 
 const PING_STEP: Duration = Duration::from_millis(250);
 
 impl Alarm {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Save,
         Self::Expiring,
         Self::Expired,
@@ -60,10 +62,11 @@ impl Alarm {
         Self::Ping,
         Self::Renew,
         Self::Overdue,
+        Self::GrantOver,
     ];
     const COUNT: usize = Self::ALL.len();
 
-    fn bit(self) -> u8 {
+    fn bit(self) -> u16 {
         1 << self as u8
     }
 }
@@ -166,6 +169,17 @@ impl Alarms {
         let notice = config.expiry_notice.min(left / 2);
         self.set(Alarm::Expiring, now.after(left.saturating_sub(notice)));
         self.set(Alarm::Expired, now.after(left));
+    }
+
+    /// Sets when the first token of one channel runs out, in seconds since the Unix epoch.
+    pub(crate) fn grants_end_at(&mut self, now: Tick, until: Option<u64>) {
+        match until {
+            Some(until) => {
+                let left = Duration::from_secs(until.saturating_sub(unix_seconds()));
+                self.set(Alarm::GrantOver, now.after(left));
+            }
+            None => self.clear(Alarm::GrantOver),
+        }
     }
 
     /// Starts the time a client has to read what was sent to it, unless it is running.

@@ -18,6 +18,21 @@ use crate::outcome::Outcome;
 use crate::worker::Context;
 use crate::{handshake, metrics};
 
+/// What a client hears of a token that is refused.
+pub(super) fn failure(refusal: Refusal) -> Failure {
+    match TokenError::from(refusal) {
+        TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
+        TokenError::Revoked => Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED),
+        TokenError::Invalid => Failure::new(ErrorCode::BadToken, "the token is not valid here"),
+    }
+}
+
+/// One at a time is waited for of each connection.
+pub(super) fn another_is_looked_at() -> Failure {
+    let message = "another token is being looked at; try again";
+    Failure::new(ErrorCode::Overloaded, message)
+}
+
 impl Serving {
     /// Performs the session's effects, which may bring about more.
     pub(super) fn perform(&mut self, line: &mut Line, cx: &mut Context) -> Verdict {
@@ -70,6 +85,7 @@ impl Serving {
                 });
             }
             Effect::Refresh { request, token } => self.refresh(request, token, line, cx),
+            Effect::Examine(wish) => self.examine_grant(*wish, line, cx),
             Effect::Save => self.save_in_time(line, cx),
             Effect::Disconnect(disconnect) => return Err(Ending::Disconnected(disconnect)),
         }
@@ -107,8 +123,7 @@ impl Serving {
             return self.refreshed(request, verdict, line, cx);
         }
         if self.refreshing.is_some() {
-            let message = "another token is being looked at; try again";
-            let failure = Failure::new(ErrorCode::Overloaded, message);
+            let failure = another_is_looked_at();
             return self.session.refreshed(request, Err(failure), &mut cx.outputs);
         }
         self.refreshing = Some(request);
@@ -136,11 +151,7 @@ impl Serving {
         };
         metrics::refreshed(verdict.is_ok());
         let is_good = verdict.is_ok();
-        let verdict = verdict.map_err(|refusal| match TokenError::from(refusal) {
-            TokenError::Expired => Failure::new(ErrorCode::TokenExpired, "the token has expired"),
-            TokenError::Revoked => Failure::new(ErrorCode::TokenRevoked, handshake::REVOKED),
-            TokenError::Invalid => Failure::new(ErrorCode::BadToken, "the token is not valid here"),
-        });
+        let verdict = verdict.map_err(failure);
         self.session.refreshed(request, verdict, &mut cx.outputs);
         if is_good {
             self.go_on_with_new_token(line, cx);

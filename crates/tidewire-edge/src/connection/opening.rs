@@ -269,6 +269,8 @@ impl Connection {
         }
         let mut serving = Serving::new(session, owned, is_resumed, rest);
         line.watch_next_message(cx);
+        // What was granted may have run out, or been revoked, while its bearer was away.
+        serving.judge_grants(line, cx);
         let verdict = line
             .introduce(connected, cx)
             .and_then(|()| serving.go_on(line, cx))

@@ -90,7 +90,7 @@ impl Serving {
             (_, Some(_)) => (true, ""),
             (_, None) => (false, "the channel keeps no presence: no rule of the tenant's says so"),
         };
-        if is_kept || !identity.permissions.allows(Action::Presence, channel) {
+        if is_kept || !self.session.allows(Action::Presence, channel) {
             return false;
         }
         let failure = Failure::new(ErrorCode::NoPresence, message);

@@ -39,7 +39,7 @@ pub(super) struct Serving {
     pub(super) publishing: u16,
     /// Pages of history under way.
     pub(super) reads: u8,
-    /// The `refresh` for whose token a key is being fetched.
+    /// The command for whose token a key is being fetched.
     pub(super) refreshing: Option<RequestId>,
     /// A write of the session is under way; the next waits, or might be overtaken.
     pub(super) is_saving: bool,
@@ -215,6 +215,7 @@ impl Serving {
             Alarm::Save | Alarm::Renew => self.save(line, cx),
             Alarm::Expiring => self.announce_expiry(cx),
             Alarm::Expired => self.expire(line, cx)?,
+            Alarm::GrantOver => self.judge_grants(line, cx),
             Alarm::Stalled if line.is_behind() => self.stalled(line, cx)?,
             // Nobody could take the session up now: the client is better off here for another while.
             Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
@@ -270,6 +271,12 @@ impl Serving {
             Outcome::Verified { request, verdict } => {
                 self.refreshing = None;
                 self.refreshed(request, *verdict, line, cx);
+                self.perform(line, cx)?;
+            }
+            Outcome::Examined(examined) => {
+                self.refreshing = None;
+                let (wish, verdict) = *examined;
+                self.granted(wish, verdict, line, cx);
                 self.perform(line, cx)?;
             }
             Outcome::Saved(saved) => self.saved(saved, line, cx)?,

@@ -208,6 +208,7 @@ impl Claimant<'_> {
             identity: identity.clone(),
             subscriptions: Vec::new(),
             presence: SavedPresence::default(),
+            grants: Vec::new(),
         };
         self.shared.node.open_session(&snapshot).await.map_err(|error| {
             tracing::warn!(%error, "cannot open a session");

@@ -146,7 +146,7 @@ async fn refreshing_takes_a_new_token_of_the_same_user_only() {
     let later = Claims { expires_at: now() + 7_200, ..claims(TENANT, "ada") };
     let later_at = later.expires_at;
 
-    let request = peer.send(Command::Refresh { token: sign(TENANT, &later).into() });
+    let request = peer.send(Command::Refresh { token: sign(TENANT, &later).into(), channel: None });
 
     let ServerEvent::Refreshed { request: refreshed, expires_at } = peer.next().await else {
         unreachable!("not refreshed")
@@ -160,12 +160,12 @@ async fn refreshing_takes_a_new_token_of_the_same_user_only() {
         (sign(OTHER_TENANT, &claims(TENANT, "ada")), 1101),
         ("nonsense".to_owned(), 1101),
     ] {
-        let request = peer.send(Command::Refresh { token: token.into() });
+        let request = peer.send(Command::Refresh { token: token.into(), channel: None });
         let (refused, refusal) = peer.refused().await;
         assert_eq!((refused, refusal.code), (Some(request), code));
     }
 
-    peer.send(Command::Refresh { token: token("eve").into() });
+    peer.send(Command::Refresh { token: token("eve").into(), channel: None });
     peer.closes_with(4401).await;
     bystander.is_undisturbed().await;
 }
@@ -178,7 +178,7 @@ async fn a_new_token_ends_the_subscriptions_it_does_not_allow() {
     peer.subscribe("other").await;
     let less = Claims { permissions: only("room/*"), ..claims(TENANT, "ada") };
 
-    peer.send(Command::Refresh { token: sign(TENANT, &less).into() });
+    peer.send(Command::Refresh { token: sign(TENANT, &less).into(), channel: None });
 
     assert!(matches!(peer.next().await, ServerEvent::Refreshed { .. }));
     let ServerEvent::Unsubscribed { request: None, channel, refusal: Some(refusal) } =
@@ -200,7 +200,7 @@ async fn what_a_new_token_denies_ends_though_it_is_granted() {
         ..claims(TENANT, "ada")
     };
 
-    peer.send(Command::Refresh { token: sign(TENANT, &less).into() });
+    peer.send(Command::Refresh { token: sign(TENANT, &less).into(), channel: None });
 
     assert!(matches!(peer.next().await, ServerEvent::Refreshed { .. }));
     let ended = peer.next().await;

@@ -42,7 +42,7 @@ async fn connect(node: &Running, codec: Codec) -> (Peer, Connected) {
 
 async fn subscribe_by_delta(peer: &mut Peer, name: &str, since: Since) -> Subscribed {
     let delta = Some(DeltaFormat::Fossil);
-    peer.send(Command::Subscribe { channel: channel(name), since, delta });
+    peer.send(Command::Subscribe { channel: channel(name), since, delta, token: None });
     peer.subscribed().await
 }
 

@@ -251,7 +251,7 @@ async fn hears(peer: &mut Peer, payload: &str) {
 async fn until_refused(peer: &mut Peer) -> u16 {
     for number in 0.. {
         let channel = channel(&format!("more/{number}"));
-        peer.send(Command::Subscribe { channel, since: Since::Now, delta: None });
+        peer.send(Command::Subscribe { channel, since: Since::Now, delta: None, token: None });
         loop {
             match peer.next().await {
                 ServerEvent::Failed { refusal, .. } => return refusal.code,

@@ -29,7 +29,10 @@ async fn a_token_that_runs_out_is_announced_and_ends_the_connection_when_the_gra
     let (None, refusal) = peer.refused().await else { unreachable!("nothing was asked") };
     assert_eq!(refusal.code, 1102);
     // What is no better changes nothing.
-    peer.send(Command::Refresh { token: sign(OTHER_TENANT, &claims(TENANT, "ada")).into() });
+    peer.send(Command::Refresh {
+        token: sign(OTHER_TENANT, &claims(TENANT, "ada")).into(),
+        channel: None,
+    });
     assert_eq!(peer.refused().await.1.code, 1101);
     peer.closes_with(4402).await;
     bystander.is_undisturbed().await;
@@ -65,7 +68,12 @@ async fn between_a_token_and_the_next_nothing_is_delivered_and_afterwards_nothin
     }
     settle().await;
     reader.publish("room/000", text("too late"));
-    reader.send(Command::Subscribe { channel: channel("other"), since: Since::Now, delta: None });
+    reader.send(Command::Subscribe {
+        channel: channel("other"),
+        since: Since::Now,
+        delta: None,
+        token: None,
+    });
     for _ in 0..2 {
         assert_eq!(reader.refused().await.1.code, 1102);
     }
@@ -73,7 +81,7 @@ async fn between_a_token_and_the_next_nothing_is_delivered_and_afterwards_nothin
     let heard = reader.next().await;
     assert!(matches!(heard, ServerEvent::Pong { .. }), "{heard:?}");
 
-    reader.send(Command::Refresh { token: token("ada").into() });
+    reader.send(Command::Refresh { token: token("ada").into(), channel: None });
 
     let heard = reader.next().await;
     assert!(matches!(heard, ServerEvent::Refreshed { .. }), "{heard:?}");
@@ -103,20 +111,21 @@ async fn a_subscription_that_was_under_way_when_the_token_ran_out_is_refused() {
         channel: channel("room/1"),
         since: Since::Last(1),
         delta: None,
+        token: None,
     });
     expire(&mut reader).await;
 
     fleet.log.hold_reads(false);
 
     assert_eq!(reader.refused().await.1.code, 1102);
-    reader.send(Command::Refresh { token: token("ada").into() });
+    reader.send(Command::Refresh { token: token("ada").into(), channel: None });
     assert!(matches!(reader.next().await, ServerEvent::Refreshed { .. }));
     reader.subscribe("room/1").await;
 }
 
 /// Gives the peer a token that runs out, and waits until it has.
 async fn expire(peer: &mut Peer) {
-    peer.send(Command::Refresh { token: sign(TENANT, &good_for(2)).into() });
+    peer.send(Command::Refresh { token: sign(TENANT, &good_for(2)).into(), channel: None });
     assert!(matches!(peer.next().await, ServerEvent::Refreshed { .. }));
     assert!(matches!(peer.next().await, ServerEvent::Expiring { .. }));
     let (None, refusal) = peer.refused().await else { unreachable!("nothing was asked") };

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 use tidewire_auth::{Algorithm, GeneratedKey};
-use tidewire_client::ServerEvent;
+use tidewire_client::{Codec, ServerEvent};
 use tidewire_edge::{JwksPace, over_https};
 use tidewire_model::{Command, Connect};
 use tidewire_testkit::services::HttpsStub;
@@ -16,11 +16,13 @@ use tidewire_transport::https::{Fetcher, Roots};
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::channel_tokens::show;
 use crate::fleet::{OTHER_TENANT, TENANT, now, soon, until};
 use crate::peer::{Peer, text};
 use crate::registry::{Registered, json_of};
 
 const ISSUER: &str = "https://idp.example/";
+const OTHER_ISSUER: &str = "https://other.example/";
 
 /// An issuer's key, and how it is published.
 struct Key {
@@ -52,13 +54,29 @@ impl Key {
 
     /// The same, of an issuer of this name.
     fn token_of(&self, issuer: &str, user: &str) -> String {
-        let claims = json!({
+        self.sign(&json!({
             "iss": issuer, "sub": user, "aud": "tidewire", "exp": now() + 600,
             "channels": { "**": ["subscribe", "publish"] },
-        });
+        }))
+    }
+
+    fn token_without_rights(&self, user: &str) -> String {
+        self.sign(&json!({
+            "iss": ISSUER, "sub": user, "aud": "tidewire", "exp": now() + 600, "channels": {},
+        }))
+    }
+
+    fn token_of_channel(&self, user: &str, channel: &str) -> String {
+        self.sign(&json!({
+            "iss": ISSUER, "sub": user, "aud": "tidewire", "exp": now() + 600,
+            "channel": channel, "actions": ["subscribe", "publish"],
+        }))
+    }
+
+    fn sign(&self, claims: &Value) -> String {
         let mut header = Header::new(jsonwebtoken::Algorithm::EdDSA);
         header.kid = Some(self.id.clone());
-        jsonwebtoken::encode(&header, &claims, &self.signing).expect("a token")
+        jsonwebtoken::encode(&header, claims, &self.signing).expect("a token")
     }
 }
 
@@ -123,9 +141,40 @@ async fn a_key_that_an_issuer_has_just_published_lets_in_at_once() {
     // Whoever is there stays, and goes over to the new key.
     let third = Key::draw("third");
     publish(&stub, &[&third]);
-    peer.send(Command::Refresh { token: third.token("ada").into() });
+    peer.send(Command::Refresh { token: third.token("ada").into(), channel: None });
     assert!(matches!(peer.next().await, ServerEvent::Refreshed { .. }));
     peer.published("room/1", text("here")).await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_channel_waits_for_the_key_of_its_own_tenants_issuer_and_for_no_other() {
+    let stub = HttpsStub::start().await;
+    let (known, new) = (Key::draw("known"), Key::draw("new"));
+    publish(&stub, &[&known]);
+    let nodes = node_with(&stub, Duration::ZERO).await;
+    published(&nodes).await;
+    let node = &nodes.fleet.nodes[0];
+    let (others, other) = (HttpsStub::start().await, Key::draw("other"));
+    publish(&others, &[&other]);
+    let put = put(&nodes, OTHER_TENANT, (OTHER_ISSUER, &others)).await;
+    assert_eq!(put.0, StatusCode::CREATED, "{}", put.1);
+    until(|| node.tenants.ring().load().published_keys() > 1).await;
+    let mut stranger = Peer::dial_as(node, Some(OTHER_TENANT), Codec::Json).await;
+    stranger.introduce(other.token_of(OTHER_ISSUER, "ada")).await;
+    let asked = stub.asked();
+    show(&mut stranger, "room/1", new.token_of_channel("ada", "room/1"));
+    assert_eq!(stranger.refused().await.1.code, 1101);
+    assert_eq!(stub.asked(), asked, "it learns nothing of another's issuer");
+
+    let (mut ada, _) = Peer::connect_with(node, known.token_without_rights("ada")).await;
+    publish(&stub, &[&known, &new]);
+    show(&mut ada, "room/1", new.token_of_channel("ada", "room/1"));
+
+    ada.subscribed().await;
+    let nobodys = Key::draw("nobodys");
+    show(&mut ada, "room/2", nobodys.token_of_channel("ada", "room/2"));
+    assert_eq!(ada.refused().await.1.code, 1101);
+    ada.published("room/1", text("here")).await;
 }
 
 #[tokio::test]
@@ -182,9 +231,7 @@ async fn an_issuer_is_one_tenants() {
 
     assert_eq!((status, &answer["error"]["code"]), (StatusCode::CONFLICT, &json!("issuer_in_use")));
     // By its path it would be the other's.
-    let mut peer =
-        Peer::dial_as(&nodes.fleet.nodes[0], Some(OTHER_TENANT), tidewire_client::Codec::Json)
-            .await;
+    let mut peer = Peer::dial_as(&nodes.fleet.nodes[0], Some(OTHER_TENANT), Codec::Json).await;
     peer.send(Command::Connect(Connect {
         token: Some(key.token("ada").into()),
         ..Connect::default()

@@ -46,7 +46,7 @@ async fn until_happened(
 }
 
 fn subscribe_to(name: &str) -> Command {
-    Command::Subscribe { channel: channel(name), since: Since::Now, delta: None }
+    Command::Subscribe { channel: channel(name), since: Since::Now, delta: None, token: None }
 }
 
 #[tokio::test]

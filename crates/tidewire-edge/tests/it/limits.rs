@@ -131,7 +131,12 @@ async fn what_is_too_large_or_too_many_names_its_limit() {
     let mut peer = Peer::connect(&fleet.nodes[0], "ada").await;
     peer.subscribe("room/1").await;
 
-    let second = Command::Subscribe { channel: channel("room/2"), since: Since::Now, delta: None };
+    let second = Command::Subscribe {
+        channel: channel("room/2"),
+        since: Since::Now,
+        delta: None,
+        token: None,
+    };
     peer.send(second);
     assert_names(&peer.refused().await.1, 1300, "connection_subscriptions", 1);
     peer.publish("room/3", Payload::binary(vec![7; 11].into()));
@@ -170,8 +175,12 @@ async fn a_changed_limit_holds_for_who_is_connected() {
     set_tenant(&fleet, "initech", OwnLimits::default());
     let mut peer = connect_as(&fleet, "initech").await;
     peer.subscribe("room/1").await;
-    let second =
-        || Command::Subscribe { channel: channel("room/2"), since: Since::Now, delta: None };
+    let second = || Command::Subscribe {
+        channel: channel("room/2"),
+        since: Since::Now,
+        delta: None,
+        token: None,
+    };
 
     let one = OwnLimits { connection_subscriptions: Some(1), ..OwnLimits::default() };
     set_tenant(&fleet, "initech", one);
@@ -327,8 +336,12 @@ async fn a_tenant_has_so_many_channels_on_a_node_and_who_resumes_keeps_its_own()
     let fleet = limited(2, ChannelLimits { followed: Some(2), ..ChannelLimits::default() }).await;
     let (mut mover, connected) = Peer::connect_with(&fleet.nodes[0], token("ada")).await;
     let mut resident = Peer::connect(&fleet.nodes[1], "bob").await;
-    let subscribe =
-        |name| Command::Subscribe { channel: channel(name), since: Since::Now, delta: None };
+    let subscribe = |name| Command::Subscribe {
+        channel: channel(name),
+        since: Since::Now,
+        delta: None,
+        token: None,
+    };
     for number in ["1", "2"] {
         mover.subscribe(&format!("mine/{number}")).await;
         resident.subscribe(&format!("theirs/{number}")).await;

@@ -1,6 +1,7 @@
 //! Nodes on memory behind real sockets, and what clients, servers and operators get from them.
 
 mod bad_input;
+mod channel_tokens;
 mod credentials;
 mod crowd;
 mod deltas;

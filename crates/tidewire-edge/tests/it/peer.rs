@@ -100,7 +100,12 @@ impl Peer {
     }
 
     pub(crate) async fn subscribe(&mut self, name: &str) -> Subscribed {
-        self.send(Command::Subscribe { channel: channel(name), since: Since::Now, delta: None });
+        self.send(Command::Subscribe {
+            channel: channel(name),
+            since: Since::Now,
+            delta: None,
+            token: None,
+        });
         self.subscribed().await
     }
 

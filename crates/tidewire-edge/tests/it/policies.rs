@@ -316,7 +316,12 @@ async fn after_what_was_left_out_a_publication_is_no_delta() {
     let fleet = fleet(DeliveryClass::Recoverable, WhenSlow::Latest).await;
     let mut reader = Peer::connect(&fleet.nodes[0], "ada").await;
     let delta = Some(DeltaFormat::Fossil);
-    reader.send(Command::Subscribe { channel: channel("a/1"), since: Since::Now, delta });
+    reader.send(Command::Subscribe {
+        channel: channel("a/1"),
+        since: Since::Now,
+        delta,
+        token: None,
+    });
     assert_eq!(reader.subscribed().await.delta, delta);
     let mut publisher = Peer::connect(&fleet.nodes[0], "bob").await;
     for number in 0..MANY {

@@ -105,7 +105,12 @@ async fn where_memory_is_scarce_nobody_comes_in_and_nothing_more_is_subscribed_t
     };
     upgraded.send(Command::Connect(Connect { token: None, ticket: None, resume: Some(resume) }));
     assert_for_memory(upgraded.refused().await.1);
-    let room = || Command::Subscribe { channel: channel("room/1"), since: Since::Now, delta: None };
+    let room = || Command::Subscribe {
+        channel: channel("room/1"),
+        since: Since::Now,
+        delta: None,
+        token: None,
+    };
     peer.send(room());
     assert_for_memory(peer.refused().await.1);
     bystander.is_undisturbed().await;

@@ -9,7 +9,9 @@ use tidewire_auth::{Claims, SealKey, TokenId, Vault};
 use tidewire_broker::News;
 use tidewire_client::{Codec, ServerEvent};
 use tidewire_edge::{CONTROL_HEADER, EdgeConfig, RegistryParts, TenantRegistry, admin_router};
-use tidewire_model::{Command, Connect, Connected, Resume, Retention, SessionNonce, Tenant};
+use tidewire_model::{
+    Command, Connect, Connected, Permissions, Resume, Retention, SessionNonce, Tenant,
+};
 use tidewire_store::{
     MOST_REVOCATIONS_OF_TENANT, MemoryRevocationStore, MemoryTenantStore, Revocation,
     RevocationStore as _, Seen,
@@ -18,10 +20,11 @@ use tidewire_transport::http::request;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
+use crate::channel_tokens::{of_channel, show};
 use crate::fleet::{
     Fleet, OTHER_TENANT, Running, TENANT, claims, key_id, listen, now, sign, soon, until,
 };
-use crate::peer::{Bystander, Peer};
+use crate::peer::{Bystander, Peer, text};
 
 /// Nodes, and where the first of them is administered.
 struct Administered {
@@ -194,10 +197,42 @@ async fn a_token_that_was_revoked_refreshes_nothing_and_the_one_before_stays() {
     let token_id = Some(TokenId::parse("of-eve").expect("token id"));
     let revoked = sign(TENANT, &Claims { token_id, ..claims(TENANT, "ada") });
 
-    peer.send(Command::Refresh { token: revoked.into() });
+    peer.send(Command::Refresh { token: revoked.into(), channel: None });
 
     assert_eq!(peer.refused().await.1.code, 1103);
     peer.subscribe("room/1").await;
+}
+
+#[tokio::test]
+async fn a_token_of_a_channel_that_is_revoked_ends_its_subscription_and_nothing_else() {
+    let nodes = Administered::start(2).await;
+    let token = |name: &str| {
+        of_channel(name, |of| {
+            of.claims.token_id = TokenId::parse(&format!("of-{}", name.replace('/', "-"))).ok();
+        })
+    };
+    let (mut ada, _) = connect(nodes.node(1), "ada").await;
+    let less = Claims { permissions: Permissions::default(), ..claims(TENANT, "ada") };
+    ada.send(Command::Refresh { token: sign(TENANT, &less).into(), channel: None });
+    assert!(matches!(ada.next().await, ServerEvent::Refreshed { .. }));
+    for name in ["room/1", "room/2"] {
+        show(&mut ada, name, token(name));
+        ada.subscribed().await;
+    }
+
+    nodes.revoke(&json!({ "token": "of-room-1" })).await;
+
+    let ServerEvent::Unsubscribed { channel, refusal: Some(refusal), .. } = ada.next().await else {
+        unreachable!("not unsubscribed")
+    };
+    assert_eq!((channel.as_str(), refusal.code), ("room/1", 1103));
+    show(&mut ada, "room/1", token("room/1"));
+    assert_eq!(ada.refused().await.1.code, 1103);
+    ada.published("room/2", text("still here")).await;
+
+    // All that her key has signed, the connection's own token with it.
+    nodes.revoke(&json!({ "key": key_id(TENANT).to_string() })).await;
+    is_told(&ada.closes_with(4403).await);
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ async fn a_rule_that_has_come_holds_for_who_subscribes_from_then_on() {
         channel: channel(name),
         since: Since::Now,
         delta: Some(DeltaFormat::Fossil),
+        token: None,
     };
     peer.send(wish("state/1"));
     assert_eq!(peer.subscribed().await.delta, None);

@@ -69,7 +69,12 @@ fn snapshot() -> Snapshot {
         expires_at: None,
         provenance: None,
     };
-    Snapshot { identity, subscriptions: Vec::new(), presence: SavedPresence::default() }
+    Snapshot {
+        identity,
+        subscriptions: Vec::new(),
+        presence: SavedPresence::default(),
+        grants: Vec::new(),
+    }
 }
 
 fn nonce(number: u8) -> SessionNonce {

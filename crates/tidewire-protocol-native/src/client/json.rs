@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use tidewire_model::{
     Channel, Command, Connected, DeltaFormat, Direction, Epoch, Gap, GapReason, HistoryQuery,
     MemberPage, NodeId, Occupancy, Payload, Position, Publish, Request, RequestId, Resume,
-    SessionId, Since, Subscribed, UserId,
+    SessionId, Since, Subscribed, Token, UserId,
 };
 use tidewire_protocol::{Frame, ProtocolError};
 
@@ -55,8 +55,8 @@ fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
             ticket: connect.ticket.as_ref().map(|ticket| ticket.as_str().into()),
             resume: connect.resume.as_ref().map(|resume| Object(resume_body(resume))),
         }),
-        Command::Subscribe { channel, since, delta } => {
-            CommandBody::Subscribe(subscribe_body(channel, since, *delta))
+        Command::Subscribe { channel, since, delta, token } => {
+            CommandBody::Subscribe(subscribe_body(channel, since, *delta, token.as_ref()))
         }
         Command::Unsubscribe { channel } => {
             CommandBody::Unsubscribe(UnsubscribeBody { channel: channel.as_str().into() })
@@ -76,9 +76,10 @@ fn command_body<'a>(command: &'a Command, encoded: &'a str) -> CommandBody<'a> {
             limit: Some(*limit),
         }),
         Command::Ping => CommandBody::Ping(PingBody {}),
-        Command::Refresh { token } => {
-            CommandBody::Refresh(RefreshBody { token: token.as_str().into() })
-        }
+        Command::Refresh { token, channel } => CommandBody::Refresh(RefreshBody {
+            token: token.as_str().into(),
+            channel: channel.as_ref().map(|channel| channel.as_str().into()),
+        }),
     }
 }
 
@@ -105,6 +106,7 @@ fn subscribe_body<'a>(
     channel: &'a Channel,
     since: &'a Since,
     delta: Option<DeltaFormat>,
+    token: Option<&'a Token>,
 ) -> SubscribeBody<'a> {
     let (since, last) = match since {
         Since::Now => (None, None),
@@ -112,7 +114,8 @@ fn subscribe_body<'a>(
         Since::Last(last) => (None, Some(*last)),
     };
     let delta = delta.map(|format| format.as_str().into());
-    SubscribeBody { channel: channel.as_str().into(), since, last, delta }
+    let token = token.map(|token| token.as_str().into());
+    SubscribeBody { channel: channel.as_str().into(), since, last, delta, token }
 }
 
 fn publish_body<'a>(publish: &'a Publish, encoded: &'a str) -> PublishBody<'a> {

@@ -31,8 +31,12 @@ pub(super) fn push_request(out: &mut Vec<u8>, request: &Request) {
 fn command_body(command: &Command) -> CommandBody {
     match command {
         Command::Connect(connect) => CommandBody::Connect(connect_body(connect)),
-        Command::Subscribe { channel, since, delta } => {
-            CommandBody::Subscribe(subscribe_body(channel, since, *delta))
+        Command::Subscribe { channel, since, delta, token } => {
+            let token = token.as_ref().map(|token| token.as_str().to_owned());
+            CommandBody::Subscribe(wire::Subscribe {
+                token,
+                ..subscribe_body(channel, since, *delta)
+            })
         }
         Command::Unsubscribe { channel } => {
             CommandBody::Unsubscribe(wire::Unsubscribe { channel: channel.to_string() })
@@ -62,9 +66,10 @@ fn command_body(command: &Command) -> CommandBody {
             limit: Some(*limit),
         }),
         Command::Ping => CommandBody::Ping(wire::Ping {}),
-        Command::Refresh { token } => {
-            CommandBody::Refresh(wire::Refresh { token: token.as_str().to_owned() })
-        }
+        Command::Refresh { token, channel } => CommandBody::Refresh(wire::Refresh {
+            token: token.as_str().to_owned(),
+            channel: channel.as_ref().map(ToString::to_string),
+        }),
     }
 }
 
@@ -95,7 +100,8 @@ fn subscribe_body(channel: &Channel, since: &Since, delta: Option<DeltaFormat>) 
         Since::Position(position) => Some(Start::Since(wire_position(position))),
         Since::Last(last) => Some(Start::Last(*last)),
     };
-    wire::Subscribe { channel: channel.to_string(), start, delta: wire_delta_format(delta) }
+    let delta = wire_delta_format(delta);
+    wire::Subscribe { channel: channel.to_string(), start, delta, token: None }
 }
 
 fn history_body(channel: &Channel, query: &HistoryQuery) -> wire::History {

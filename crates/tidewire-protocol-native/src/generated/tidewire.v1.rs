@@ -90,6 +90,9 @@ pub struct Subscribe {
     /// How publications may be sent as what changed since the one before.
     #[prost(enumeration = "DeltaFormat", tag = "4")]
     pub delta: i32,
+    /// A token of this channel, where that of the connection does not allow it.
+    #[prost(string, optional, tag = "5")]
+    pub token: ::core::option::Option<::prost::alloc::string::String>,
     /// Without either, the subscription starts with the next publication.
     #[prost(oneof = "subscribe::Start", tags = "2, 3")]
     pub start: ::core::option::Option<subscribe::Start>,
@@ -184,6 +187,9 @@ pub struct Ping {}
 pub struct Refresh {
     #[prost(string, tag = "1")]
     pub token: ::prost::alloc::string::String,
+    /// Whose token it replaces; absent: that of the connection.
+    #[prost(string, optional, tag = "2")]
+    pub channel: ::core::option::Option<::prost::alloc::string::String>,
 }
 /// One event or more, in order. Frames can be joined end to end.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -87,6 +87,8 @@ pub(crate) struct SubscribeBody<'a> {
     pub(crate) last: Option<u32>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub(crate) delta: Option<Str<'a>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Str<'a>>,
 }
 
 #[derive(Default, Deserialize, Serialize)]
@@ -158,6 +160,8 @@ pub(crate) struct PingBody {}
 pub(crate) struct RefreshBody<'a> {
     #[serde(borrow)]
     pub(crate) token: Str<'a>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub(crate) channel: Option<Str<'a>>,
 }
 
 impl<'de> Deserialize<'de> for CommandObject<'de> {

@@ -79,7 +79,7 @@ fn request(object: CommandObject<'_>, frame: &Bytes) -> Decoded {
 fn command(body: CommandBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
     match body {
         CommandBody::Connect(body) => connect(body),
-        CommandBody::Subscribe(body) => subscribe(&body),
+        CommandBody::Subscribe(body) => subscribe(body),
         CommandBody::Unsubscribe(body) => {
             Ok(Command::Unsubscribe { channel: parse::channel(&body.channel)? })
         }
@@ -98,7 +98,7 @@ fn command(body: CommandBody<'_>, frame: &Bytes) -> Result<Command, Failure> {
             parse::members(&body.channel, body.from.as_deref(), body.limit)
         }
         CommandBody::Ping(_) => Ok(Command::Ping),
-        CommandBody::Refresh(body) => parse::refresh(token(body.token)),
+        CommandBody::Refresh(body) => parse::refresh(token(body.token), body.channel.as_deref()),
     }
 }
 
@@ -120,7 +120,7 @@ fn token(Str(text): Str<'_>) -> Token {
     text.into_owned().into()
 }
 
-fn subscribe(body: &SubscribeBody<'_>) -> Result<Command, Failure> {
+fn subscribe(body: SubscribeBody<'_>) -> Result<Command, Failure> {
     let since = match (&body.since, body.last) {
         (None, None) => Since::Now,
         (Some(since), None) => Since::Position(position_of(since)?),
@@ -131,7 +131,12 @@ fn subscribe(body: &SubscribeBody<'_>) -> Result<Command, Failure> {
     };
     // A format that is not known here is as good as none: `subscribed` does not confirm it.
     let delta = body.delta.as_deref().and_then(DeltaFormat::parse);
-    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since, delta })
+    Ok(Command::Subscribe {
+        channel: parse::channel(&body.channel)?,
+        since,
+        delta,
+        token: parse::channel_token(body.token.map(token)),
+    })
 }
 
 fn publish(body: &PublishBody<'_>, frame: &Bytes) -> Result<Command, Failure> {

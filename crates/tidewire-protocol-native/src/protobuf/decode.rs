@@ -56,7 +56,7 @@ fn command(body: wire::command::Command, frame: &Bytes) -> Result<Command, Failu
             let credentials = (body.token.map(Token::from), body.ticket.map(Token::from));
             parse::connect(credentials, body.resume.map(resume).transpose()?)
         }
-        Body::Subscribe(body) => subscribe(&body),
+        Body::Subscribe(body) => subscribe(body),
         Body::Unsubscribe(body) => {
             Ok(Command::Unsubscribe { channel: parse::channel(&body.channel)? })
         }
@@ -71,7 +71,7 @@ fn command(body: wire::command::Command, frame: &Bytes) -> Result<Command, Failu
         Body::Leave(body) => Ok(Command::Leave { channel: parse::channel(&body.channel)? }),
         Body::Members(body) => parse::members(&body.channel, body.from.as_deref(), body.limit),
         Body::Ping(wire::Ping {}) => Ok(Command::Ping),
-        Body::Refresh(body) => parse::refresh(body.token.into()),
+        Body::Refresh(body) => parse::refresh(body.token.into(), body.channel.as_deref()),
     }
 }
 
@@ -84,14 +84,19 @@ fn resume(body: wire::Resume) -> Result<Resume, Failure> {
     parse::resume(body.token.into(), &body.nonce, positions)
 }
 
-fn subscribe(body: &wire::Subscribe) -> Result<Command, Failure> {
+fn subscribe(body: wire::Subscribe) -> Result<Command, Failure> {
     let since = match &body.start {
         None => Since::Now,
         Some(wire::subscribe::Start::Since(since)) => Since::Position(position(since)?),
         Some(wire::subscribe::Start::Last(last)) => Since::Last(*last),
     };
     let delta = delta_format(body.delta);
-    Ok(Command::Subscribe { channel: parse::channel(&body.channel)?, since, delta })
+    Ok(Command::Subscribe {
+        channel: parse::channel(&body.channel)?,
+        since,
+        delta,
+        token: parse::channel_token(body.token.map(Token::from)),
+    })
 }
 
 /// A format that is not known here is as good as none: `Subscribed` does not confirm it.

@@ -80,12 +80,17 @@ fn commands() -> impl Strategy<Value = Command> {
     prop_oneof![
         connects().prop_map(Command::Connect),
         publishes().prop_map(Command::Publish),
-        (channels(), starts(), option::of(Just(DeltaFormat::Fossil)))
-            .prop_map(|(channel, since, delta)| Command::Subscribe { channel, since, delta }),
+        (channels(), starts(), option::of(Just(DeltaFormat::Fossil)), option::of(TOKEN)).prop_map(
+            |(channel, since, delta, token)| {
+                let token = token.map(Into::into);
+                Command::Subscribe { channel, since, delta, token }
+            }
+        ),
         channels().prop_map(|channel| Command::Unsubscribe { channel }),
         (channels(), queries()).prop_map(|(channel, query)| Command::History { channel, query }),
         Just(Command::Ping),
-        TOKEN.prop_map(|token| Command::Refresh { token: token.into() }),
+        (TOKEN, option::of(channels()))
+            .prop_map(|(token, channel)| Command::Refresh { token: token.into(), channel }),
     ]
 }
 

@@ -75,14 +75,15 @@ fn connecting() -> Vec<Row> {
         row(
             r#""refresh":{"token":"newer"}"#,
             message(7, &[text(1, "newer")]),
-            Command::Refresh { token: "newer".into() },
+            Command::Refresh { token: "newer".into(), channel: None },
         ),
         row(r#""ping":{}"#, message(6, &[]), Command::Ping),
     ]
 }
 
 fn subscribing() -> Vec<Row> {
-    let subscribe = |since| Command::Subscribe { channel: channel("room:42"), since, delta: None };
+    let subscribe =
+        |since| Command::Subscribe { channel: channel("room:42"), since, delta: None, token: None };
     vec![
         row(
             r#""subscribe":{"channel":"room:42"}"#,
@@ -106,6 +107,21 @@ fn subscribing() -> Vec<Row> {
             r#""subscribe":{"channel":"room:42","last":20}"#,
             message(3, &[text(1, "room:42"), varint(3, 20)]),
             subscribe(Since::Last(20)),
+        ),
+        row(
+            r#""subscribe":{"channel":"room:42","token":"of-it"}"#,
+            message(3, &[text(1, "room:42"), text(5, "of-it")]),
+            Command::Subscribe {
+                channel: channel("room:42"),
+                since: Since::Now,
+                delta: None,
+                token: Some("of-it".into()),
+            },
+        ),
+        row(
+            r#""refresh":{"token":"newer","channel":"room:42"}"#,
+            message(7, &[text(1, "newer"), text(2, "room:42")]),
+            Command::Refresh { token: "newer".into(), channel: Some(channel("room:42")) },
         ),
         row(
             r#""unsubscribe":{"channel":"gr\u00f6\u00dfe"}"#,

@@ -79,7 +79,7 @@ fn received(envelope: &Envelope) -> Received {
 fn a_subscription_asks_for_deltas_by_the_name_of_their_format() {
     let asked = |delta| {
         let (channel, since) = (channel("a"), Since::Now);
-        let command = Command::Subscribe { channel, since, delta };
+        let command = Command::Subscribe { channel, since, delta, token: None };
         Ok(vec![Decoded::Request(Request { id: RequestId(3), command })])
     };
     let protobuf =

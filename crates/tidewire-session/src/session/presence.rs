@@ -3,9 +3,7 @@
 //! Who watches is subscribed to the reserved channel of its presence; there is no more to it than to any other
 //! subscription, but for the permission and the name.
 
-use tidewire_model::{
-    Action, Channel, ErrorCode, Event, MemberWord, Permissions, RequestId, Since,
-};
+use tidewire_model::{Action, Channel, ErrorCode, Event, MemberWord, RequestId, Since};
 
 use super::Session;
 use super::resumption::resumed_at;
@@ -15,15 +13,6 @@ use crate::{Effect, Outputs, SavedMember, SavedPresence};
 /// Channels one session may be a member of, and what it may say in all of them together.
 const MOST_ENTERED: usize = 64;
 const MOST_SAID: usize = 16 * 1_024;
-
-/// Whether an identity may be subscribed to a channel; to a reserved one, if it may do with the other what
-/// that is for.
-pub(super) fn is_allowed(permissions: &Permissions, channel: &Channel) -> bool {
-    match channel.watched() {
-        None => permissions.allows(Action::Subscribe, channel),
-        Some(watched) => permissions.allows(Action::Presence, &watched),
-    }
-}
 
 impl Session {
     /// Every channel that this session is a member of, to be said when its connection ends.
@@ -120,7 +109,7 @@ impl Session {
         }
         for member in saved.entered {
             let SavedMember { channel, word } = member.clone();
-            if self.identity.permissions.allows(Action::Presence, &channel) {
+            if self.allows(Action::Presence, &channel) {
                 self.rare.get_or_insert_default().entered.push(member);
                 out.effects.push(Effect::Enter { request: None, channel, word });
             } else {
@@ -130,11 +119,10 @@ impl Session {
     }
 
     pub(super) fn leave_what_is_denied(&mut self, out: &mut Outputs) {
-        let permissions = self.identity.permissions.clone();
-        let Some(rare) = &mut self.rare else { return };
-        let denied =
-            |member: &mut SavedMember| !permissions.allows(Action::Presence, &member.channel);
-        for SavedMember { channel, .. } in rare.entered.extract_if(.., denied) {
+        let denied = |channel: &&Channel| !self.allows(Action::Presence, channel);
+        let denied: Vec<Channel> = self.entered().filter(denied).cloned().collect();
+        for channel in denied {
+            self.take_member(&channel);
             out.effects.push(Effect::Depart { request: None, channel });
         }
     }

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use tidewire_model::{Channel, Disconnect, ErrorCode, Event, Failure, Identity, RequestId};
 
 use super::Session;
-use super::presence::is_allowed;
 use crate::{Effect, Limits, Outputs};
 
 impl Session {
@@ -37,19 +36,21 @@ impl Session {
     }
 
     fn end_what_is_denied(&mut self, out: &mut Outputs) {
-        let permissions = &self.identity.permissions;
-        let denied: Vec<Channel> = self
-            .subscriptions
-            .iter()
-            .map(|subscription| &subscription.channel)
-            .filter(|channel| !is_allowed(permissions, channel))
-            .cloned()
-            .collect();
-        for channel in denied {
-            self.end(&channel, out);
-            let message = "the new token does not allow subscribing to this channel";
-            let failure = Some(Failure::new(ErrorCode::PermissionDenied, message));
-            out.events.push(Event::Unsubscribed { request: None, channel, failure });
+        // A grant ends with its subscription, and others that it has allowed with that.
+        loop {
+            let all = self.subscriptions.iter().map(|subscription| &subscription.channel);
+            let denied = |channel: &&Channel| !self.allows_being_in(channel);
+            let denied: Vec<Channel> = all.filter(denied).cloned().collect();
+            if denied.is_empty() {
+                break;
+            }
+            for channel in denied {
+                self.end(&channel, out);
+                let message = "the new token does not allow subscribing to this channel";
+                let failure = Some(Failure::new(ErrorCode::PermissionDenied, message));
+                out.events.push(Event::Unsubscribed { request: None, channel, failure });
+            }
+            self.drop_needless_grants();
         }
         self.leave_what_is_denied(out);
         self.tidy_queue();

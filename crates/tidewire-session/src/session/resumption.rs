@@ -4,7 +4,6 @@ use std::sync::Arc;
 use tidewire_model::{Channel, ErrorCode, Event, Failure, Position, Since};
 
 use super::Session;
-use super::presence::is_allowed;
 use crate::subscription::{Asked, Pending, Subscription};
 use crate::{Limits, Outputs, SavedSubscription, Snapshot};
 
@@ -23,6 +22,9 @@ impl Session {
         out: &mut Outputs,
     ) -> Self {
         let mut session = Self::new(snapshot.identity, limits);
+        for grant in snapshot.grants {
+            session.take_grant(grant);
+        }
         let reached: HashMap<Channel, Position> = positions.iter().cloned().collect();
         for SavedSubscription { channel, start, delta } in snapshot.subscriptions {
             let position = reached.get(&channel).copied().or(start);
@@ -33,6 +35,7 @@ impl Session {
             let asked = resumed_at(Some(position));
             session.take_up(channel, Pending::new(asked, None, None), out);
         }
+        session.drop_needless_grants();
         session.take_up_presence(snapshot.presence, out);
         session
     }
@@ -47,7 +50,8 @@ impl Session {
         let subscriptions = self.subscriptions.iter().filter(|one| !one.channel.is_reserved());
         let subscriptions = subscriptions.map(saved).collect();
         let presence = self.saved_presence();
-        Snapshot { identity: self.identity.clone(), subscriptions, presence }
+        let grants = self.grants().to_vec();
+        Snapshot { identity: self.identity.clone(), subscriptions, presence, grants }
     }
 
     pub(super) fn take_up(&mut self, channel: Channel, pending: Pending, out: &mut Outputs) {
@@ -62,7 +66,7 @@ impl Session {
     }
 
     fn refusal(&self, channel: &Channel) -> Option<Failure> {
-        if !is_allowed(&self.identity.permissions, channel) {
+        if !self.allows_being_in(channel) {
             let message = "the token does not allow subscribing to this channel";
             return Some(Failure::new(ErrorCode::PermissionDenied, message));
         }

@@ -7,6 +7,7 @@ use tidewire_model::{
 use super::*;
 use crate::{Meeting, SavedPresence, SavedSubscription, Snapshot};
 
+mod grants;
 mod meeting;
 mod presence;
 mod replay;
@@ -175,7 +176,7 @@ fn an_expired_token_still_pings_and_refreshes_and_does_nothing_else() {
 
     client.send(publish(1, "a", 1));
     client.send(Request { id: RequestId(2), command: Command::Ping });
-    let refresh = Command::Refresh { token: "new".into() };
+    let refresh = Command::Refresh { token: "new".into(), channel: None };
     client.send(Request { id: RequestId(3), command: refresh });
 
     assert_eq!(client.refusals(), [ErrorCode::TokenExpired]);
@@ -226,8 +227,12 @@ fn a_resumed_session_joins_a_few_channels_at_a_time_from_the_clients_positions()
         .iter()
         .map(|name| SavedSubscription { channel: channel(name), start, delta: None })
         .collect();
-    let snapshot =
-        Snapshot { identity: identity(), subscriptions, presence: SavedPresence::default() };
+    let snapshot = Snapshot {
+        identity: identity(),
+        subscriptions,
+        presence: SavedPresence::default(),
+        grants: Vec::new(),
+    };
     let mut out = Outputs::default();
 
     let positions = vec![(channel("c0"), position_of(9))];
@@ -249,6 +254,7 @@ fn a_resumed_session_takes_up_what_only_the_client_remembers() {
         identity: identity(),
         subscriptions: Vec::new(),
         presence: SavedPresence::default(),
+        grants: Vec::new(),
     };
     let mut out = Outputs::default();
 
@@ -269,6 +275,7 @@ fn what_only_the_client_remembers_is_new_and_ends_if_the_tenant_has_as_many_chan
         identity: identity(),
         subscriptions: vec![known],
         presence: SavedPresence { watched, entered: Vec::new() },
+        grants: Vec::new(),
     };
     let mut out = Outputs::default();
     let positions = vec![(channel("named"), position_of(9))];
@@ -308,6 +315,7 @@ fn a_resumed_session_keeps_to_its_permissions_and_its_limit() {
         identity: Identity { permissions, ..identity() },
         subscriptions,
         presence: SavedPresence::default(),
+        grants: Vec::new(),
     };
     let limits = Limits { subscriptions: 1, ..Limits::default() };
     let mut out = Outputs::default();
@@ -398,7 +406,7 @@ impl Client {
     fn live_with_deltas(offset: u64) -> Self {
         let mut client = Self::new();
         let (channel, delta) = (channel("a"), Some(DeltaFormat::Fossil));
-        let command = Command::Subscribe { channel, since: Since::Now, delta };
+        let command = Command::Subscribe { channel, since: Since::Now, delta, token: None };
         client.send(request(99, command));
         client.join = client.only_join("a", Since::Now);
         client.joined(client.join, at(offset, &[], true));
@@ -559,7 +567,7 @@ fn request(id: u32, command: Command) -> Request {
 }
 
 fn subscribe(id: u32, name: &str, since: Since) -> Request {
-    request(id, Command::Subscribe { channel: channel(name), since, delta: None })
+    request(id, Command::Subscribe { channel: channel(name), since, delta: None, token: None })
 }
 
 fn unsubscribe(id: u32, name: &str) -> Request {

@@ -262,6 +262,7 @@ pub async fn every_field_of_a_snapshot_is_kept(factory: &impl SessionStoreFactor
     let position = Position::new(Incarnation::new(5, 6).epoch(7), Position::MAX_OFFSET);
     let snapshot = Snapshot {
         presence: SavedPresence::default(),
+        grants: Vec::new(),
         identity: Identity {
             tenant: tenant("acme"),
             user: UserId::parse("ann \u{e9} \"quoted\"").expect("a valid user"),
@@ -373,6 +374,7 @@ fn snapshot_of(claim: Claim) -> Option<Snapshot> {
 fn snapshot(channel: &str) -> Snapshot {
     Snapshot {
         presence: SavedPresence::default(),
+        grants: Vec::new(),
         identity: Identity {
             tenant: tenant("acme"),
             user: UserId::parse("ann").expect("a valid user"),

@@ -25,7 +25,7 @@ pub use tenant::{
     TenantCommand,
 };
 pub use token::{Create, Keygen, SigningSource, TokenCommand, VerificationSource, Verify};
-pub use value::{Grant, ScopeName};
+pub use value::{ChannelActions, Grant, ScopeName};
 
 /// Real-time publish and subscribe over WebSocket.
 #[derive(Debug, Parser)]

@@ -58,6 +58,10 @@ pub struct Subscribe {
     /// Print everything after this position first, for one channel
     #[arg(long, value_name = "EPOCH:OFFSET", value_parser = parse_position)]
     pub since: Option<Position>,
+    /// File that holds a token of the channel, for one channel that the token of the connection does not
+    /// allow
+    #[arg(long, value_name = "FILE")]
+    pub channel_token_file: Option<PathBuf>,
     /// End after this many publications
     #[arg(long, value_name = "N")]
     pub count: Option<NonZeroU32>,

@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 use tidewire_auth::{Algorithm, KeyId};
 use tidewire_model::{Tenant, UserId};
 
-use super::value::{Grant, parse_algorithm, parse_key_id, parse_tenant, parse_user};
+use super::value::{
+    ChannelActions, Grant, parse_algorithm, parse_key_id, parse_tenant, parse_user,
+};
 use crate::config::Period;
 
 #[derive(Debug, Subcommand)]
@@ -32,6 +34,10 @@ pub struct Create {
     /// What the user may not do whatever else is said, as `chat/staff=publish`; may be repeated
     #[arg(long = "deny", value_name = "PATTERN=ACTIONS")]
     pub denials: Vec<Grant>,
+    /// Make a token of one channel instead, as `chat/7=subscribe,publish`: it lets nobody in, and is shown
+    /// with a `subscribe` to that channel by a user who is connected
+    #[arg(long, value_name = "CHANNEL=ACTIONS", conflicts_with_all = ["grants", "denials"])]
+    pub only: Option<ChannelActions>,
     /// How long the token is valid
     #[arg(long, value_name = "DURATION", default_value = "1h")]
     pub ttl: Period,

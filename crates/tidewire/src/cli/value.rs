@@ -27,6 +27,24 @@ impl FromStr for Grant {
     }
 }
 
+/// A channel and what may be done with it, written `chat/7=subscribe,publish`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ChannelActions {
+    pub channel: Channel,
+    pub actions: Vec<Action>,
+}
+
+impl FromStr for ChannelActions {
+    type Err = InvalidGrant;
+
+    fn from_str(text: &str) -> Result<Self, InvalidGrant> {
+        let (channel, actions) = text.rsplit_once('=').ok_or(InvalidGrant::Form)?;
+        let channel = Channel::parse(channel)?;
+        let actions = actions.split(',').map(parse_action).collect::<Result<_, _>>()?;
+        Ok(Self { channel, actions })
+    }
+}
+
 fn parse_action(name: &str) -> Result<Action, InvalidGrant> {
     Action::ALL.into_iter().find(|action| action.as_str() == name).ok_or(InvalidGrant::Action)
 }
@@ -61,6 +79,8 @@ pub enum InvalidGrant {
     Form,
     #[error(transparent)]
     Filter(#[from] InvalidFilter),
+    #[error(transparent)]
+    Channel(#[from] InvalidChannel),
     #[error("an action is one of subscribe, publish, history and presence")]
     Action,
 }
@@ -118,6 +138,15 @@ mod tests {
 
         assert_eq!(grant.filter.as_str(), "a=b/*");
         assert_eq!(grant.actions, [Action::Subscribe, Action::History]);
+    }
+
+    #[test]
+    fn a_token_of_one_channel_is_of_no_pattern() {
+        let only: ChannelActions = "a=b/7=subscribe".parse().expect("valid");
+
+        assert_eq!((only.channel.as_str(), only.actions), ("a=b/7", vec![Action::Subscribe]));
+        let pattern = "chat/*=subscribe".parse::<ChannelActions>();
+        assert!(matches!(pattern, Err(InvalidGrant::Channel(_))));
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub(crate) async fn options(remote: &Remote) -> anyhow::Result<Options> {
 }
 
 /// The token in a file.
-fn written(file: &Path) -> anyhow::Result<Token> {
+pub(crate) fn written(file: &Path) -> anyhow::Result<Token> {
     let text = std::fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read the token file {}", file.display()))?;
     Ok(trimmed(&text))

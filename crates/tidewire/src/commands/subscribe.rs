@@ -15,6 +15,13 @@ async fn listen(subscribe: &Subscribe) -> anyhow::Result<()> {
     if subscribe.since.is_some() && subscribe.channels.len() > 1 {
         bail!("--since is a position in one channel, and there are several");
     }
+    let token = match &subscribe.channel_token_file {
+        Some(_) if subscribe.channels.len() > 1 => {
+            bail!("--channel-token-file is of one channel, and there are several");
+        }
+        Some(file) => Some(remote::written(file)?),
+        None => None,
+    };
     let mut client = Client::connect(remote::options(&subscribe.remote).await?).await?;
     let since = match (subscribe.since, subscribe.last) {
         (Some(position), _) => Since::Position(position),
@@ -22,7 +29,10 @@ async fn listen(subscribe: &Subscribe) -> anyhow::Result<()> {
         (None, None) => Since::Now,
     };
     for channel in &subscribe.channels {
-        client.subscribe(channel.clone(), since);
+        match &token {
+            Some(token) => client.subscribe_with(channel.clone(), since, token.clone()),
+            None => client.subscribe(channel.clone(), since),
+        }
     }
     let mut left = subscribe.count.map(std::num::NonZeroU32::get);
     while left != Some(0) {

@@ -4,13 +4,15 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
+use serde::Serialize;
 use tidewire_auth::{
-    Claims, GeneratedKey, KeyId, KeyRing, SigningKey, TenantKeys, VerificationKey, Verifier,
+    ChannelClaims, Claims, GeneratedKey, KeyId, KeyRing, Refusal, SigningKey, TenantKeys,
+    VerificationKey, Verifier,
 };
-use tidewire_model::{Permissions, Tenant};
+use tidewire_model::{ChannelGrant, Identity, Permissions, Tenant};
 
 use super::config::load;
-use crate::cli::{Create, Keygen, TokenCommand, Verify};
+use crate::cli::{ChannelActions, Create, Keygen, TokenCommand, Verify};
 use crate::output;
 
 pub(crate) fn run(command: TokenCommand) -> anyhow::Result<ExitCode> {
@@ -42,7 +44,13 @@ fn token(create: &Create) -> anyhow::Result<String> {
     if claims.permissions.len() > Permissions::MAX_FILTERS {
         bail!("at most {} patterns are allowed", Permissions::MAX_FILTERS);
     }
-    Ok(key.sign(&claims))
+    Ok(match &create.only {
+        Some(ChannelActions { channel, actions }) => {
+            let (channel, actions) = (channel.clone(), actions.iter().copied().collect());
+            key.sign_for_channel(&ChannelClaims { claims, channel, actions })
+        }
+        None => key.sign(&claims),
+    })
 }
 
 fn permissions(create: &Create) -> Permissions {
@@ -83,8 +91,21 @@ fn bearer(verify: &Verify) -> anyhow::Result<String> {
     };
     let token = token.trim();
     // Whoever runs this holds the keys, so the reason gives nothing away.
-    let identity = verifier(verify, token)?.examine(token, now()?)?;
-    Ok(serde_json::to_string_pretty(&identity)?)
+    let (verifier, now) = (verifier(verify, token)?, now()?);
+    Ok(match verifier.examine(token, now) {
+        Err(Refusal::OfOneChannel) => {
+            let (identity, only) = verifier.examine_any_grant(token, now)?;
+            serde_json::to_string_pretty(&OfOneChannel { identity, only })?
+        }
+        verdict => serde_json::to_string_pretty(&verdict?)?,
+    })
+}
+
+#[derive(Serialize)]
+struct OfOneChannel {
+    #[serde(flatten)]
+    identity: Identity,
+    only: ChannelGrant,
 }
 
 fn verifier(verify: &Verify, token: &str) -> anyhow::Result<Verifier> {

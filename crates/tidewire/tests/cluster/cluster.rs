@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
-use tidewire_auth::{Claims, KeyId, SigningKey};
+use tidewire_auth::{ChannelClaims, Claims, KeyId, SigningKey};
 use tidewire_client::Options;
-use tidewire_model::{Permissions, Tenant, UserId};
+use tidewire_model::{Action, Channel, Permissions, Tenant, UserId};
 use tidewire_testkit::services::{NatsServer, RedisServer, free_port};
 use tokio::time::Instant;
 
@@ -189,9 +189,21 @@ pub(crate) fn claims(tenant: &str, user: &str) -> Claims {
 }
 
 pub(crate) fn sign(tenant: &str, claims: &Claims) -> String {
+    signing_key(tenant).sign(claims)
+}
+
+/// A token that lets `user` do everything in one channel.
+pub(crate) fn channel_token(tenant: &str, user: &str, channel: &str) -> String {
+    let claims = Claims { permissions: Permissions::default(), ..claims(tenant, user) };
+    let channel = Channel::parse(channel).expect("channel");
+    let actions = Action::ALL.into_iter().collect();
+    signing_key(tenant).sign_for_channel(&ChannelClaims { claims, channel, actions })
+}
+
+fn signing_key(tenant: &str) -> SigningKey {
     let id = KeyId::parse("test").expect("key id");
     let key = SigningKey::from_secret(Some(id), secret(tenant).as_bytes());
-    key.expect("long enough").sign(claims)
+    key.expect("long enough")
 }
 
 /// A client's options, with the nodes it may go to, the first first.

@@ -31,6 +31,10 @@ impl Command {
         Self { name: name.into(), members }
     }
 
+    pub(crate) fn has(&self, member: &str) -> bool {
+        self.members.iter().any(|(name, _)| *name == member)
+    }
+
     /// What the definitions call all the commands there are.
     pub(crate) fn names() -> Vec<String> {
         let choices = block("Command").split_once("oneof command {").expect("it is a choice").1;

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use self::attack::{Attack, Bearer, Listener, OWN};
 use self::names::Names;
 use self::victim::{Victim, socket_url};
-use crate::cluster::{API_KEY, Cluster, NodeProcess, claims, sign, token};
+use crate::cluster::{API_KEY, Cluster, NodeProcess, channel_token, claims, sign, token};
 use crate::command::{Command, Member};
 use crate::scenarios::PATIENCE;
 use crate::socket::{Socket, contains};
@@ -163,6 +163,7 @@ impl Scene {
         let victim = Victim::settle(&nodes[0], &mut random).await;
         let mut nobody = Names::draw(NOBODY, &mut random);
         nobody.token = token(NOBODY, &nobody.user);
+        nobody.channel_token = channel_token(NOBODY, &nobody.user, &nobody.channel);
         nobody.mark.clone_from(&victim.names.mark);
         Self { cluster, nodes, admin, victim, nobody }
     }

@@ -108,7 +108,7 @@ async fn two_holders_of_one_token_become_two_sessions_and_leave_each_other_alone
     for connection in [&mut first, &mut second] {
         let channel = Channel::parse("news").expect("valid");
         connection
-            .send(Command::Subscribe { channel, since: Since::Now, delta: None })
+            .send(Command::Subscribe { channel, since: Since::Now, delta: None, token: None })
             .expect("connected");
         until(connection, |event| matches!(event, ServerEvent::Subscribed(_))).await;
     }

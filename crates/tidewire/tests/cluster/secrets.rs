@@ -12,8 +12,9 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tidewire_auth::Claims;
+use tidewire_auth::{ChannelClaims, Claims, KeyId, SigningKey};
 use tidewire_client::Codec;
+use tidewire_model::{Action, Channel, Permissions};
 use tidewire_testkit::services::{NatsServer, RedisServer};
 use tidewire_transport::http::request;
 use tidewire_witness::Random;
@@ -178,9 +179,27 @@ impl Scene {
     fn token(&mut self, what: &str, change: impl FnOnce(&mut Claims)) -> String {
         let mut claims = claims(TENANT, USER);
         change(&mut claims);
-        let id = tidewire_auth::KeyId::parse("test").expect("key id");
-        let key = tidewire_auth::SigningKey::from_secret(Some(id), self.signing_key.as_bytes());
-        let token = key.expect("long enough").sign(&claims);
+        let token = self.key().sign(&claims);
+        self.keep_signature(what, token)
+    }
+
+    /// The same, of the channel.
+    fn channel_token(&mut self, what: &str, expires_at: impl FnOnce(u64) -> u64) -> String {
+        let mut claims = Claims { permissions: Permissions::default(), ..claims(TENANT, USER) };
+        claims.expires_at = expires_at(claims.expires_at);
+        let channel = Channel::parse(CHANNEL).expect("channel");
+        let actions = [Action::Subscribe].into_iter().collect();
+        let token = self.key().sign_for_channel(&ChannelClaims { claims, channel, actions });
+        self.keep_signature(what, token)
+    }
+
+    fn key(&self) -> SigningKey {
+        let id = KeyId::parse("test").expect("key id");
+        let key = SigningKey::from_secret(Some(id), self.signing_key.as_bytes());
+        key.expect("long enough")
+    }
+
+    fn keep_signature(&mut self, what: &str, token: String) -> String {
         let signature = token.rsplit('.').next().expect("it has one");
         self.secrets.keep(what, signature);
         token
@@ -214,7 +233,11 @@ impl Scene {
         let at = ("channel", Member::Text(CHANNEL.into()));
         let data = |data: &str| ("data", Member::Data(format!("\"{data}\"")));
         let mut client = Socket::open(&self.socket(0), Codec::Protobuf, &first).await;
-        client.exchange(&[Command::new("subscribe", vec![at.clone()])]).await;
+        let shown = self.channel_token("a token of a channel", |at| at);
+        let renewed = self.channel_token("another token of a channel", |at| at - 1);
+        let [shown, renewed] = [shown, renewed].map(|token| ("token", Member::Text(token)));
+        client.exchange(&[Command::new("subscribe", vec![at.clone(), shown])]).await;
+        client.exchange(&[Command::new("refresh", vec![at.clone(), renewed])]).await;
         client
             .exchange(&[
                 Command::new("watch", vec![at.clone()]),
@@ -327,7 +350,15 @@ impl Scene {
             let mut unknown = Socket::open(&self.socket(1), codec, &token).await;
             let forged = vec![("token", text(&forged))];
             unknown.exchange(&[Command::new("refresh", forged)]).await;
-            for socket in [early, cut, unknown] {
+            let of_channel = self.channel_token("an expired token of a channel", |_| 1);
+            let forged_of_channel = of_channel.replacen("eyJ", "eyK", 1);
+            let mut unwanted = Socket::open(&self.socket(0), codec, &token).await;
+            for token in [of_channel, forged_of_channel] {
+                let members = vec![("channel", text(CHANNEL)), ("token", text(&token))];
+                unwanted.exchange(&[Command::new("subscribe", members.clone())]).await;
+                unwanted.exchange(&[Command::new("refresh", members)]).await;
+            }
+            for socket in [early, cut, unknown, unwanted] {
                 self.said.extend(socket.bytes);
             }
         }

@@ -227,7 +227,10 @@ fn what_is_caught_up_with_may_come_as_deltas_of_what_was_sent_before() {
 fn what_a_join_brings_first_has_no_base() {
     let mut client = Client::new();
     let (channel, delta) = (channel("a"), Some(DeltaFormat::Fossil));
-    client.send(request(1, Command::Subscribe { channel, since: Since::Last(2), delta }));
+    client.send(request(
+        1,
+        Command::Subscribe { channel, since: Since::Last(2), delta, token: None },
+    ));
 
     let join = client.only_join("a", Since::Last(2));
     client.joined(join, at(7, &[8, 9], true));

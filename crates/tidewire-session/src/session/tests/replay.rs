@@ -19,6 +19,7 @@ fn back(channels: &[&str], limits: Limits) -> Client {
         identity: identity(),
         subscriptions: Vec::new(),
         presence: SavedPresence::default(),
+        grants: Vec::new(),
     };
     let positions = channels.iter().map(|name| (channel(name), position_of(7))).collect();
     let session = Session::resume(snapshot, positions, limits, &mut out);

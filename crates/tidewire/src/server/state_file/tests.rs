@@ -264,6 +264,7 @@ async fn save_session(memory: &Memory) {
         SavedSubscription { channel: channel("room").channel, start: None, delta: None };
     let snapshot = Snapshot {
         presence: SavedPresence::default(),
+        grants: Vec::new(),
         identity: Identity {
             tenant: key.tenant.clone(),
             user: UserId::parse("ann").expect("valid"),

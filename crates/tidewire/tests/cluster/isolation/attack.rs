@@ -79,7 +79,9 @@ impl Attack {
     pub(super) fn is_to_be_answered_alike(&self) -> bool {
         match self {
             // A good token of somebody else's is told from a forged one to whoever has it.
-            Self::Say { says, .. } => says.iter().all(|said| said.name != "refresh"),
+            Self::Say { says, .. } => {
+                says.iter().all(|said| said.name != "refresh" || said.has("channel"))
+            }
             Self::Connect { .. } => true,
             Self::Ask { listener, .. } => *listener != Listener::Ops,
         }
@@ -96,8 +98,9 @@ fn commands(kind: &str, random: &mut Random, names: &Names) -> Vec<Command> {
             let data = ("data", Member::Data("\"own\"".into()));
             one(vec![channel, ("id", Member::Text(id)), data])
         }
-        "subscribe" => one(match random.below(3) {
+        "subscribe" => one(match random.below(4) {
             0 => vec![channel],
+            3 => vec![channel, ("token", Member::Text(names.channel_token.clone()))],
             1 => vec![channel, ("since", position(random, names))],
             _ => vec![channel, ("last", Member::Number(100))],
         }),
@@ -114,6 +117,12 @@ fn commands(kind: &str, random: &mut Random, names: &Names) -> Vec<Command> {
             let data = ("data", Member::Data("\"own\"".into()));
             let leave = Command::new("leave", vec![channel.clone()]);
             vec![Command::new("enter", vec![channel, data]), leave]
+        }
+        // Also of a channel that it is subscribed to itself.
+        "refresh" if random.below(2) == 0 => {
+            let token = ("token", Member::Text(names.channel_token.clone()));
+            let subscribe = Command::new("subscribe", vec![channel.clone()]);
+            vec![subscribe, Command::new("refresh", vec![token, channel])]
         }
         "refresh" => one(vec![("token", Member::Text(names.token.clone()))]),
         "ping" => one(vec![("tenant", Member::Text(names.tenant.clone()))]),
@@ -169,7 +178,8 @@ fn connect(codec: Codec, random: &mut Random, names: &Names) -> Attack {
     let positions = ("positions", Member::Reached(names.channel.clone(), names.epoch.clone(), 1));
     let resume =
         ("resume", Member::Message(vec![("token", text(&names.resume)), nonce, positions]));
-    let stolen = ("token", text(&names.token));
+    let stolen = [&names.token, &names.channel_token][random.below(2)];
+    let stolen = ("token", text(stolen));
     let (path, members, has_own) = match random.below(5) {
         0 => (names.tenant.clone(), Vec::new(), true),
         1 => (OWN.into(), vec![stolen], false),

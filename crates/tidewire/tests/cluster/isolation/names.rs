@@ -15,6 +15,8 @@ pub(super) struct Names {
     pub(super) epoch: String,
     pub(super) mark: String,
     pub(super) token: String,
+    /// Of its channel, and of its user.
+    pub(super) channel_token: String,
     pub(super) resume: String,
     pub(super) api_key: String,
 }
@@ -33,17 +35,30 @@ impl Names {
             epoch: canary(""),
             mark: "0:17".into(),
             token: canary("eyJhbGciOiJIUzI1NiJ9.e30."),
+            channel_token: canary("eyJhbGciOiJIUzI1NiJ9.e30.c"),
             resume: canary("AQ"),
             api_key: canary("backend."),
         }
     }
 
     /// In the same order for everybody.
-    fn all(&self) -> [&str; 10] {
+    fn all(&self) -> [&str; 11] {
         let Self { tenant, channel, ephemeral, present, user, publication, .. } = self;
-        let Self { epoch, token, resume, api_key, .. } = self;
-        [tenant, channel, ephemeral, present, user, publication, epoch, token, resume, api_key]
-            .map(String::as_str)
+        let Self { epoch, token, channel_token, resume, api_key, .. } = self;
+        let names = [
+            tenant,
+            channel,
+            ephemeral,
+            present,
+            user,
+            publication,
+            epoch,
+            token,
+            channel_token,
+            resume,
+            api_key,
+        ];
+        names.map(String::as_str)
     }
 
     /// Whether one of these is in a text, but for that of the tenant.

@@ -8,7 +8,7 @@ use tidewire_transport::http::request;
 use tidewire_witness::Random;
 
 use super::names::Names;
-use crate::cluster::{API_KEY, NodeProcess, token};
+use crate::cluster::{API_KEY, NodeProcess, channel_token, token};
 use crate::command::{Command, Member};
 use crate::socket::{Socket, contains};
 
@@ -27,6 +27,7 @@ impl Victim {
     pub(super) async fn settle(node: &NodeProcess, random: &mut Random) -> Self {
         let mut names = Names::draw(TENANT, random);
         names.token = token(TENANT, &names.user);
+        names.channel_token = channel_token(TENANT, &names.user, &names.channel);
         names.api_key = format!("{API_KEY}-{TENANT}");
         let mut secret = || format!("secret-{:016x}", random.draw());
         let (said, word, hidden) = (secret(), secret(), secret());
@@ -58,6 +59,7 @@ impl Victim {
             ("a name that was never said", hidden),
             ("session", session),
             ("token", names.token.clone()),
+            ("token of a channel", names.channel_token.clone()),
             ("resume token", names.resume.clone()),
             ("API key", names.api_key.clone()),
         ];
