@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
 use tidewire_model::Tenant;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::connection::RedisConnection;
 use crate::error::CallError;
@@ -24,6 +24,8 @@ pub(super) struct KeptBytes(Mutex<Known>);
 struct Known {
     /// When it is to be asked for; whoever comes then first does.
     due: Option<Instant>,
+    /// The partition to begin with.
+    first: u16,
     bytes: HashMap<Tenant, HashMap<Partition, u64>>,
 }
 
@@ -31,6 +33,11 @@ struct Known {
 const EVERY: Duration = Duration::from_secs(5);
 /// Partitions that are asked at once.
 const AT_ONCE: usize = 32;
+/// How long whoever asks waits for the answers: its publications are held up meanwhile.
+const ASKED_FOR: Duration = Duration::from_millis(250);
+/// By how many partitions the next asking begins later, if this one was not done: as it is odd, it comes to
+/// begin with each.
+const FURTHER: u16 = 101;
 
 impl KeptBytes {
     /// What a tenant keeps in all partitions but one.
@@ -48,18 +55,24 @@ impl KeptBytes {
         parts.filter(|(part, _)| **part != partition).map(|(_, bytes)| bytes).sum()
     }
 
-    /// Partitions that do not answer are taken for what they were.
+    /// Partitions that do not answer in time are taken for what they were, and others are asked first
+    /// the next time.
     async fn ask(&self, connection: &RedisConnection) {
-        let partitions = (0..Partition::COUNT).map(Partition::at);
-        let answers = stream::iter(partitions)
-            .map(|partition| async move { (partition, kept_in(connection, partition).await) });
-        let answers: Vec<_> = answers.buffer_unordered(AT_ONCE).collect().await;
-        let mut known = self.0.lock();
-        for (partition, answer) in answers {
-            match answer {
-                Ok(bytes) => known.set(partition, bytes),
-                Err(error) => tracing::debug!(%error, "cannot ask what tenants keep"),
+        let first = self.0.lock().first;
+        let partitions = (first..Partition::COUNT).chain(0..first).map(Partition::at);
+        let mut answers = stream::iter(partitions)
+            .map(|partition| async move { (partition, kept_in(connection, partition).await) })
+            .buffer_unordered(AT_ONCE);
+        let asking = async {
+            while let Some((partition, answer)) = answers.next().await {
+                match answer {
+                    Ok(bytes) => self.0.lock().set(partition, bytes),
+                    Err(error) => tracing::debug!(%error, "cannot ask what tenants keep"),
+                }
             }
+        };
+        if timeout(ASKED_FOR, asking).await.is_err() {
+            self.0.lock().first = (first + FURTHER) % Partition::COUNT;
         }
     }
 }

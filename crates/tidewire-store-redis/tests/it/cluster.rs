@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tidewire_broker::{Log, LogError, Outcome, Read, Retention, Secured, Status};
-use tidewire_model::{Channel, Incarnation, Since, Tenant, TenantChannel};
+use tidewire_model::{
+    Channel, ChannelLimits, ChannelRules, Incarnation, Since, Tenant, TenantChannel,
+};
 use tidewire_store_redis::{Deployment, Finding, RedisConfig, RedisConnection, RedisLog, Severity};
 use tidewire_testkit::services::{MovingSlot, RedisCluster, RedisServer, free_port};
 use tokio::time::{sleep, timeout};
@@ -157,6 +160,30 @@ async fn while_a_slot_moves_an_append_waits_and_nothing_is_half_done() {
         let after = log.read(&room, Since::Position(before), 10).await.expect("read");
         assert_eq!((after.status, after.top), (Status::Continues, 3), "with {moved} keys moved");
     }
+}
+
+#[tokio::test]
+async fn a_primary_that_does_not_answer_holds_up_no_bounded_tenant_elsewhere() {
+    let cluster = Cluster::start().await;
+    let (connection, room) = (cluster.connect(), channel(1));
+    let open = || {
+        let limits = ChannelLimits { kept_bytes: Some(1_000_000), ..ChannelLimits::default() };
+        let rules = ChannelRules::default().with_limits(limits);
+        RedisLog::new(connection.clone(), Retention::default()).with_rules(Arc::new(rules))
+    };
+    open().append(&room, &[draft("1")]).await.expect("append");
+    let mut silent = None;
+    for server in &cluster.redis.servers {
+        if keys(server, "*").await.is_empty() {
+            silent = Some(server);
+        }
+    }
+
+    silent.expect("one that has nothing").pause();
+    let appended = timeout(Duration::from_secs(5), open().append(&room, &[draft("2")])).await;
+
+    let appended = appended.expect("each of its partitions would be waited for 2 s");
+    assert_eq!(appended.expect("append")[0].position.offset, 2);
 }
 
 /// It may be refused while the slot moves, but not answered wrongly.
