@@ -17,6 +17,8 @@ pub(crate) struct Usage {
     connections: AtomicU32,
     /// How many there may be here; those that resume come on top.
     granted: AtomicU32,
+    /// How many there may be by number of nodes, while the store cannot be asked.
+    by_number: AtomicU32,
     /// Other nodes have the rest of the quota.
     is_full: AtomicBool,
     /// How many came since it was settled, whether or not they got in.
@@ -73,6 +75,7 @@ impl Usage {
         let usage = Self {
             connections: AtomicU32::new(0),
             granted: AtomicU32::new(u32::MAX),
+            by_number: AtomicU32::new(0),
             is_full: AtomicBool::new(false),
             came: AtomicU32::new(0),
             rates: Rates::default(),
@@ -238,7 +241,10 @@ impl Usage {
             let block = BLOCK.min(limit / MOST_PART).max(limit / BLOCK_PART);
             block.max(came.saturating_mul(2))
         };
-        let wanted = self.connections.load(Ordering::Relaxed).saturating_add(block).min(limit);
+        let here = self.connections.load(Ordering::Relaxed);
+        // What is used without the store is asked of it as well: it may not answer this time either.
+        let by_number = self.by_number.load(Ordering::Relaxed);
+        let wanted = here.saturating_add(block).max(by_number).min(limit);
         // What it may not get is not used either, while that is on its way.
         if quotas.connections.is_some() {
             self.granted.fetch_min(wanted, Ordering::Relaxed);
@@ -257,6 +263,7 @@ impl Usage {
 
     /// Goes by what the store has granted.
     pub(super) fn take(&self, claim: &QuotaClaim, grant: Grant) {
+        self.by_number.store(0, Ordering::Relaxed);
         if let Some(granted) = grant.connections {
             self.granted.store(granted, Ordering::Relaxed);
             self.is_full.store(granted < claim.wanted, Ordering::Relaxed);
@@ -271,7 +278,9 @@ impl Usage {
     pub(super) fn fall_back(&self, quotas: &Quotas, nodes: u32) {
         if let Some(limit) = quotas.connections {
             let held = self.connections.load(Ordering::Relaxed);
-            self.granted.store(part(limit, nodes).max(held), Ordering::Relaxed);
+            let part = part(limit, nodes);
+            self.by_number.store(part, Ordering::Relaxed);
+            self.granted.store(part.max(held), Ordering::Relaxed);
             self.is_full.store(true, Ordering::Relaxed);
         }
         self.rates.as_ref().with(quotas.rates).map(|(rate, quota)| {
@@ -285,6 +294,7 @@ impl Usage {
     pub(super) fn rest(&self, quotas: &Quotas, nodes: u32) {
         self.fall_back(quotas, nodes);
         if quotas.connections.is_some() {
+            self.by_number.store(0, Ordering::Relaxed);
             self.granted.store(0, Ordering::Relaxed);
             self.is_full.store(false, Ordering::Relaxed);
         }
@@ -523,5 +533,21 @@ mod tests {
         assert_eq!(enter_all(&usage).len(), 10);
         let passed = (0..99).filter(|_| usage.charge(1, &quotas, Duration::ZERO).is_ok());
         assert_eq!(passed.count(), 10);
+    }
+
+    #[test]
+    fn asking_a_store_that_is_away_takes_nothing_of_what_is_a_nodes_by_number() {
+        let quotas = connections(6);
+        let usage = Arc::new(Usage::new(&quotas, 2));
+        let _one = usage.enter_again();
+        usage.fall_back(&quotas, 2);
+
+        let asked = claim(&usage, quotas);
+        let meanwhile = enter_all(&usage).len();
+        usage.take(&asked, Grant { connections: Some(3), ..Grant::default() });
+        claim(&usage, quotas);
+
+        assert_eq!((asked.held, asked.wanted, meanwhile), (1, 3, 2));
+        assert_eq!(claim(&usage, quotas).wanted, 1, "nothing is kept of it once the store is back");
     }
 }

@@ -9,6 +9,7 @@ use tidewire_transport::http::request;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::{Cluster, NodeProcess, options, secret};
+use crate::scenarios::until_members;
 
 /// A machine that is busy with other tests is slow at everything but at what is promised.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -93,6 +94,10 @@ async fn a_redis_that_starts_again_empty_loses_no_tenant() {
 async fn without_redis_each_node_takes_its_part_of_a_quota_by_number() {
     let cluster = Cluster::start().await;
     let ((first, admin), (second, _)) = (cluster.administered_node(), cluster.administered_node());
+    // Who has not heard of the other by then takes all for its part.
+    for node in [&first, &second] {
+        until_members(node, 2).await;
+    }
     // Sessions that are not kept, so that nobody needs Redis to connect.
     for (tenant, most) in [("bounded", Some(6)), ("other", None)] {
         let mut document = document(tenant);
