@@ -39,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 use breakdown::Breakdowns;
 use load::Meter;
+use signals::Signals;
 use threads::Threads;
 
 /// Everything a node is made of, chosen and checked.
@@ -115,6 +116,7 @@ pub(crate) struct Server {
     ports: Ports,
     threads: Threads,
     breakdowns: Breakdowns,
+    signals: Signals,
     tracker: TaskTracker,
     /// How long it may take to leave.
     deadline: Duration,
@@ -135,6 +137,8 @@ impl Server {
         let Bound { listeners, ops_listener, threads } = bound;
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let breakdowns = Breakdowns::listen();
+        // Whoever sees that it serves may tell it to leave, before it has come to wait for that.
+        let signals = Signals::listen()?;
         let address = listeners[0].local_addr()?;
         let ops_address = ops_listener.as_ref().map_or(Ok(address), TcpListener::local_addr)?;
 
@@ -178,6 +182,7 @@ impl Server {
             ports,
             threads,
             breakdowns,
+            signals,
             tracker,
             deadline,
             closing,
@@ -237,9 +242,8 @@ impl Server {
     /// When a part of the node broke down, before or during the drain. Whoever is left has then been
     /// disconnected at once.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        let mut signals = signals::Signals::listen()?;
         let served = tokio::select! {
-            signal = signals.next() => {
+            signal = self.signals.next() => {
                 tracing::info!(signal, "leaving");
                 Ok(Asked::BySignal)
             }
@@ -252,7 +256,7 @@ impl Server {
         telemetry::set_state("draining");
         let gone_by = Instant::now() + self.deadline;
         let left = match served {
-            Ok(asked) => self.drain(&mut signals, asked).await,
+            Ok(asked) => self.drain(asked).await,
             Err(breakdown) => Err(breakdown),
         };
         if let Err(breakdown) = &left {
@@ -264,18 +268,14 @@ impl Server {
     }
 
     /// Drains. Yields what broke down meanwhile, and is not through with it then.
-    async fn drain(
-        &mut self,
-        signals: &mut signals::Signals,
-        mut asked: Asked,
-    ) -> Result<(), String> {
+    async fn drain(&mut self, mut asked: Asked) -> Result<(), String> {
         let hurry = CancellationToken::new();
         let drain = self.edge.drain(&hurry);
         tokio::pin!(drain);
         loop {
             tokio::select! {
                 () = &mut drain => return Ok(()),
-                signal = signals.next() => match asked {
+                signal = self.signals.next() => match asked {
                     Asked::ByOperator => {
                         tracing::info!(signal, "leaving already; the next disconnects everybody");
                         asked = Asked::BySignal;

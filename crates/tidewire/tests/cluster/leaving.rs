@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidewire_client::{Channel, Command, Connection, Options, ServerEvent, Since};
 use tidewire_model::{Connected, Disconnect, Resume, SessionNonce};
+use tidewire_testkit::services::free_port;
 use tokio::time::timeout;
 
 use crate::cluster::{Cluster, options};
@@ -44,11 +45,12 @@ async fn a_node_that_was_asleep_finds_its_sessions_moved_and_writes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_node_that_restarts_is_resumed() {
     let cluster = Cluster::start().await;
-    let mut node = cluster.node();
+    // Not one of the ports that clients are given who keep trying to reach it.
+    let port = free_port();
+    let mut node = cluster.node_at(port);
     let mut crowd = Crowd::gather_at(SIZE, &[&node]).await;
     crowd.progress(0.3).await;
 
-    let port = node.url().rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
     node.terminate();
     node.line_with("asking clients to move");
     // There is nowhere to move to; whoever restarts it by hand need not wait for that.

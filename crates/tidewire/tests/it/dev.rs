@@ -5,9 +5,14 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use http::Method;
 use tempfile::TempDir;
 use tidewire_client::{Channel, Client, Happening, Options, Payload, Since};
 use tidewire_model::{Gap, GapReason, Recovery, Subscribed};
+use tidewire_testkit::services::free_port;
+use tidewire_transport::http::request;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -26,7 +31,7 @@ const LAST: &str = "\"last\"";
 async fn clients_of_a_node_in_memory_that_is_restarted_resume_and_miss_nothing() {
     let directory = TempDir::new().expect("a directory");
     let state = directory.path().join("state");
-    let node = Node::start("127.0.0.1:0", &state);
+    let node = Node::start(&address_to_keep(), &state);
     let mut subscriber = node.client().await;
     subscriber.subscribe(channel(), Since::Now);
     until(&mut subscriber, |happening| matches!(happening, Happening::Subscribed(_))).await;
@@ -59,7 +64,7 @@ async fn clients_of_a_node_in_memory_that_is_restarted_resume_and_miss_nothing()
 async fn after_a_crash_clients_of_a_node_in_memory_are_told_that_its_state_is_lost() {
     let directory = TempDir::new().expect("a directory");
     let state = directory.path().join("state");
-    let node = Node::start("127.0.0.1:0", &state);
+    let node = Node::start(&address_to_keep(), &state);
     let address = node.address.clone();
     let mut client = node.client().await;
     client.subscribe(channel(), Since::Now);
@@ -71,6 +76,7 @@ async fn after_a_crash_clients_of_a_node_in_memory_are_told_that_its_state_is_lo
     let mut node = Node::start(&address, &state);
     say(&mut client, 2).await;
     node.child.kill().expect("it runs");
+    node.child.wait().expect("it has gone");
     let _node = Node::start(&address, &state);
     let told = until(&mut client, |happening| {
         matches!(happening, Happening::Subscribed(_) | Happening::Publication { .. })
@@ -136,6 +142,52 @@ fn a_state_that_could_not_be_written_is_no_start() {
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stderr);
     assert!(said.contains("--state /nowhere/at/all: cannot be written"), "{said}");
+}
+
+#[tokio::test]
+async fn a_node_that_serves_and_has_not_said_so_yet_leaves_when_it_is_told_to() {
+    let (output, mut said) = pipe::pipe().expect("a pipe");
+    // It serves before it can write what it has to say.
+    output.writable().await.expect("a pipe");
+    while output.try_write(&[b'\n'; 4_096]).is_ok() {}
+    let listen = address_to_keep();
+    let mut dev = tokio::process::Command::from(program());
+    dev.args(["dev", "--listen", &listen]).kill_on_drop(true);
+    let output = output.into_blocking_fd().expect("a pipe");
+    let mut child = dev.stdout(output).stderr(Stdio::null()).spawn().expect("it starts");
+    drop(dev);
+    until_it_serves(&listen).await;
+
+    terminate(child.id().expect("it runs"));
+    let mut text = String::new();
+    let leaving = async { tokio::join!(said.read_to_string(&mut text), child.wait()) };
+    let (read, status) = timeout(PATIENCE, leaving).await.expect("it leaves");
+
+    let status = status.expect("it can be waited for");
+    assert!(status.success(), "{status}");
+    assert!(read.is_ok() && text.contains(TOKEN), "{text}");
+}
+
+/// Where a node that is started again finds it free: of the ports that the system gives out, a client that
+/// keeps trying there may be given that very one, and then be connected to itself.
+fn address_to_keep() -> String {
+    format!("127.0.0.1:{}", free_port())
+}
+
+async fn until_it_serves(address: &str) {
+    let url = format!("http://{address}/healthz");
+    let asking = async {
+        while request(Method::GET, &url, &[], "").await.is_err() {
+            tokio::time::sleep(REST).await;
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("it serves");
+}
+
+/// SIGTERM.
+fn terminate(process: u32) {
+    let sent = Command::new("kill").args(["-TERM", &process.to_string()]).status();
+    assert!(sent.expect("kill runs").success());
 }
 
 /// What a client was told.
@@ -278,9 +330,7 @@ impl Node {
 
     /// SIGTERM. Waits until it has gone.
     async fn stop(mut self) -> ExitStatus {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs");
-        assert!(sent.success());
+        terminate(self.child.id());
         let gone = tokio::task::spawn_blocking(move || self.child.wait());
         gone.await.expect("no panic").expect("it can be waited for")
     }
