@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import socket
@@ -51,9 +52,14 @@ def child(*command, **options):
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """A port that nobody listened on a moment ago, and that no outgoing connection will be given: Linux
+    takes those from 32768 on."""
+    for _ in range(1_000):
+        port = random.randrange(10_000, 32_000)
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("one of 1,000 ports is free")
 
 
 def accepts(port):

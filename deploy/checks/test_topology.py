@@ -37,10 +37,11 @@ class Topology:
             nats, redis = self.services(stack)
             for name in NODES:
                 self.node(stack, name, nats, redis)
+            # A balancer that has found them not ready answers 503 for a second after they are.
+            until(lambda: all(self.ready(name) for name in NODES), "both nodes ready", 30)
             file = lay_out(self.folder, balancer_configuration(self.ports, self.port, free_port()))
             stack.enter_context(child(program("haproxy"), "-db", "-f", file))
             until(lambda: accepts(self.port), "haproxy listening")
-            until(lambda: all(self.ready(name) for name in NODES), "both nodes ready", 30)
             yield self
 
     def services(self, stack):
