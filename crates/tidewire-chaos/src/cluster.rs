@@ -52,12 +52,12 @@ pub enum RedisLayout {
 }
 
 impl Setup {
-    /// Sentinels that fail over within a second, channels that keep all there is, and nodes that may
-    /// go to any NATS server.
+    /// Sentinels that fail over to nobody, channels that keep all there is, and nodes that may go to any
+    /// NATS server.
     pub fn new(program: impl Into<PathBuf>) -> Self {
         Self {
             program: program.into(),
-            down_after: Duration::from_millis(500),
+            down_after: NO_FAILOVER,
             history: 100_000,
             history_ttl: "1h",
             redis: RedisLayout::Watched,
@@ -92,6 +92,11 @@ pub struct Cluster {
     directory: TempDir,
 }
 
+/// Sentinels that wait this long promote nobody in a row: on a machine that is busy a primary that is well may
+/// not answer for a second.
+const NO_FAILOVER: Duration = Duration::from_mins(1);
+/// For rows in which somebody is to be promoted.
+pub(crate) const FAILOVER: Duration = Duration::from_secs(2);
 pub(crate) const NODES: usize = 3;
 pub(crate) const TENANTS: [&str; 2] = ["acme", "globex"];
 /// Is there in some setups.

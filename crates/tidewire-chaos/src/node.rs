@@ -23,6 +23,7 @@ pub struct NodeProcess {
     pid: Pid,
     lines: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
+    name: String,
     clients: std::net::SocketAddr,
     ops: std::net::SocketAddr,
 }
@@ -62,16 +63,23 @@ impl NodeProcess {
         let pid = Pid::from_child(&child);
         let nowhere = ([127, 0, 0, 1], 0).into();
         let reader = Some(reader);
-        let mut node = Self { child, pid, lines, reader, clients: nowhere, ops: nowhere };
+        let (name, clients, ops) = (String::new(), nowhere, nowhere);
+        let mut node = Self { child, pid, lines, reader, name, clients, ops };
         let up = node.line_with("node is up").await?;
         let line: serde_json::Value = serde_json::from_str(&up).context("a log line in JSON")?;
         let address = |field: &str| -> Result<std::net::SocketAddr> {
             let text = line[field].as_str().with_context(|| format!("no {field} in {up}"))?;
             Ok(text.parse()?)
         };
+        line["node"].as_str().context("the node's name")?.clone_into(&mut node.name);
         node.clients = address("clients")?;
         node.ops = address("ops")?;
         Ok(node)
+    }
+
+    /// What it is called in what it stores.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Where clients connect, without a proxy in between.

@@ -12,6 +12,7 @@ use crate::crowd::{LIVELINESS, Size};
 use crate::http;
 
 mod clocks;
+mod company;
 mod crowds;
 mod flood;
 mod nats;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use tidewire_witness::Random;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::cluster::{Cluster, NODES, Setup};
+use crate::cluster::{Cluster, FAILOVER, NODES, Setup};
 use crate::crowd::{Outcome, Size};
 use crate::stage::Stage;
 
@@ -101,7 +101,7 @@ pub async fn play(
     faults: &[Fault],
     mut say: impl FnMut(String),
 ) -> Result<Round> {
-    let mut stage = Stage::set(setup, size).await?;
+    let mut stage = Stage::set(Setup { down_after: FAILOVER, ..setup }, size).await?;
     let begun = Instant::now();
     let mut memory = [0; NODES];
     for (after, fault, is_end) in moments(faults) {

@@ -5,7 +5,7 @@ use tidewire_client::{Connection, OpenError};
 use tidewire_model::ErrorCode;
 
 use super::redis::{check_newest_life, lives};
-use crate::cluster::{Cluster, Setup, TENANTS};
+use crate::cluster::{Cluster, FAILOVER, Setup, TENANTS};
 use crate::crowd::Size;
 use crate::stage::Stage;
 
@@ -15,7 +15,7 @@ const HOUR: i64 = 3_600;
 /// it fails over under each of them. Only tokens are judged by the clock of a node.
 pub(super) async fn jumped(setup: Setup, size: Size) -> Result<String> {
     // What Redis keeps it keeps by its own clock.
-    let setup = Setup { has_clocks: true, history_ttl: "3h", ..setup };
+    let setup = Setup { down_after: FAILOVER, has_clocks: true, history_ttl: "3h", ..setup };
     let mut stage = Stage::set(setup, size).await?;
 
     let clocks = stage.cluster.clocks()?;

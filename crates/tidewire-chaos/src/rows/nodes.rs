@@ -10,6 +10,8 @@ use tidewire_client::{
 use tidewire_model::{PublicationId, Publish, Resume, SessionNonce};
 use tokio::time::timeout;
 
+use super::company::Company;
+use super::presence::GONE_WITHIN;
 use super::{happening, next_publication, owners, repair_reads};
 use crate::cluster::{Cluster, Setup, TENANTS};
 use crate::crowd::{LIVELINESS, Size};
@@ -21,19 +23,24 @@ use crate::wait::until;
 /// All clients of a node that is killed are back within this.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 
-/// Row 1: SIGKILL under load. All its clients resume elsewhere, and nobody is asked who they are.
+/// Row 1: SIGKILL under load. All its clients resume elsewhere, and nobody is asked who they are. Of the
+/// members of a room only those leave who do not come back.
 pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
     let mut stage = Stage::set(setup, size).await?;
+    let strays = size.listeners / 4;
+    let company = Company::gather(&stage.cluster, size.listeners, strays).await?;
     let there = stage.cluster.node(0)?.metric("tidewire_connections", "").await?;
-    ensure!(there > 0, "nobody is at the node");
+    ensure!(there > u64::from(size.listeners), "nobody of the crowd is at the node");
+    let there = there - u64::from(strays);
     let verified = verified_tokens(&stage.cluster).await?;
 
     stage.cluster.kill_node(0)?;
     let back = until("everybody is back", LIVELINESS, async || {
-        u64::from(stage.crowd.counts().resumed) >= there
+        u64::from(stage.crowd.counts().resumed + company.back()) >= there
     })
     .await?;
     stage.steady(size).await?;
+    let members = company.judge(&stage.cluster, 2 * GONE_WITHIN).await?;
 
     let asked = verified_tokens(&stage.cluster).await? - verified;
     let (_, outcome) = stage.judge().await?;
@@ -41,7 +48,7 @@ pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
     outcome.check_sessions()?;
     ensure!(back <= BACK_WITHIN, "back after {back:?}");
     ensure!(asked == 0, "{asked} tokens were verified for it");
-    Ok(format!("{there} clients back after {:.1} s; {outcome}", back.as_secs_f64()))
+    Ok(format!("{there} clients back after {:.1} s; {members}; {outcome}", back.as_secs_f64()))
 }
 
 /// Row 2: SIGSTOP until its clients have gone elsewhere. When it goes on it finds that their sessions
@@ -116,17 +123,19 @@ fn ownership(text: &str) -> Result<(u64, &str)> {
     Ok((generation.unwrap_or_default().parse()?, owner.context("a session has an owner")?))
 }
 
-/// Row 3: SIGTERM under load.
+/// Row 3: SIGTERM under load. Of the members of a room nobody leaves.
 pub(super) async fn drained(setup: Setup, size: Size) -> Result<String> {
     let mut stage = Stage::set(setup, size).await?;
+    let company = Company::gather(&stage.cluster, size.listeners, 0).await?;
 
     let took = stage.leave(0).await?;
     stage.steady(size).await?;
+    let members = company.judge(&stage.cluster, GONE_WITHIN).await?;
 
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
     outcome.check_sessions()?;
-    Ok(format!("ended after {:.1} s; {outcome}", took.as_secs_f64()))
+    Ok(format!("ended after {:.1} s; {members}; {outcome}", took.as_secs_f64()))
 }
 
 /// Row 4: SIGTERM, and SIGKILL in each state of the drain that follows.

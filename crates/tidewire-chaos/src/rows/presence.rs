@@ -14,9 +14,9 @@ use crate::proxy::{Proxy, Rules};
 use crate::wait::until;
 
 /// Its rule waits two seconds for who is lost.
-const ROOM: &str = "present/room";
+pub(super) const ROOM: &str = "present/room";
 /// A lease, the grace of the others, the rule's debounce, and what it takes to look.
-const GONE_WITHIN: Duration = Duration::from_secs(25);
+pub(super) const GONE_WITHIN: Duration = Duration::from_secs(25);
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 const OTHERS: u32 = 50;
 /// Row 29: a client's old connection has been cut without its node noticing when the client comes back
@@ -43,6 +43,13 @@ pub(super) async fn unnoticed(setup: Setup, _: Size) -> Result<String> {
 async fn go_on_elsewhere(cluster: &Cluster, user: &str) -> Result<Duration> {
     let (mut client, member) = enter(cluster, user, 0).await?;
     enter_others(&mut client).await?;
+    // What is stored later than that would tell the node that the session has moved.
+    tokio::select! {
+        error = drive(&mut client) => return Err(error),
+        stored = until("the session is stored", LIVELINESS, async || {
+            is_stored(cluster, user).await.unwrap_or(false)
+        }) => drop(stored?),
+    }
     let mut watcher = watch(cluster, 2).await?;
 
     let link = &cluster.client_links[0];
@@ -200,7 +207,7 @@ async fn enter_others(client: &mut Client) -> Result<Vec<String>> {
     Ok(others)
 }
 
-async fn watch(cluster: &Cluster, node: usize) -> Result<Client> {
+pub(super) async fn watch(cluster: &Cluster, node: usize) -> Result<Client> {
     let mut client = Client::connect(cluster.options(TENANTS[0], "watcher", node)).await?;
     client.watch(Channel::parse(ROOM)?);
     happening(&mut client, |it| matches!(it, Happening::Watching { .. })).await?;
@@ -230,16 +237,39 @@ fn left(changes: &[PresenceChange]) -> Vec<MemberId> {
     changes.iter().flat_map(|change| &change.left).map(|former| former.id).collect()
 }
 
-async fn list(client: &mut Client, room: &str) -> Result<Vec<MemberId>> {
-    client.members(Channel::parse(room)?, None, 100);
-    match happening(client, |it| matches!(it, Happening::Members { .. })).await? {
-        Happening::Members { page, .. } => Ok(page.members.iter().map(|one| one.id).collect()),
-        other => unreachable!("waited for another: {other:?}"),
+pub(super) async fn list(client: &mut Client, room: &str) -> Result<Vec<MemberId>> {
+    let (mut all, mut from) = (Vec::new(), None);
+    loop {
+        client.members(Channel::parse(room)?, from, 100);
+        match happening(client, |it| matches!(it, Happening::Members { .. })).await? {
+            Happening::Members { page, .. } => {
+                all.extend(page.members.iter().map(|one| one.id));
+                from = page.next;
+            }
+            other => unreachable!("waited for another: {other:?}"),
+        }
+        if from.is_none() {
+            return Ok(all);
+        }
     }
 }
 
+/// Whether Redis has a session of this user that is in the last of the other channels.
+async fn is_stored(cluster: &Cluster, user: &str) -> Result<bool> {
+    let primary = cluster.primary().await.context("there is a primary")?;
+    let redis = &cluster.redis[primary];
+    let last = format!("present/{}", OTHERS - 1);
+    for key in redis.command(&["KEYS", "tw:s:*"]).await?.lines() {
+        let session = redis.command(&["HGET", key, "d"]).await?;
+        if session.contains(&format!("\"{user}\"")) && session.contains(&last) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What Redis has of the room's members: the life of the node that each is of, and more.
-async fn entries(cluster: &Cluster) -> Result<Vec<String>> {
+pub(super) async fn entries(cluster: &Cluster) -> Result<Vec<String>> {
     let primary = cluster.primary().await.context("there is a primary")?;
     let redis = &cluster.redis[primary];
     let mut entries = Vec::new();

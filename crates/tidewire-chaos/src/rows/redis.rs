@@ -8,15 +8,13 @@ use tidewire_model::{Direction, GapReason, Recovery};
 use tokio::time::timeout;
 
 use super::{happening, next_publication, owners, reader};
-use crate::cluster::{Cluster, Setup, TENANTS};
+use crate::cluster::{Cluster, FAILOVER, Setup, TENANTS};
 use crate::crowd::{Crowd, LIVELINESS, Outcome, Size};
 use crate::http;
 use crate::proxy::{Rules, Scope};
 use crate::stage::Stage;
 use crate::wait::until;
 
-/// Sentinels that wait this long promote nobody in a row.
-const NO_FAILOVER: Duration = Duration::from_mins(1);
 /// How far behind a replica is.
 const BEHIND: Duration = Duration::from_millis(300);
 
@@ -24,12 +22,12 @@ const BEHIND: Duration = Duration::from_millis(300);
 pub(super) async fn replies_lost(setup: Setup, size: Size) -> Result<String> {
     const WANTED: u32 = 20;
 
-    let stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let stage = Stage::set(setup, size).await?;
 
     let link = &stage.cluster.redis_links[0];
     let mut cut = link.replies_cut();
     link.set(Rules { cut_reply_every: Some(20), ..Rules::default() });
-    timeout(NO_FAILOVER, cut.wait_for(|cut| *cut >= WANTED)).await??;
+    timeout(2 * LIVELINESS, cut.wait_for(|cut| *cut >= WANTED)).await??;
     link.heal();
     stage.steady(size).await?;
 
@@ -41,7 +39,7 @@ pub(super) async fn replies_lost(setup: Setup, size: Size) -> Result<String> {
 /// Row 18: the primary dies with what its replica has not got. What was acknowledged is kept all the
 /// same, and only those are set back who had heard what was lost.
 pub(super) async fn replica_behind(setup: Setup, size: Size) -> Result<String> {
-    let mut stage = Stage::set(setup, size).await?;
+    let mut stage = Stage::set(Setup { down_after: FAILOVER, ..setup }, size).await?;
 
     kill_ahead_of_replica(&mut stage, size).await?;
     let promoted = stage.cluster.until_primary(1).await?;
@@ -70,7 +68,7 @@ async fn kill_ahead_of_replica(stage: &mut Stage, size: Size) -> Result<()> {
 
 /// Row 17: the primary dies, and its replica has everything.
 pub(super) async fn replica_current(setup: Setup, size: Size) -> Result<String> {
-    let mut stage = Stage::set(setup, size).await?;
+    let mut stage = Stage::set(Setup { down_after: FAILOVER, ..setup }, size).await?;
 
     // Nothing is written while the replica catches up.
     stage.cluster.redis[0].command(&["CLIENT", "PAUSE", "5000", "WRITE"]).await?;
@@ -103,7 +101,7 @@ async fn offset(cluster: &Cluster, server: usize) -> Option<u64> {
 /// Row 19: as row 18, and with the primary dies a node that had acknowledged what is lost. It may be
 /// lost, and nobody is left in the dark.
 pub(super) async fn replica_and_node(setup: Setup, size: Size) -> Result<String> {
-    let mut stage = Stage::set(setup, size).await?;
+    let mut stage = Stage::set(Setup { down_after: FAILOVER, ..setup }, size).await?;
 
     kill_ahead_of_replica(&mut stage, size).await?;
     stage.cluster.kill_node(0)?;
@@ -120,7 +118,7 @@ pub(super) async fn replica_and_node(setup: Setup, size: Size) -> Result<String>
 
 /// Row 20: the process dies and starts again on the same files, before anybody is promoted.
 pub(super) async fn restarted(setup: Setup, size: Size) -> Result<String> {
-    let mut stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let mut stage = Stage::set(setup, size).await?;
 
     stage.cluster.redis[0].kill();
     stage.cluster.redis[0].restart().await;
@@ -157,7 +155,7 @@ enum Way {
 }
 
 async fn forget(setup: Setup, size: Size, way: Way) -> Result<Outcome> {
-    let mut stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let mut stage = Stage::set(setup, size).await?;
 
     let folder = stage.cluster.redis[0].dir().to_owned();
     let (files, copy) = (folder.join("appendonlydir"), folder.join("copy"));
@@ -211,7 +209,7 @@ pub(super) fn check_newest_life(outcome: &Outcome) -> Result<()> {
 
 /// Row 24: it does not answer for five seconds. Publications wait, and no session changes hands.
 pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
-    let stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let stage = Stage::set(setup, size).await?;
     let acknowledged = || stage.crowd.account().lock().acknowledged();
 
     let before = owners(&stage.cluster).await?;
@@ -236,7 +234,7 @@ pub(super) async fn stopped(setup: Setup, size: Size) -> Result<String> {
 /// Row 25: it has no memory left for five seconds. What is published is refused as retryable and
 /// accepted later, and what there is can be read.
 pub(super) async fn full(setup: Setup, size: Size) -> Result<String> {
-    let stage = Stage::set(Setup { down_after: NO_FAILOVER, ..setup }, size).await?;
+    let stage = Stage::set(setup, size).await?;
     let place = (TENANTS[0], "full");
     let address = stage.cluster.node(0)?.clients();
     let publish = |id: &'static str| http::publish(address, place, id, "hello");

@@ -8,7 +8,7 @@ use tidewire_model::Incarnation;
 use tidewire_testkit::services::RedisServer;
 
 use super::redis::{check_newest_life, lives};
-use crate::cluster::{Cluster, Setup};
+use crate::cluster::{Cluster, FAILOVER, Setup};
 use crate::crowd::{Crowd, LIVELINESS, Outcome, Size};
 use crate::proxy::Rules;
 use crate::stage::Stage;
@@ -73,7 +73,7 @@ pub(super) async fn unfenced(setup: Setup, size: Size) -> Result<String> {
 /// Has the replica promoted while one node stays with the old primary, and no publication of it
 /// reaches the others, nor one of theirs it.
 async fn split(setup: Setup, size: Size) -> Result<Stage> {
-    let mut cluster = Cluster::start(setup).await?;
+    let mut cluster = Cluster::start(Setup { down_after: FAILOVER, ..setup }).await?;
     cluster.kill_node(ALONE)?;
     let others = clients(&cluster.redis[0]).await?;
     cluster.restart_node(ALONE).await?;

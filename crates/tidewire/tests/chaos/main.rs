@@ -1,4 +1,4 @@
-//! Nine rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
+//! Ten rows of the failure matrix on whole clusters, in every test run; `cargo xtask chaos` has the
 //! rest.
 
 use tidewire_chaos::rows::row;
@@ -8,6 +8,11 @@ use tokio::sync::Mutex;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_killed_loses_nothing_and_nobody_is_asked_who_they_are() {
     run(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_drains_loses_nothing_and_no_member_leaves() {
+    run(3).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
