@@ -9,6 +9,7 @@ mod draining;
 mod durable;
 mod failover;
 mod isolation;
+mod issuers;
 mod leaving;
 mod ledger;
 mod placement;
