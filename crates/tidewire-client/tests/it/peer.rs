@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tidewire_client::{Channel, Client, ClientError, Happening, Options};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -63,8 +63,8 @@ impl Peer {
         self.refuse("404 Not Found", "").await;
     }
 
-    /// Answers whoever comes next with this instead of a WebSocket.
-    pub(crate) async fn refuse(&self, status: &str, body: &str) {
+    /// Answers whoever comes next with this instead of a WebSocket; says when it has begun to.
+    pub(crate) async fn refuse(&self, status: &str, body: &str) -> Instant {
         let (mut stream, _) = self.listener.accept().await.expect("a client");
         // Whoever is answered before it has asked makes something else of that.
         assert!(stream.read(&mut [0; 64]).await.expect("the client asks") > 0);
@@ -73,8 +73,10 @@ impl Peer {
             "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\
              retry-after: {RETRY_AFTER_SECONDS}\r\n\r\n{body}"
         );
+        let begun = Instant::now();
         stream.write_all(answer.as_bytes()).await.expect("the client is there");
         stream.read_to_end(&mut Vec::new()).await.expect("the client leaves");
+        begun
     }
 
     /// Waits until somebody comes.

@@ -64,7 +64,8 @@ async fn who_finds_what_was_freed_taken_by_others_waits_on() {
 
 #[tokio::test]
 async fn of_those_whose_time_is_over_who_was_not_read_is_asked_to_come_back() {
-    let connect_timeout = Duration::from_secs(3);
+    // Long enough for all of them to have begun.
+    let connect_timeout = Duration::from_secs(15);
     let fleet = Fleet::start(1, EdgeConfig { connect_timeout, ..EdgeConfig::default() }).await;
     let mut codes = Vec::new();
 

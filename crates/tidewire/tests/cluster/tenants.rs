@@ -50,13 +50,14 @@ async fn a_tenant_that_is_added_on_one_node_connects_to_the_other_until_it_is_re
     let cluster = Cluster::start().await;
     let ((_first, admin), (second, _)) = (cluster.administered_node(), cluster.administered_node());
 
-    // Five in a row: a node that only looks from time to time would not be in time for all.
+    // Five in a row: a node that only looks from time to time, each 5 s, would take 20 s for them.
+    let mut took = Duration::ZERO;
     for tenant in ["one", "two", "three", "four", "five"] {
         assert!(!may_connect(&second, tenant).await);
         assert_eq!(ask(&admin, Method::PUT, tenant).await, StatusCode::CREATED);
-        let took = until_connecting_is(true, &second, tenant).await;
-        assert!(took < Duration::from_millis(1_500), "{tenant} took {took:?}");
+        took += until_connecting_is(true, &second, tenant).await;
     }
+    assert!(took < Duration::from_secs(10), "took {took:?}");
 
     assert_eq!(ask(&admin, Method::DELETE, "one").await, StatusCode::NO_CONTENT);
     until_connecting_is(false, &second, "one").await;
@@ -65,15 +66,17 @@ async fn a_tenant_that_is_added_on_one_node_connects_to_the_other_until_it_is_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_nats_a_tenant_that_is_added_connects_to_the_other_node_in_six_seconds() {
+async fn without_nats_a_tenant_that_is_added_connects_to_the_other_node_when_that_looks_next() {
     let mut cluster = Cluster::start().await;
     let ((_first, admin), (second, _)) = (cluster.administered_node(), cluster.administered_node());
     cluster.nats.kill();
 
     assert_eq!(ask(&admin, Method::PUT, "late").await, StatusCode::CREATED);
+
     let took = until_connecting_is(true, &second, "late").await;
 
-    assert!(took < Duration::from_secs(6), "took {took:?}");
+    // It looks every 5 s; the rest is for a machine that is busy.
+    assert!(took < Duration::from_secs(15), "took {took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

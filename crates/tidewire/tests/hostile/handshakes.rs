@@ -8,7 +8,7 @@ use crate::raw::Raw;
 use crate::victim::{PATIENCE, Victim};
 
 /// As in `server.connect_timeout` below.
-const FIRST_FRAME: &str = "connect_timeout = \"1s\"\n";
+const FIRST_FRAME: &str = "connect_timeout = \"5s\"\n";
 const DRIP: Duration = Duration::from_millis(200);
 
 #[tokio::test]
