@@ -36,6 +36,8 @@ pub struct Size {
     pub returning: u32,
     /// How long a flood lasts, where a row is about one.
     pub flood: Duration,
+    /// How many times as long as is promised things may take: a test run shares its machine with others.
+    pub slack: u32,
 }
 
 impl Size {
@@ -47,6 +49,7 @@ impl Size {
         bytes: Stamp::BYTES,
         returning: 5_000,
         flood: Duration::from_secs(15),
+        slack: 1,
     };
     /// What fits into every test run.
     pub const SMALL: Self = Self {
@@ -56,6 +59,7 @@ impl Size {
         bytes: Stamp::BYTES,
         returning: 600,
         flood: Duration::from_secs(4),
+        slack: 3,
     };
 }
 

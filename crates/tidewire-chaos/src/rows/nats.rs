@@ -38,7 +38,7 @@ pub(super) async fn one_killed(setup: Setup, size: Size) -> Result<String> {
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
     let longest = outcome.wait(begun..mended, 100);
-    ensure!(longest <= EXTRA, "a delivery took {longest:?}");
+    ensure!(longest <= EXTRA * size.slack, "a delivery took {longest:?}");
     Ok(format!("longest delivery {longest:.0?}; {outcome}"))
 }
 

@@ -35,7 +35,7 @@ pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
     let verified = verified_tokens(&stage.cluster).await?;
 
     stage.cluster.kill_node(0)?;
-    let back = until("everybody is back", LIVELINESS, async || {
+    let back = until("everybody is back", LIVELINESS * size.slack, async || {
         u64::from(stage.crowd.counts().resumed + company.back()) >= there
     })
     .await?;
@@ -46,7 +46,7 @@ pub(super) async fn killed(setup: Setup, size: Size) -> Result<String> {
     let (_, outcome) = stage.judge().await?;
     outcome.check()?;
     outcome.check_sessions()?;
-    ensure!(back <= BACK_WITHIN, "back after {back:?}");
+    ensure!(back <= BACK_WITHIN * size.slack, "back after {back:?}");
     ensure!(asked == 0, "{asked} tokens were verified for it");
     Ok(format!("{there} clients back after {:.1} s; {members}; {outcome}", back.as_secs_f64()))
 }

@@ -18,12 +18,14 @@ pub(super) const ROOM: &str = "present/room";
 /// A lease, the grace of the others, the rule's debounce, and what it takes to look.
 pub(super) const GONE_WITHIN: Duration = Duration::from_secs(25);
 const BACK_WITHIN: Duration = Duration::from_secs(15);
+/// A node is told who has a session that was its own.
+const NOTICED_WITHIN: Duration = Duration::from_secs(3);
 const OTHERS: u32 = 50;
 /// Row 29: a client's old connection has been cut without its node noticing when the client comes back
 /// elsewhere. The new one has the session, and the old one ends; nobody who watches hears of it, and
 /// there is one entry of the member, of the new node. The same where the old node hears of nothing, and
 /// speaks last.
-pub(super) async fn unnoticed(setup: Setup, _: Size) -> Result<String> {
+pub(super) async fn unnoticed(setup: Setup, size: Size) -> Result<String> {
     let cluster = Cluster::start(setup).await?;
     let told = go_on_elsewhere(&cluster, "ann").await?;
     for link in &cluster.nats_links[0] {
@@ -31,7 +33,7 @@ pub(super) async fn unnoticed(setup: Setup, _: Size) -> Result<String> {
     }
     let untold = go_on_elsewhere(&cluster, "bea").await?;
 
-    ensure!(told < Duration::from_secs(3), "the old connection was open for {told:?}");
+    ensure!(told < NOTICED_WITHIN * size.slack, "the old connection was open for {told:?}");
     ensure!(untold > told, "a node that hears nothing knew as soon: {told:?}, {untold:?}");
     Ok(format!(
         "the old connection was closed {told:.0?} later, {untold:.0?} by a node that hears nothing; one \
@@ -104,7 +106,7 @@ async fn go_on_elsewhere(cluster: &Cluster, user: &str) -> Result<Duration> {
 
 /// Row 36: a node cannot reach Redis, and NATS is there. Its member leaves with its lease and is back with
 /// Redis; what is to be kept is refused meanwhile, and what is fleeting goes on.
-pub(super) async fn cut_off(setup: Setup, _: Size) -> Result<String> {
+pub(super) async fn cut_off(setup: Setup, size: Size) -> Result<String> {
     let cluster = Cluster::start(Setup { redis: RedisLayout::Private, ..setup }).await?;
     let (mut client, ann) = enter(&cluster, "ann", 0).await?;
     let others = enter_others(&mut client).await?;
@@ -134,7 +136,10 @@ pub(super) async fn cut_off(setup: Setup, _: Size) -> Result<String> {
         let back = changes(&mut watcher, is_back).await?;
         for other in &others {
             while list(&mut watcher, other).await? != [ann] {
-                ensure!(healed.elapsed() < BACK_WITHIN, "{other} is without its member still");
+                ensure!(
+                    healed.elapsed() < BACK_WITHIN * size.slack,
+                    "{other} is without its member still"
+                );
             }
         }
         Ok((gone, gone_after, back, healed.elapsed()))
@@ -151,10 +156,10 @@ pub(super) async fn cut_off(setup: Setup, _: Size) -> Result<String> {
     ensure!(before == 200, "a publication before: {before}");
     ensure!(*fleeting.payload.bytes() == "1", "another publication: {fleeting:?}");
     ensure!(left(&gone) == [ann], "others left: {gone:?}");
-    ensure!(gone_after < GONE_WITHIN, "left after {gone_after:?}");
+    ensure!(gone_after < GONE_WITHIN * size.slack, "left after {gone_after:?}");
     let joined: Vec<_> = back.iter().flat_map(|change| &change.joined).collect();
     ensure!(joined.len() == 1 && joined[0].id == ann, "others joined: {back:?}");
-    ensure!(back_after < BACK_WITHIN, "back after {back_after:?}");
+    ensure!(back_after < BACK_WITHIN * size.slack, "back after {back_after:?}");
     ensure!(list(&mut watcher, ROOM).await? == [ann], "the list has others");
     Ok(format!(
         "left after {gone_after:.0?}, all {OTHERS} more were back {back_after:.0?} after Redis was"
