@@ -85,7 +85,7 @@ async fn a_client_that_goes_on_elsewhere_stays_a_member_and_goes_on_watching() {
 
 #[tokio::test]
 async fn a_claim_whose_answer_was_lost_and_that_is_repeated_leaves_its_member_there() {
-    let fleet = fleet(1, Duration::from_millis(200)).await;
+    let fleet = fleet(1, Duration::from_secs(5)).await;
     let node = &fleet.nodes[0];
     let there = |count| until(move || node.edge.connections() == count);
     let mut watcher = Peer::connect(node, "ann").await;

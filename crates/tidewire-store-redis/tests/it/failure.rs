@@ -327,9 +327,7 @@ async fn a_server_that_hangs_is_unhealthy_within_a_second() {
 #[tokio::test]
 async fn an_append_that_nobody_answers_ends_as_unknown() {
     let server = RedisServer::start().await;
-    let config = RedisConfig { deadline: Duration::from_millis(200), ..config(&server.url()) };
-    let connection = RedisConnection::new(config).expect("a valid configuration");
-    let log = RedisLog::new(connection, tidewire_broker::Retention::default());
+    let log = log(&server);
     append(&log, &["1"]).await;
 
     server.pause();

@@ -236,7 +236,7 @@ pub async fn a_session_runs_out(factory: &impl SessionStoreFactory) {
 }
 
 pub async fn saving_and_claiming_keep_a_session(factory: &impl SessionStoreFactory) {
-    let short = Duration::from_millis(300);
+    let short = Duration::from_secs(1);
     let store = factory.open().await;
 
     // Each session is created to run out soon and is then kept by one of the two; a witness that

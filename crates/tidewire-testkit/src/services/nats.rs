@@ -14,7 +14,7 @@ impl NatsServer {
     ///
     /// # Panics
     ///
-    /// If `nats-server` is not installed or does not serve within 10 s.
+    /// If `nats-server` is not installed or does not serve within 30 s.
     pub async fn start() -> Self {
         Self::with_arguments(&[]).await
     }

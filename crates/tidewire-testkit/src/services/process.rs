@@ -159,7 +159,7 @@ impl<K: Kind> Process<K> {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                self.give_up("did not serve within 10 s");
+                self.give_up("did not serve within 30 s");
             }
             sleep(POLL).await;
         }
@@ -228,5 +228,5 @@ fn find_program<K: Kind>() -> PathBuf {
         })
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);

@@ -16,7 +16,7 @@ impl RedisServer {
     ///
     /// # Panics
     ///
-    /// If `redis-server` is not installed or does not serve within 10 s.
+    /// If `redis-server` is not installed or does not serve within 30 s.
     pub async fn start() -> Self {
         Self::with_arguments(&["--appendonly", "no"]).await
     }

@@ -24,7 +24,7 @@ impl SentinelServer {
     ///
     /// # Panics
     ///
-    /// If `redis-server` is not installed or does not serve within 10 s.
+    /// If `redis-server` is not installed or does not serve within 30 s.
     pub async fn start(watch: Watch) -> Self {
         Self(Process::start(Sentinel { watch }).await)
     }

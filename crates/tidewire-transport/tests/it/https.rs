@@ -89,7 +89,7 @@ async fn what_is_no_document_is_an_error_that_says_why() {
 async fn a_server_that_lets_its_client_wait_is_given_up_on() {
     let stub = HttpsStub::start().await;
     stub.answer("");
-    let soon = Duration::from_millis(300);
+    let soon = Duration::from_secs(2);
 
     let fetched =
         fetcher().with_timeouts(Duration::from_secs(20), soon).get(&stub.url("/"), MOST).await;
