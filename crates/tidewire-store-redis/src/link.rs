@@ -13,8 +13,8 @@ use redis::cluster_routing::{
 };
 use redis::sentinel::{Sentinel, SentinelNodeConnectionInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, FromRedisValue, PushInfo, PushKind,
-    RedisResult, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, PushInfo,
+    PushKind, RedisResult, ServerErrorKind, Value,
 };
 use tidewire_model::Random;
 use tokio::time::{Instant, timeout};
@@ -274,6 +274,31 @@ async fn open_node(
     Ok((Some(address), Wire::Node(connection)))
 }
 
+/// Follows a slot that has moved, once. The client only asks any server where all slots are now, and
+/// that one may hear of a move seconds later. Who is told to ask elsewhere is not followed: see
+/// `functions.lua`.
+async fn send_in_cluster(connection: &mut ClusterConnection, command: &Cmd) -> RedisResult<Value> {
+    let moved = match command.query_async(connection).await {
+        Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Moved) => error,
+        answer => return answer,
+    };
+    let Some((host, port)) = moved.redirect_node().and_then(|(node, _)| node.rsplit_once(':'))
+    else {
+        return Err(moved);
+    };
+    let (host, Ok(port)) = (host.to_owned(), port.parse()) else { return Err(moved) };
+    let server = RoutingInfo::SingleNode(SingleNodeRoutingInfo::ByAddress { host, port });
+    match connection.route_command(command.clone(), server).await {
+        // Not a server that there is a connection to: it was not sent.
+        Err(error) if is_unsent(error.kind()) => Err(moved),
+        answer => answer?.extract_error(),
+    }
+}
+
+fn is_unsent(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Client | ErrorKind::ClusterConnectionNotFound)
+}
+
 /// Which server a sentinel takes for the primary, as `host:port`.
 async fn ask_for_primary(
     sentinel: &ConnectionInfo,
@@ -328,7 +353,7 @@ impl Established {
     pub(crate) async fn send(&mut self, command: &Cmd) -> RedisResult<Value> {
         match &mut self.wire {
             Wire::Node(connection) => command.query_async(connection).await,
-            Wire::Cluster(connection) => command.query_async(connection).await,
+            Wire::Cluster(connection) => send_in_cluster(connection, command).await,
             Wire::Simulated(server) => simulated::send(&**server, command).await,
         }
     }
@@ -355,7 +380,7 @@ impl Established {
             }
         };
         let [first, second] = <[Value; 2]>::try_from(answers)
-            .map_err(|_| (redis::ErrorKind::UnexpectedReturnType, "not two answers"))?;
+            .map_err(|_| (ErrorKind::UnexpectedReturnType, "not two answers"))?;
         Ok([first.extract_error()?, second.extract_error()?])
     }
 

@@ -145,10 +145,11 @@ async fn while_a_slot_moves_an_append_waits_and_nothing_is_half_done() {
         assert_eq!(moving.keys.len(), 4, "fence, numbering, log and a bucket: {:?}", moving.keys);
         moving.carry(moved).await;
 
+        // Before the batch, which is given up 5 s after it came: refusing a read takes two of them.
+        let read = log.read(&room, Since::Position(before), 10).await;
         let batch = [draft("2"), draft("1"), without_id("3")];
         let mut appending = Box::pin(log.append(&room, &batch));
         let early = timeout(Duration::from_millis(300), &mut appending).await;
-        let read = log.read(&room, Since::Position(before), 10).await;
         moving.finish().await;
         let appended = appending.await;
 
@@ -221,6 +222,12 @@ impl Cluster {
 
     pub(crate) fn connect(&self) -> RedisConnection {
         RedisConnection::new(self.config()).expect("a valid configuration")
+    }
+
+    /// A connection whose calls are repeated for so long.
+    pub(crate) fn connect_for(&self, deadline: Duration) -> RedisConnection {
+        let config = RedisConfig { deadline, ..self.config() };
+        RedisConnection::new(config).expect("a valid configuration")
     }
 
     /// A replica of the first primary.

@@ -50,7 +50,8 @@ async fn channels_of_all_primaries_are_entered_counted_swept_and_left() {
 async fn while_a_slot_moves_members_wait_and_nothing_is_half_done() {
     for moved in 0..=4 {
         let cluster = Cluster::start().await;
-        let (presence, room) = (RedisPresence::new(cluster.connect()), channel(1));
+        let presence = RedisPresence::new(cluster.connect_for(Duration::from_secs(20)));
+        let room = channel(1);
         apply(&presence, &room, &[enter(1), enter(2), away(2)], LONG).await;
         let moving = cluster.begin_to_move_the_only_slot().await;
         assert_eq!(moving.keys.len(), 4, "fence, members, away and index: {:?}", moving.keys);
