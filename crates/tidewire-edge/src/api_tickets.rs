@@ -16,12 +16,13 @@ use crate::handshake::REVOKED;
 use crate::origin::{Entrance, origin};
 use crate::tickets::{TICKET_LIFE, TicketRecord};
 use crate::upgrade::is_foreign;
-use crate::{Edge, metrics};
+use crate::{Edge, cookies, metrics};
 
 /// Bytes of a body.
 pub(crate) const BODY_BYTES: usize = 64 * 1_024;
 /// How long a server's user may be connected without another ticket, in seconds, at most and unless said.
 const LONGEST: u64 = 3_600;
+const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 /// For whom a server wants a ticket. What it does not say is as with its key.
 #[derive(Deserialize)]
@@ -47,6 +48,8 @@ struct Issued {
 enum Asker {
     /// For itself.
     User(Identity),
+    /// The same, by the cookie of a page.
+    Page(Identity),
     /// For one of its users.
     Server(ApiIdentity),
 }
@@ -54,7 +57,7 @@ enum Asker {
 impl Asker {
     fn tenant(&self) -> &Tenant {
         match self {
-            Self::User(identity) => &identity.tenant,
+            Self::User(identity) | Self::Page(identity) => &identity.tenant,
             Self::Server(identity) => &identity.tenant,
         }
     }
@@ -87,7 +90,8 @@ pub(crate) async fn preflight(State(edge): State<Edge>, headers: HeaderMap) -> R
         answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         for (name, value) in [
             (header::ACCESS_CONTROL_ALLOW_METHODS, "POST"),
-            (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type"),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, content-type, tidewire-control"),
+            (header::ACCESS_CONTROL_ALLOW_CREDENTIALS, "true"),
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ] {
             answer.insert(name, HeaderValue::from_static(value));
@@ -99,9 +103,10 @@ pub(crate) async fn preflight(State(edge): State<Edge>, headers: HeaderMap) -> R
 async fn exchange(edge: &Edge, tenant: Option<&str>, request: Request) -> Response {
     let started = Instant::now();
     let page = request.headers().get(header::ORIGIN).cloned();
-    let mut reader = None;
+    let (mut reader, mut is_by_cookie) = (None, false);
     let exchanged = match identify(edge, tenant, request.headers()).await {
         Ok(asker) => {
+            is_by_cookie = matches!(asker, Asker::Page(_));
             let from = origin(request.headers());
             if from.as_deref().is_some_and(|from| lists(edge, asker.tenant(), from)) {
                 reader = page;
@@ -123,6 +128,9 @@ async fn exchange(edge: &Edge, tenant: Option<&str>, request: Request) -> Respon
     response.headers_mut().insert(header::VARY, HeaderValue::from_static("origin"));
     if let Some(page) = reader {
         response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, page);
+        if is_by_cookie {
+            response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+        }
     }
     metrics::api_request(response.status().as_u16(), started.elapsed());
     response
@@ -145,6 +153,9 @@ async fn identify(
     }
     if let Some(token) = token(headers) {
         return identify_user(edge, tenant, (&token, headers)).await.map(Asker::User);
+    }
+    if let Some(identified) = identify_page(edge, tenant, headers).await {
+        return identified.map(Asker::Page);
     }
     authenticate(edge, tenant.unwrap_or_default(), headers, Scope::Tickets).map(Asker::Server)
 }
@@ -179,6 +190,23 @@ async fn identify_user(
     Err(failure)
 }
 
+/// Who sends a cookie, if it counts. One that holds nothing good is none: another answer than to who has no
+/// credential would tell which tenants there are.
+async fn identify_page(
+    edge: &Edge,
+    tenant: Option<&str>,
+    headers: &HeaderMap,
+) -> Option<Result<Identity, Failure>> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        return None;
+    }
+    let named = Tenant::parse(tenant?).ok()?;
+    let token = cookies::token(edge, &named, headers)?;
+    let identified = identify_user(edge, tenant, (&token, headers)).await;
+    let is_none = matches!(&identified, Err(failure) if failure.code == ErrorCode::BadToken);
+    (!is_none).then_some(identified)
+}
+
 fn is_from_home(edge: &Edge, tenant: &Tenant, entrance: &Entrance) -> Result<(), Failure> {
     if edge.0.tenants.allows_origin(tenant, entrance.origin.as_deref()) {
         return Ok(());
@@ -203,7 +231,7 @@ async fn issue(edge: &Edge, asker: Asker, request: Request) -> Result<Issued, Re
     let incarnation = edge.0.tenants.incarnation(&tenant).number();
     let origin = origin(request.headers());
     let identity = match asker {
-        Asker::User(identity) => identity,
+        Asker::User(identity) | Asker::Page(identity) => identity,
         Asker::Server(server) => {
             let body = read(request, BODY_BYTES).await?;
             let wanted = serde_json::from_slice(&body).map_err(|error| malformed(&error))?;

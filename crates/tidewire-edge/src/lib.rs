@@ -16,6 +16,7 @@ mod api_revocations;
 mod api_tickets;
 mod config;
 mod connection;
+mod cookies;
 mod door;
 mod drain;
 mod edge;

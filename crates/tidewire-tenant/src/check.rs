@@ -10,7 +10,7 @@ use tidewire_auth::{
 use tidewire_model::{Action, ChannelRule, Filter, Permissions, Retention, Tenant};
 
 use crate::document::{self, ActionName, AlgorithmName};
-use crate::{Incarnation, KeySource, Origins, Problems, TenantDetails, rules};
+use crate::{CookieName, Incarnation, KeySource, Origins, Problems, TenantDetails, rules};
 
 /// A tenant that has been checked.
 #[derive(Clone, Debug)]
@@ -38,16 +38,32 @@ pub fn check(
     };
     let listed = Origins::parse(&tenant.allowed_origins);
     let origins = problems.accept(&format!("{path}.allowed_origins"), listed)?;
+    let cookie = match &tenant.cookie {
+        Some(name) => {
+            let name = check_cookie(name, &origins);
+            Some(problems.accept(&format!("{path}.cookie"), name)?)
+        }
+        None => None,
+    };
     let key_source = check_source(tenant, path, problems)?;
     let (sessions, limits) = (tenant.sessions.into(), tenant.limits);
     let incarnation = Incarnation::default();
-    let details = TenantDetails { incarnation, sessions, homes, limits, origins, key_source };
+    let details =
+        TenantDetails { incarnation, sessions, homes, limits, origins, cookie, key_source };
     Some(Definition { keys: keys?, rules: rules?, details })
 }
 
 fn check_homes(homes: u32) -> Result<NonZeroU8, &'static str> {
     let homes = u8::try_from(homes).ok().filter(|homes| *homes <= MOST_HOMES);
     homes.and_then(NonZeroU8::new).ok_or("expected a whole number from 1 to 64")
+}
+
+/// A cookie without a list of pages would be everybody's who can make a browser ask.
+fn check_cookie(name: &str, origins: &Origins) -> Result<CookieName, String> {
+    if origins.is_empty() {
+        return Err("needs `allowed_origins`, of whose pages alone it counts".into());
+    }
+    CookieName::parse(name).map_err(|error| error.to_string())
 }
 
 const MOST_HOMES: u8 = 64;

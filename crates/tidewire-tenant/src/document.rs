@@ -46,6 +46,10 @@ pub struct Tenant {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub allowed_origins: Vec<String>,
+    /// Cookie that may hold a user's token when a page of `allowed_origins`, which are needed for it, fetches a
+    /// ticket with the header `tidewire-control`. It counts nowhere else. Set it with `Secure` and `HttpOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
     /// What of the limits is otherwise for this tenant. The same on every node.
     #[serde(default, skip_serializing_if = "OwnLimits::is_empty")]
     pub limits: OwnLimits,

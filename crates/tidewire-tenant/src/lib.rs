@@ -6,6 +6,7 @@
 
 mod address;
 mod check;
+mod cookie;
 pub mod document;
 mod edit;
 mod incarnation;
@@ -22,6 +23,7 @@ mod wire;
 
 pub use address::{InvalidAddress, check_address};
 pub use check::{Definition, check};
+pub use cookie::{CookieName, InvalidCookieName};
 pub use edit::{EditError, KeyList, add_key, remove_key, rotate_api_key};
 pub use incarnation::Incarnation;
 pub use key_source::{InvalidKeySource, KeySource};

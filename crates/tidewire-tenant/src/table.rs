@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tidewire_auth::{IssuerName, KeyRing, TenantKeys, VerificationKey};
 use tidewire_model::{ByTenant, Channel, DeltaFormat, Live, LiveRules, SessionKind, Tenant};
 
-use crate::{Definition, Incarnation, KeySource, Origins, OwnLimits};
+use crate::{CookieName, Definition, Incarnation, KeySource, Origins, OwnLimits};
 
 /// All tenants of a node: a cheap handle, of which all clones show the same.
 ///
@@ -64,6 +64,8 @@ pub struct TenantDetails {
     pub limits: OwnLimits,
     /// Where pages may be from that use it; empty for anywhere.
     pub origins: Origins,
+    /// The cookie that holds its users' tokens, if there is one.
+    pub cookie: Option<CookieName>,
     /// Where the keys of its issuer are fetched from.
     pub key_source: Option<KeySource>,
 }
@@ -256,6 +258,11 @@ impl Tenants {
     pub fn lists_origin(&self, tenant: &Tenant, origin: &str) -> bool {
         let is_listed = |details: &Arc<TenantDetails>| details.origins.contains(origin);
         self.details.read(|details| details.get(tenant).is_some_and(is_listed))
+    }
+
+    /// The cookie that a tenant's pages have their users' tokens in.
+    pub fn cookie(&self, tenant: &Tenant) -> Option<CookieName> {
+        self.details.read(|details| details.get(tenant)?.cookie.clone())
     }
 
     /// What of a wish for deltas a channel grants.

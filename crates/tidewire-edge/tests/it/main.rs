@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod channel_tokens;
+mod cookies;
 mod credentials;
 mod crowd;
 mod deltas;

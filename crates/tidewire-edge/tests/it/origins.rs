@@ -42,10 +42,10 @@ pub(crate) async fn visit(
     visit_with(&nodes.fleet.nodes[0], header, connect).await
 }
 
-/// The same of any client that sends such a header.
+/// The same of any client that sends such headers.
 pub(crate) async fn visit_with(
     node: &Running,
-    header: Option<(&'static str, &str)>,
+    headers: impl IntoIterator<Item = (&'static str, &str)>,
     connect: Value,
 ) -> Result<Value, (u16, Value)> {
     let address = node.address;
@@ -54,7 +54,7 @@ pub(crate) async fn visit_with(
     request
         .headers_mut()
         .insert("sec-websocket-protocol", "tidewire.v1.json".parse().expect("a value"));
-    if let Some((name, value)) = header {
+    for (name, value) in headers {
         request.headers_mut().insert(name, value.parse().expect("a value"));
     }
     let stream = soon(TcpStream::connect(address)).await.expect("a connection");

@@ -28,6 +28,7 @@ use crate::socket::{Socket, contains};
 const TENANT: &str = "acme";
 /// What is nobody's secret, and has no place in metrics: whoever sends it decides on it.
 const CHOSEN: [&str; 3] = [USER, CHANNEL, ID];
+const PAGE: &str = "https://app.example";
 const USER: &str = "user-1f9c";
 const CHANNEL: &str = "channel-83ab";
 const ID: &str = "id-77d0";
@@ -125,7 +126,7 @@ fn config(secrets: &mut Secrets, nats: &NatsServer, redis: &RedisServer) -> Stri
          [registry]\nkeys = [\"{registry}\"]\n\
          [admin]\nlisten = \"127.0.0.1:0\"\ntokens = [\"{admin}\"]\n\
          [log]\nformat = \"json\"\nlevel = \"trace\"\n\
-         [[tenants]]\nname = \"{TENANT}\"\n\
+         [[tenants]]\nname = \"{TENANT}\"\nallowed_origins = [\"{PAGE}\"]\ncookie = \"session\"\n\
          [[tenants.keys]]\nid = \"test\"\nalgorithm = \"HS256\"\nsecret = \"{signing_key}\"\n\
          [[tenants.api_keys]]\nid = \"server\"\nsecret = \"{api_key}\"\n\
          scopes = [\"publish\", \"presence\", \"revoke\"]\n\
@@ -254,6 +255,7 @@ impl Scene {
         let resume = connected.resume_token.expect("kept").as_str().to_owned();
         self.secrets.keep("a resume token", &resume[resume.len() - 40..]);
         drop(client);
+        self.connect_with_a_cookie().await;
         let mut resumed = Socket::dial(&self.socket(1), Codec::Json).await.expect("it listens");
         let nonce = ("nonce", Member::Text("0".repeat(32)));
         let resume = Member::Message(vec![("token", Member::Text(resume)), nonce]);
@@ -273,6 +275,29 @@ impl Scene {
             contains(&members.expect("an answer").body, &word),
             "it is told to who may hear it"
         );
+    }
+
+    /// Fetches a ticket for a cookie, and shows it where it is good for nothing.
+    async fn connect_with_a_cookie(&mut self) {
+        let cookie = format!("session={}", self.token("a token in a cookie", |_| {}));
+        let forged = format!("session=a.b.{}", self.secrets.draw("a forged token in a cookie"));
+        let url = format!("{}/v1/{TENANT}/ticket", self.nodes[0].http());
+        for (cookie, status) in [(cookie, 201), (forged, 401)] {
+            let control = ("tidewire-control", "1");
+            let headers = [("origin", PAGE), control, ("cookie", cookie.as_str())];
+            let answer = request(Method::POST, &url, &headers, "").await.expect("an answer");
+            assert_eq!(answer.status.as_u16(), status);
+            let Ok(Value::Object(told)) = serde_json::from_slice(&answer.body) else { continue };
+            let Some(ticket) = told.get("ticket").and_then(Value::as_str) else {
+                self.said.extend_from_slice(&answer.body);
+                continue;
+            };
+            self.secrets.keep("a ticket", ticket);
+            let mut socket = Socket::dial(&self.socket(1), Codec::Json).await.expect("it listens");
+            socket.connect(vec![("ticket", Member::Text(ticket.into()))]).await;
+            assert!(socket.connected.is_none(), "{:?}", socket.told);
+            self.said.extend(socket.bytes);
+        }
     }
 
     async fn be_refused_over_http(&mut self) {
