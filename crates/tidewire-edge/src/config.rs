@@ -111,6 +111,17 @@ pub enum WhenCutOff {
 pub struct PlacementConfig {
     /// Whether a new client of a tenant that is not at home here is asked, once, to move there.
     pub redirects: bool,
+    /// How the node sheds what it has above its share; nothing if it keeps everybody.
+    pub rebalance: Option<RebalanceConfig>,
+}
+
+/// How a node sheds clients to others that have fewer.
+#[derive(Clone, Copy, Debug)]
+pub struct RebalanceConfig {
+    /// Thousandths of its own clients that are asked to go in a minute, at most; one in a second at least.
+    pub permille: u32,
+    /// How long it has to have too many before it begins, and twice that to be there at all.
+    pub patience: Duration,
 }
 
 /// How a node leaves.

@@ -28,6 +28,7 @@ use crate::load::Arrivals;
 use crate::metrics::Metrics;
 use crate::news::NewsDesk;
 use crate::pressure::Memory;
+use crate::rebalance::Moves;
 use crate::registry::{Registry, WorkerHandle};
 use crate::revocations::RevocationList;
 use crate::tenancy::{Allowance, Allowances};
@@ -89,6 +90,7 @@ pub(crate) struct Shared {
     pub(crate) jwks: Jwks,
     pub(crate) door: Door,
     pub(crate) memory: Memory,
+    pub(crate) moves: Moves,
 }
 
 /// How long a resume token can be used. The session itself ends earlier: a while after its
@@ -129,6 +131,7 @@ impl Edge {
             jwks: Jwks::default(),
             door,
             memory: Memory::default(),
+            moves: Moves::default(),
         }))
     }
 

@@ -31,6 +31,7 @@ mod origin;
 mod outcome;
 mod places;
 mod pressure;
+mod rebalance;
 mod registry;
 mod revocations;
 mod router;
@@ -43,7 +44,7 @@ mod wheel;
 mod worker;
 
 pub use admin::admin_router;
-pub use config::{DrainConfig, EdgeConfig, PlacementConfig, WhenCutOff};
+pub use config::{DrainConfig, EdgeConfig, PlacementConfig, RebalanceConfig, WhenCutOff};
 pub use door::DoorConfig;
 pub use drain::{CONTROL_HEADER, drain_router};
 pub use edge::{Edge, Parts};

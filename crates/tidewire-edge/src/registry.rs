@@ -7,6 +7,7 @@ use crate::connection::Connection;
 use crate::drain::Weight;
 use crate::handshake::Handshake;
 use crate::ops::Slowest;
+use crate::rebalance::{Ease, easiest};
 use crate::tls::Accepted;
 use crate::worker::Slots;
 
@@ -48,6 +49,11 @@ pub(crate) enum Order {
     },
     /// Name everybody who has a session, and say how heavy they are.
     Name(oneshot::Sender<Vec<(ConnectionId, Weight)>>),
+    /// Name so many at most who could go elsewhere, and say how easily.
+    NameEasiest {
+        most: usize,
+        names: oneshot::Sender<Vec<(Ease, ConnectionId)>>,
+    },
     /// Say who is behind with reading.
     NameSlow(oneshot::Sender<Slowest>),
 }
@@ -82,6 +88,8 @@ pub(crate) enum Cause {
     Drain,
     /// Its tenant is at home elsewhere: it is served on here if it does not move.
     Home,
+    /// The node has more than its share: likewise.
+    Share,
 }
 
 /// A client after the HTTP handshake.
@@ -126,6 +134,18 @@ impl Registry {
             clients.extend(answer.await.unwrap_or_default());
         }
         clients
+    }
+
+    /// So many at most who could go elsewhere, those first who do so easily.
+    pub(crate) async fn easiest(&self, most: usize) -> Vec<ConnectionId> {
+        let mut all = Vec::new();
+        for worker in self.workers() {
+            let (names, answer) = oneshot::channel();
+            // One that has ended has nobody.
+            drop(worker.send(Order::NameEasiest { most, names }).await);
+            all.extend(answer.await.unwrap_or_default());
+        }
+        easiest(all, most).into_iter().map(|(_, connection)| connection).collect()
     }
 
     /// Who is behind with reading.

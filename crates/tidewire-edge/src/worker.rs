@@ -44,6 +44,7 @@ use crate::edge::Shared;
 use crate::metrics;
 use crate::ops::Slowest;
 use crate::outcome::Outcome;
+use crate::rebalance::{Ease, LOOKED_AT, easiest};
 use crate::registry::{Arrival, Control, Order, WorkerHandle};
 
 pub(crate) struct Worker {
@@ -60,6 +61,8 @@ pub(crate) struct Worker {
     deliveries: Vec<Delivery>,
     due: Vec<ConnectionId>,
     rejudging: Rejudging,
+    /// Where to look on for clients that could go elsewhere.
+    looked_to: usize,
 }
 
 /// What a wait has taken out of a queue by waiting for it.
@@ -98,6 +101,7 @@ impl Worker {
             deliveries: Vec::new(),
             due: Vec::new(),
             rejudging: Rejudging::default(),
+            looked_to: 0,
         };
         Ok((worker, handle))
     }
@@ -221,6 +225,10 @@ impl Worker {
                 // Whoever asked may have given up.
                 let _ = names.send(clients);
             }
+            Order::NameEasiest { most, names } => {
+                // Whoever asked may have given up.
+                let _ = names.send(self.name_easiest(most));
+            }
             Order::NameSlow(names) => {
                 let mut slowest = Slowest::default();
                 let clients = self.connections.values();
@@ -229,6 +237,15 @@ impl Worker {
                 let _ = names.send(slowest);
             }
         }
+    }
+
+    /// Looks at some of all, and next time at others.
+    fn name_easiest(&mut self, most: usize) -> Vec<(Ease, ConnectionId)> {
+        let now = self.cx.now;
+        let looked_at = self.connections.stretch(self.looked_to, LOOKED_AT);
+        let all = looked_at.filter_map(|one| Some((one.ease(now)?, one.id()))).collect();
+        self.looked_to = self.looked_to.wrapping_add(LOOKED_AT);
+        easiest(all, most)
     }
 
     fn tell(&mut self, connection: ConnectionId, control: Control) {

@@ -5,10 +5,12 @@ use tokio::time::Duration;
 
 use super::alarms::{Alarm, share_of};
 use super::serving::Serving;
-use super::{Ending, Line, Verdict};
-use crate::drain::Phase;
+use super::{Connection, Ending, Line, State, Verdict};
+use crate::drain::{Phase, Weight};
 use crate::metrics;
+use crate::rebalance::Ease;
 use crate::registry::{Cause, Control, Hint};
+use crate::wheel::Tick;
 use crate::worker::Context;
 
 /// Clients of tenants that are at home elsewhere go there within this time, not all at once.
@@ -23,7 +25,10 @@ impl Serving {
             }
             Control::LetGo(_) | Control::Refuse => Ok(()),
             Control::Move(hint) => {
-                let endpoints = cx.shared.endpoints();
+                let endpoints = match hint.cause {
+                    Cause::Share => cx.shared.emptier(&self.owned.key.tenant),
+                    Cause::Drain | Cause::Home => cx.shared.endpoints(),
+                };
                 self.ask_to_move(hint, endpoints, line, cx);
                 self.go_on(line, cx)
             }
@@ -93,9 +98,26 @@ impl Serving {
             return;
         }
         self.asked = Some(cause);
+        if cause == Cause::Share {
+            cx.shared.moves.asked(self.owned.key.session);
+        }
         let token = cx.shared.resume_token(&self.owned, self.session.kind());
         cx.outputs.events.push(Event::Reconnect { after, window, token, endpoints });
         line.alarms.set(Alarm::WindowPassed, cx.now.after(after + window));
         self.save_if_due(line, cx);
+    }
+}
+
+impl Connection {
+    /// How easily its client goes elsewhere. Nothing if it may not be asked: it has much to resume or
+    /// nothing to resume with, it was asked before, or it may not know yet that it is here.
+    pub(crate) fn ease(&self, now: Tick) -> Option<Ease> {
+        let State::Serving(serving) = &self.state else { return None };
+        let weight = self.weight().filter(|weight| *weight < Weight::Heavy)?;
+        let is_kept = serving.session.kind() != SessionKind::None;
+        let may_be_asked = is_kept && serving.is_told && serving.asked.is_none();
+        let is_at_home = self.line.homes_elsewhere().is_none();
+        let since = now.since(self.line.since);
+        may_be_asked.then_some(Ease { is_at_home, weight, since })
     }
 }

@@ -47,10 +47,14 @@ impl Serving {
 
     /// The client was asked to move and has not left: that is the end of the connection, unless it was
     /// free to stay, and has.
-    pub(super) fn window_passed(&self) -> Verdict {
+    pub(super) fn window_passed(&self, cx: &Context) -> Verdict {
         match self.asked {
             _ if self.is_fenced => Err(Ending::Disconnected(Disconnect::Moved)),
             Some(Cause::Home) => Ok(()),
+            Some(Cause::Share) => {
+                cx.shared.moves.stayed(self.owned.key.session);
+                Ok(())
+            }
             Some(Cause::Drain) | None => Err(Ending::Disconnected(Disconnect::Draining)),
         }
     }

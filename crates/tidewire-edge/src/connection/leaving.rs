@@ -87,6 +87,9 @@ fn leave(serving: Serving, ending: Ending, line: &mut Line, cx: &mut Context) ->
     cx.outputs.effects.clear();
     let _ = line.queue_events(cx);
     cx.delist(line.id, &serving.owned);
+    if serving.asked == Some(Cause::Share) {
+        cx.shared.moves.left(serving.owned.key.session, cx.started);
+    }
     let joins: Vec<_> = serving.session.joins().map(|(c, join)| (c.clone(), join)).collect();
     for (channel, join) in joins {
         cx.leave(&serving.in_tenant(channel), line.id, join);

@@ -246,6 +246,7 @@ impl Connection {
         }
         if claimed.is_resumed {
             cx.shared.arrivals.resumed(cx.started - since);
+            cx.shared.moves.resumed(claimed.owned.key.session);
         }
         tracing::debug!(
             tenant = %claimed.owned.key.tenant,

@@ -221,7 +221,7 @@ impl Serving {
             Alarm::WindowPassed if !self.is_fenced && cx.shared.progress.is_held() => {
                 line.alarms.set(Alarm::WindowPassed, cx.now.after(LONGER_WINDOW));
             }
-            Alarm::WindowPassed => self.window_passed()?,
+            Alarm::WindowPassed => self.window_passed(cx)?,
             Alarm::Overdue => self.message_overdue(line, cx)?,
             Alarm::Stalled => {}
         }

@@ -1,6 +1,7 @@
 //! Where clients may go that are asked to move.
 
-use tidewire_model::NodeId;
+use tidewire_model::{NodeId, Tenant};
+use tidewire_node::placement;
 use tidewire_store::{NodeLease, NodeState};
 
 use crate::edge::Shared;
@@ -17,6 +18,32 @@ impl Shared {
         let draw = getrandom::u64().unwrap_or_default();
         endpoints(self.node.id(), &self.node.members(), draw)
     }
+
+    /// Where nodes are reached that have less than their share of the clients: homes of a tenant's if any
+    /// of them has, and any node if nobody has, as far as leases say. They are older than what this node
+    /// knows of itself.
+    pub(crate) fn emptier(&self, tenant: &Tenant) -> Vec<String> {
+        let (own, members) = (self.node.id(), self.node.members());
+        let homes = placement(tenant, &members, self.tenants.homes(tenant)).homes;
+        let draw = getrandom::u64().unwrap_or_default();
+        let urls =
+            [emptier((own, &homes), &members, draw), emptier((own, &members), &members, draw)];
+        let found = urls.into_iter().find(|urls| !urls.is_empty());
+        found.unwrap_or_else(|| endpoints(own, &members, draw))
+    }
+}
+
+/// Those of `some` that have less than their share of what all have.
+fn emptier((own, some): (&NodeId, &[NodeLease]), all: &[NodeLease], draw: u64) -> Vec<String> {
+    let all = || all.iter().filter(|one| one.state == NodeState::Ready);
+    let clients: u64 = all().map(|one| one.connections).sum();
+    let weights: u64 = all().map(|one| u64::from(one.weight)).sum();
+    let is_emptier = |one: &&NodeLease| {
+        let has = u128::from(one.connections) * u128::from(weights);
+        has < u128::from(clients) * u128::from(one.weight)
+    };
+    let others = some.iter().filter(|one| one.node != *own && one.state == NodeState::Ready);
+    some_of(others.filter(is_emptier).filter_map(|one| one.url.as_deref()).collect(), draw)
 }
 
 fn endpoints(own: &NodeId, members: &[NodeLease], draw: u64) -> Vec<String> {
@@ -68,6 +95,23 @@ mod tests {
         }
         let firsts: HashSet<_> = drawn.iter().map(|urls| urls[0].as_str()).collect();
         assert_eq!(firsts, HashSet::from(names));
+    }
+
+    #[test]
+    fn who_has_less_than_its_share_is_named_by_its_weight() {
+        let with = |name, connections, weight| NodeLease {
+            connections,
+            weight,
+            ..lease(name, NodeState::Ready, Some(name))
+        };
+        let members = [with("own", 10, 100), with("full", 70, 100), with("even", 40, 100)];
+        let members = [&members[..], &[with("large", 70, 200)]].concat();
+        let leaving = lease("leaving", NodeState::Draining, Some("leaving"));
+
+        // 190 clients for a weight of 500: 38 for each of 100.
+        let of = |some: &[NodeLease]| emptier((&node("own"), some), &members, 3);
+        assert_eq!(of(&members), ["large"]);
+        assert_eq!(of(&[members[1].clone(), leaving]), [""; 0]);
     }
 
     fn lease(name: &str, state: NodeState, url: Option<&str>) -> NodeLease {

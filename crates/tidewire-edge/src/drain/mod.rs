@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 pub use self::ask::{CONTROL_HEADER, drain_router};
 pub(crate) use self::endpoints::some_of;
 pub(crate) use self::order::Weight;
-pub(crate) use self::pacer::is_hot;
 use self::pacer::{Outlook, Pacer, SLICE, Slices, per_second};
+pub(crate) use self::pacer::{is_hot, spare};
 use crate::registry::{Cause, Control, Hint};
 use crate::{DrainConfig, Edge, metrics};
 

@@ -104,10 +104,14 @@ impl Outlook {
         if self.survivors.is_empty() {
             return None;
         }
-        let spare: u64 = self.survivors.iter().map(spare_per_second).sum();
-        let ours = spare * USED_TENTHS / 10 / u64::from(self.leaving.max(1));
+        let ours = spare(self.survivors.iter()) / u64::from(self.leaving.max(1));
         Some(u32::try_from(ours).unwrap_or(u32::MAX))
     }
+}
+
+/// What is used of what nodes with these loads have to spare, in clients per second.
+pub(crate) fn spare<'a>(loads: impl Iterator<Item = &'a NodeLoad>) -> u64 {
+    loads.map(spare_per_second).sum::<u64>() * USED_TENTHS / 10
 }
 
 /// Clients per second that a node can take until it is full.

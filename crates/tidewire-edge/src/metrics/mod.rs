@@ -21,7 +21,10 @@ pub(crate) use self::drain::{
     drain_asked, drain_ended, drain_killed, drain_pace, drain_remaining, drain_state,
 };
 pub(crate) use self::limits::{limited, paused, pinged_too_often, quota_settled, quotas_kept};
-pub(crate) use self::placement::{misrouted, misrouted_ended, redirected};
+pub(crate) use self::placement::{
+    misrouted, misrouted_ended, rebalance_asked, rebalance_excess, rebalance_rests, rebalanced,
+    redirected,
+};
 pub(crate) use self::slow::{
     SlowConsumer, Waiting, lagged, overflowed, skipped, told_of_skipping, too_slow,
 };

@@ -63,6 +63,13 @@ impl<T> Slots<T> {
         self.places.iter().filter_map(|slot| slot.value.as_deref())
     }
 
+    /// Those in so many places, from one on; the last is followed by the first.
+    pub(crate) fn stretch(&self, from: usize, most: usize) -> impl Iterator<Item = &T> {
+        let (before, after) = self.places.split_at(from % self.places.len().max(1));
+        let places = after.iter().chain(before).take(most);
+        places.filter_map(|slot| slot.value.as_deref())
+    }
+
     /// The ids of everybody there is now.
     pub(crate) fn ids(&self) -> Vec<ConnectionId> {
         let high = |slot: &Slot<T>| u64::from(self.worker) << 24 | u64::from(slot.generation);
@@ -99,6 +106,19 @@ mod tests {
 
         slots.remove(first);
         assert!(!slots.is_empty(), "an id that is over removes nobody");
+    }
+
+    #[test]
+    fn stretches_go_round_and_pass_over_who_is_gone() {
+        let mut slots = Slots::new(0);
+        let ids = [0, 1, 2, 3].map(|number| slots.insert(|_| number));
+        slots.remove(ids[3]);
+        let stretch = |from, most| slots.stretch(from, most).copied().collect::<Vec<_>>();
+
+        assert_eq!(stretch(1, 2), [1, 2]);
+        assert_eq!(stretch(2, 3), [2, 0]);
+        assert_eq!(stretch(5, 9), [1, 2, 0]);
+        assert_eq!(Slots::<u8>::new(0).stretch(7, 2).count(), 0);
     }
 
     #[test]

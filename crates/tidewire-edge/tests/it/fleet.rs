@@ -181,10 +181,11 @@ impl Fleet {
         let (tracker, stop) = (&self.tracker, &self.stop);
         let (listener, address) = listen().await;
         let metrics = metrics();
+        let running: Arc<OnceLock<Edge>> = Arc::default();
         let (node, notices) = Node::start(
             node_config,
             ports,
-            report(id, address),
+            report(id, address, Arc::clone(&running)),
             Tasks { runtimes: &self.runtimes, tracker, stop },
         );
         let built_on = Parts {
@@ -198,6 +199,7 @@ impl Fleet {
             tracker: tracker.clone(),
         };
         let edge = Edge::new(config, built_on);
+        drop(running.set(edge.clone()));
         let (ops_listener, ops) = listen().await;
         let ops_routes = ops_router(edge.clone(), Arc::new(move || metrics.render()));
         let ops_routes = ops_routes.merge(drain_router(edge.clone()));
@@ -211,8 +213,10 @@ impl Fleet {
         tracker.spawn(async move { follower.follow_notices(notices, token).await });
         let (keeper, quotas, token) = (edge.clone(), Arc::clone(&self.quotas), stop.clone());
         tracker.spawn(async move { keeper.keep_quotas(quotas, token).await });
-        let (follower, stop) = (edge.clone(), stop.clone());
-        tracker.spawn(async move { follower.follow_revocations(stop).await });
+        let (follower, token) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { follower.follow_revocations(token).await });
+        let (shedder, stop) = (edge.clone(), stop.clone());
+        tracker.spawn(async move { shedder.rebalance(stop).await });
         Running { edge, address, ops, tenants }
     }
 
@@ -264,13 +268,13 @@ fn metrics() -> PrometheusHandle {
         .clone()
 }
 
-fn report(node: NodeId, address: SocketAddr) -> LeaseReport {
+fn report(node: NodeId, address: SocketAddr, edge: Arc<OnceLock<Edge>>) -> LeaseReport {
     Box::new(move || NodeLease {
         node: node.clone(),
         slot: None,
         state: NodeState::Ready,
         weight: 100,
-        connections: 0,
+        connections: edge.get().map_or(0, |edge| edge.connections() as u64),
         started_at_ms: 0,
         beats: false,
         load: NodeLoad::default(),

@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_millis(100);
 async fn two_nodes(redirects: bool, sessions: SessionKind) -> (Fleet, usize, usize) {
     let details = TenantDetails { homes: NonZeroU8::new(1), sessions, ..TenantDetails::default() };
     let config = EdgeConfig {
-        placement: PlacementConfig { redirects },
+        placement: PlacementConfig { redirects, ..PlacementConfig::default() },
         drain: DrainConfig { window: WINDOW, ..DrainConfig::default() },
         ..EdgeConfig::default()
     };

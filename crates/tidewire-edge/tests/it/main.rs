@@ -26,6 +26,7 @@ mod presence;
 mod pressure;
 mod publishing;
 mod quotas;
+mod rebalance;
 mod registry;
 mod revocations;
 mod sessions;

@@ -29,7 +29,11 @@ impl Peer {
     }
 
     pub(crate) async fn dial_as(node: &Running, tenant: Option<&str>, codec: Codec) -> Self {
-        let mut options = Options::new(format!("ws://{}", node.address), "");
+        Self::dial_at(node.address, tenant, codec).await
+    }
+
+    async fn dial_at(address: SocketAddr, tenant: Option<&str>, codec: Codec) -> Self {
+        let mut options = Options::new(format!("ws://{address}"), "");
         options.tenant = tenant.map(|tenant| Tenant::parse(tenant).expect("tenant"));
         options.codec = codec;
         Self(soon(Connection::dial(&options, 0)).await.expect("upgraded"))
@@ -58,7 +62,16 @@ impl Peer {
         token: impl Into<Option<Token>>,
         positions: Vec<(Channel, Position)>,
     ) -> Self {
-        let mut peer = Self::dial(node).await;
+        Self::resume_at(node.address, token, positions).await
+    }
+
+    /// The same, where a node is.
+    pub(crate) async fn resume_at(
+        address: SocketAddr,
+        token: impl Into<Option<Token>>,
+        positions: Vec<(Channel, Position)>,
+    ) -> Self {
+        let mut peer = Self::dial_at(address, Some(TENANT), Codec::Json).await;
         let nonce = SessionNonce::from_bytes(rand());
         let token = token.into().expect("a session that is kept");
         let resume = Some(Resume { token, nonce, positions });

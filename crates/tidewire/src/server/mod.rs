@@ -200,6 +200,8 @@ impl Server {
         ops_listener: Option<TcpListener>,
         (extra, render): (Router, Render),
     ) {
+        let (edge, stop) = (self.edge.clone(), self.stop.clone());
+        self.tracker.spawn(async move { edge.rebalance(stop).await });
         let ops_routes = ops_router(self.edge.clone(), render);
         let mut routes = self.edge.router().merge(extra);
         match ops_listener {

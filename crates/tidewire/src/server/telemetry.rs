@@ -113,6 +113,19 @@ fn describe_placement() {
         "tidewire_connections_redirected_total",
         "Such connections that were told where their tenant is at home."
     );
+    describe_gauge!("tidewire_rebalance_excess", "Clients above this node's share.");
+    describe_counter!(
+        "tidewire_rebalance_asked_total",
+        "Clients asked to go to nodes that have fewer."
+    );
+    describe_counter!(
+        "tidewire_rebalance_clients_total",
+        "What became of them: moved, returned to this node, stayed."
+    );
+    describe_gauge!(
+        "tidewire_rebalance_resting",
+        "1 while nobody is asked because most stayed or came back."
+    );
 }
 
 fn describe_adapters() {

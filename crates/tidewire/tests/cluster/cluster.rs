@@ -60,7 +60,7 @@ impl Cluster {
         let tenants: String =
             TENANTS.iter().chain([&UNKEPT]).map(|tenant| tenant_config(tenant)).collect();
         format!(
-            "[server]\nworkers = 3\n{server}\
+            "[server]\nworkers = 3\nconnect_timeout = \"1m\"\n{server}\
              [ops]\nlisten = \"127.0.0.1:0\"\n\
              [nats]\nservers = [\"{}\"]\n\
              [redis]\naddresses = [\"{}\"]\n\

@@ -86,7 +86,12 @@ impl Crowd {
                 (channel, heard, counts)
             });
         }
-        arrivals.wait_for(|arrived| *arrived == size.subscribers).await.expect("all arrive");
+        tokio::select! {
+            all = arrivals.wait_for(|arrived| *arrived == size.subscribers) => {
+                all.expect("they are counted here");
+            }
+            Some(ended) = subscribers.join_next() => unreachable!("one has gone already: {ended:?}"),
+        }
 
         let (acknowledged, progress) = watch::channel(0);
         let mut publishers = JoinSet::new();

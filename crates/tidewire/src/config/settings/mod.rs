@@ -4,6 +4,7 @@ mod door;
 mod issuers;
 mod limits;
 mod login;
+mod placement;
 mod registry;
 mod tenants;
 mod tls;
@@ -24,7 +25,7 @@ use tidewire_tenant::{InvalidAddress, Origins, TenantDetails, Tenants, check_add
 use tidewire_transport::Compression;
 use tracing_subscriber::EnvFilter;
 
-use super::document::{self, Document, LogFormat, Switch, TenantMetrics};
+use super::document::{self, Document, LogFormat, TenantMetrics};
 use super::draft::Draft;
 use super::problem::{ConfigError, Origin, Problem};
 pub use issuers::Issuers;
@@ -248,7 +249,7 @@ pub(super) fn check(document: &Document, draft: &mut Draft) -> Option<Config> {
         history,
         session: session?,
         drain: drain?,
-        placement: PlacementConfig { redirects: document.placement.redirect == Switch::On },
+        placement: placement::take(&document.placement),
         log: log?,
         auth: Auth {
             audience: audience?,
