@@ -137,8 +137,6 @@ impl Line {
         queued.map_err(|_| Ending::Left)
     }
 
-    /// Encodes the events that have gathered and queues them. Those that the client waits for go before
-    /// what it is behind with.
     /// Counts what was refused, if it was for a limit.
     pub(super) fn count_limit(&self, refused: Option<&Failure>) {
         if let Some(exceeded) = refused.and_then(|failure| failure.exceeded.as_ref()) {
@@ -146,6 +144,8 @@ impl Line {
         }
     }
 
+    /// Encodes the events that have gathered and queues them. Those that the client waits for go before
+    /// what it is behind with.
     pub(super) fn queue_events(&mut self, cx: &mut Context) -> Verdict {
         if cx.outputs.events.is_empty() {
             return Ok(());
