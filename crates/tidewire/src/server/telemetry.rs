@@ -67,6 +67,7 @@ pub(crate) fn start_metrics() -> anyhow::Result<(PrometheusHandle, Render)> {
 /// An alert on an increase needs to see the value before it.
 fn start_alerting_counters() {
     counter!("tidewire_connections_misrouted_total").absolute(0);
+    gauge!("tidewire_rebalance_resting").increment(0.0);
     counter!("tidewire_messages_dropped_total", "reason" => "broker_gap").absolute(0);
     for outcome in ["moved", "closed", "killed"] {
         counter!("tidewire_drain_connections_total", "outcome" => outcome).absolute(0);
